@@ -76,6 +76,16 @@ pub enum RegistryError {
         /// The instance's ID.
         id: String,
     },
+    /// The registry holds something else under the instance's ID.
+    #[error("{registry} holds another registration of {id}: {found}")]
+    Overwritten {
+        /// The registry's name.
+        registry: String,
+        /// The instance's ID.
+        id: String,
+        /// What is registered there now.
+        found: String,
+    },
     /// The registry has no such operation.
     #[error("{registry} cannot {action}")]
     Unsupported {

@@ -1,13 +1,31 @@
 //! Client-side service discovery, load balancing and retry for tonic.
 
 mod backoff;
+pub mod balance;
+mod channel;
+pub mod connection;
+mod ejection;
+pub mod endpoint;
+mod endpointer;
 mod error;
+mod grpc;
 mod instance;
+mod metrics;
+mod probe;
 mod registrar;
 pub mod registry;
+pub mod retry;
 
 pub use self::{
+    backoff::Backoff,
+    channel::{
+        BuildError, Channel, ChannelBuilder, ChannelStatus, HashKey, ResponseBody, ResponseFuture,
+        ServedBy,
+    },
+    ejection::EjectionPolicy,
+    endpointer::Doubt,
     error::{BoxError, chain},
+    grpc::{Code, UnknownCode},
     instance::{Instance, InvalidInstance},
     registrar::{Registrar, RegistrationState},
 };

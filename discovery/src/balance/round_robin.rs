@@ -1,0 +1,94 @@
+//! Round robin: one after another.
+//!
+//! Go kit starts every client at the first instance of a sorted list, so that a thousand clients
+//! that start together load it first; [`Policy::RoundRobin`](super::Policy::RoundRobin) starts
+//! anywhere, as gRPC does. Over `n` endpoints that do not change, any `n` picks in a row take each
+//! endpoint exactly once, from however many threads they come.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use super::{Balancer, Context, Picker};
+use crate::endpoint::Endpoint;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct RoundRobin {
+    next: Arc<Position>,
+}
+
+/// On a cache line of its own: every pick of every thread writes here.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Position(AtomicUsize);
+
+impl RoundRobin {
+    /// A rotation whose first pick is `first`, counted around the set.
+    #[must_use]
+    pub fn starting_at(first: usize) -> Self {
+        Self {
+            next: Arc::new(Position(AtomicUsize::new(first))),
+        }
+    }
+}
+
+impl Balancer for RoundRobin {
+    fn picker(&self, _candidates: &[Arc<Endpoint>]) -> Box<dyn Picker> {
+        Box::new(RoundRobin {
+            next: Arc::clone(&self.next),
+        })
+    }
+}
+
+impl Picker for RoundRobin {
+    fn pick(&self, candidates: &[Arc<Endpoint>], _context: &Context) -> usize {
+        self.next.0.fetch_add(1, Ordering::Relaxed) % candidates.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::testing::{endpoints, spread};
+
+    #[test]
+    fn takes_each_in_turn() {
+        let set = endpoints(3);
+        let picker = RoundRobin::starting_at(1).picker(&set);
+        let context = Context {
+            now: tokio::time::Instant::now(),
+            random: 0,
+            key: None,
+        };
+        let picks: Vec<_> = (0..6).map(|_| picker.pick(&set, &context)).collect();
+        assert_eq!(picks, [1, 2, 0, 1, 2, 0]);
+        assert_eq!(spread(&*picker, &set, 300), [100, 100, 100]);
+    }
+
+    #[test]
+    fn goes_on_where_it_stood_when_the_set_changes() {
+        let balancer = RoundRobin::default();
+        let set = endpoints(4);
+        spread(&*balancer.picker(&set), &set, 2);
+        let counts = spread(&*balancer.picker(&set), &set, 2);
+        assert_eq!(counts, [0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn is_exact_from_many_threads() {
+        let set = endpoints(5);
+        let picker = RoundRobin::starting_at(usize::MAX / 2).picker(&set);
+        let counts = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| spread(&*picker, &set, 5_000)))
+                .collect();
+            threads.into_iter().fold(vec![0; 5], |sum, thread| {
+                let counts = thread.join().unwrap();
+                sum.iter().zip(counts).map(|(a, b)| a + b).collect()
+            })
+        });
+        assert_eq!(counts, [4_000; 5]);
+    }
+}

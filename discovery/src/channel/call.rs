@@ -1,0 +1,576 @@
+//! One call, from the caller's request to the answer or the last attempt.
+//!
+//! ```text
+//! pick from the snapshot -> send -> look at the answer -> hand it out
+//!   ^                                  |
+//!   '---- wait, if the policy says so -'
+//! ```
+//!
+//! An answer is handed out when its first message is whole: up to there another attempt can take
+//! its place unnoticed. A call whose request is streamed is handed out with the response's headers.
+
+use std::{
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fastrand::Rng;
+use futures_util::future::{Either, select};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
+use http_body::Body;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{
+    attempt::{AttemptRun, Ended},
+    response::{ResponseBody, Tracker},
+};
+use crate::{
+    BoxError,
+    balance::Context,
+    connection::Transport,
+    ejection::{EjectionPolicy, Verdict},
+    endpoint::{Endpoint, Phase},
+    endpointer::{Endpointer, Outlook, Snapshot},
+    error::chain,
+    grpc::{self, Code},
+    metrics::Counters,
+    retry::{
+        CallError, Decision, Failure, Hedge, Progress, RetryPolicy,
+        attempts::Attempts,
+        body::{Replay, RequestBody},
+        budget::Budget,
+        latency::Latencies,
+    },
+};
+
+/// A call that is never processed is sent again for as long as there is time; this bounds the one
+/// that has no deadline.
+const MOST_UNSENT: usize = 64;
+/// Endpoints named one by one when all are down.
+const NAMED: usize = 3;
+
+/// What all calls of a channel share.
+pub(crate) struct Shared {
+    pub(crate) service: String,
+    pub(crate) endpointer: Endpointer,
+    pub(crate) policy: RetryPolicy,
+    pub(crate) ejection: EjectionPolicy,
+    pub(crate) budget: Budget,
+    pub(crate) latencies: Latencies,
+    pub(crate) counters: Counters,
+    pub(crate) user_agent: HeaderValue,
+    pub(crate) key_header: Option<HeaderName>,
+}
+
+impl Shared {
+    pub(super) fn observe(&self, elapsed: Duration, now: Instant, failed: bool) {
+        self.counters.duration.record(elapsed.as_secs_f64());
+        if !failed && self.policy.hedge == Some(Hedge::Percentile95) {
+            self.latencies.add(elapsed, now);
+        }
+    }
+
+    fn hedge_delay(&self) -> Option<Duration> {
+        match self.policy.hedge? {
+            Hedge::After(delay) => Some(delay),
+            Hedge::Percentile95 => self.latencies.percentile_95(),
+        }
+    }
+}
+
+/// Carries out one call.
+pub(super) async fn run<B>(
+    shared: Arc<Shared>,
+    request: Request<B>,
+) -> Result<Response<ResponseBody>, CallError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let result = match Call::begin(&shared, request).await {
+        Ok(call) => call.run().await,
+        Err(error) => Err(error),
+    };
+    match &result {
+        Ok(_) => shared.counters.calls_ok.increment(1),
+        Err(error) => shared.counters.failure(error.code),
+    }
+    result
+}
+
+/// What does not change from one attempt to the next.
+struct Head {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+struct Call<'a> {
+    shared: &'a Arc<Shared>,
+    head: Head,
+    replay: Replay,
+    idempotent: bool,
+    key: Option<u64>,
+    /// The caller's own deadline.
+    caller: Option<Instant>,
+    /// When the call is over, at the latest, if there is no answer by then.
+    deadline: Option<Instant>,
+    allowed: Duration,
+    attempts: Attempts,
+    rng: Rng,
+}
+
+/// An endpoint chosen for an attempt, and its connection.
+struct Picked {
+    endpoint: Arc<Endpoint>,
+    transport: Arc<Box<dyn Transport>>,
+    trial: bool,
+}
+
+/// What a look at the snapshot gave.
+enum Choice {
+    Picked(Picked),
+    /// Something is about to change: a connection is being made, or the registry being asked.
+    Wait,
+    /// Nothing to pick from, and nothing to wait for.
+    Nothing(String),
+}
+
+impl<'a> Call<'a> {
+    async fn begin<B>(shared: &'a Arc<Shared>, request: Request<B>) -> Result<Self, CallError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let now = Instant::now();
+        let policy = &shared.policy;
+        let (parts, body) = request.into_parts();
+        let given = grpc::timeout(&parts.headers).map_err(|value| {
+            CallError::new(
+                Code::InvalidArgument,
+                format!("malformed grpc-timeout {value:?}: expected up to 8 digits and a unit"),
+            )
+        })?;
+        let replay = Replay::read(body, policy.replay_limit).await;
+        let allowed = match given {
+            Some(given) if replay.is_streaming() => given,
+            Some(given) => given.min(policy.timeout),
+            None => policy.timeout,
+        };
+        let bounded = given.is_some() || !replay.is_streaming();
+        let key = parts.extensions.get::<HashKey>().map(|key| key.0);
+        let key = key.or_else(|| {
+            let value = parts.headers.get(shared.key_header.as_ref()?)?;
+            Some(HashKey::of(value.as_bytes()).0)
+        });
+        let mut headers = parts.headers;
+        headers
+            .entry(header::USER_AGENT)
+            .or_insert_with(|| shared.user_agent.clone());
+        Ok(Self {
+            idempotent: policy.idempotent.contains(parts.uri.path()),
+            // A deadline too far away to be told in an `Instant` is none.
+            caller: given.and_then(|given| now.checked_add(given)),
+            deadline: now.checked_add(allowed).filter(|_| bounded),
+            allowed,
+            head: Head {
+                method: parts.method,
+                uri: parts.uri,
+                headers,
+            },
+            replay,
+            key,
+            attempts: Attempts::default(),
+            rng: Rng::new(),
+            shared,
+        })
+    }
+
+    async fn run(mut self) -> Result<Response<ResponseBody>, CallError> {
+        loop {
+            if self.deadline.is_some_and(|at| Instant::now() >= at) {
+                return Err(self.out_of_time());
+            }
+            let picked = match self.pick().await {
+                Ok(picked) => picked,
+                Err(Some(reason)) => return Err(self.attempts.error(Code::Unavailable, reason)),
+                Err(None) => return Err(self.out_of_time()),
+            };
+            let ended = match self.try_once(picked).await {
+                Ok(response) => {
+                    self.shared.budget.deposit(Instant::now());
+                    return Ok(response);
+                }
+                Err(ended) => ended,
+            };
+            if let Some(result) = self.after(ended).await {
+                return result;
+            }
+        }
+    }
+
+    /// Decides what comes after a failed attempt; `None` is another one.
+    async fn after(&mut self, ended: Ended) -> Option<Result<Response<ResponseBody>, CallError>> {
+        let Ended {
+            endpoint,
+            begun,
+            failure,
+            reason,
+            response,
+        } = ended;
+        self.attempts.fail(&endpoint, begun, reason);
+        if failure == Failure::Unsent {
+            self.attempts.sent -= 1;
+        }
+        let progress = Progress {
+            attempts: self.attempts.sent,
+            replayable: self.replay.attempt().is_some(),
+            idempotent: self.idempotent,
+            untried_left: self.untried_left(),
+        };
+        let policy = &self.shared.policy;
+        let stop = |call: &mut Self, why: &str| {
+            // A server's own answer is the caller's, unless retries have something to add.
+            if let Some(response) = response
+                && (call.attempts.failures() == 1 || !policy.repeats(failure, call.idempotent))
+            {
+                return Some(Ok(response));
+            }
+            let reason = format!("no answer from {}: {why}", call.shared.service);
+            let attempts = std::mem::take(&mut call.attempts);
+            Some(Err(attempts.error(failure.code(), reason)))
+        };
+        match policy.decide(failure, progress, &mut self.rng) {
+            Decision::Stop => {
+                let why = match failure {
+                    _ if !progress.replayable => "the request cannot be sent again",
+                    _ if progress.attempts >= policy.max_attempts => "all attempts are used up",
+                    Failure::Timeout => "it is not declared idempotent, so it was sent once",
+                    _ => "it may not be repeated",
+                };
+                stop(self, why)
+            }
+            Decision::Retry { paid: false, .. } if self.attempts.failures() >= MOST_UNSENT => {
+                stop(self, "no instance takes it")
+            }
+            Decision::Retry { after, paid } => {
+                let now = Instant::now();
+                if failure == Failure::Timeout && self.deadline.is_some_and(|at| now >= at) {
+                    let attempts = std::mem::take(&mut self.attempts);
+                    return Some(Err(
+                        attempts.error(Code::DeadlineExceeded, self.time_is_up())
+                    ));
+                }
+                if self.deadline.is_some_and(|at| now + after >= at) {
+                    return stop(self, "no time is left for another attempt");
+                }
+                if paid && !self.shared.budget.withdraw(now) {
+                    self.shared.counters.denied.increment(1);
+                    return stop(self, "the retry budget is empty");
+                }
+                self.shared.counters.retries.increment(1);
+                if !after.is_zero() {
+                    sleep(after).await;
+                }
+                None
+            }
+        }
+    }
+
+    fn out_of_time(mut self) -> CallError {
+        let reason = self.time_is_up();
+        std::mem::take(&mut self.attempts).error(Code::DeadlineExceeded, reason)
+    }
+
+    fn time_is_up(&self) -> String {
+        let waiting = if self.attempts.is_empty() {
+            " (it was waiting for a connection)"
+        } else {
+            ""
+        };
+        format!(
+            "no answer from {} within {:?}{waiting}",
+            self.shared.service, self.allowed
+        )
+    }
+
+    fn untried_left(&self) -> bool {
+        let snapshot = self.shared.endpointer.snapshot();
+        // Looked at after a failure only, and found at once but where nearly all were tried.
+        snapshot
+            .candidates
+            .iter()
+            .any(|e| !self.attempts.has_tried(e) && e.transport().is_some())
+    }
+
+    /// Chooses an endpoint, waiting for one as long as there is something to wait for.
+    ///
+    /// `Err(None)` is the deadline, anything else the reason why there is none.
+    async fn pick(&mut self) -> Result<Picked, Option<String>> {
+        match self.choose() {
+            Choice::Picked(picked) => return Ok(picked),
+            Choice::Nothing(reason) => return Err(Some(reason)),
+            Choice::Wait => {}
+        }
+        let mut versions = self.shared.endpointer.versions();
+        loop {
+            // Marked as seen before looking, so that no change between the two is missed.
+            versions.borrow_and_update();
+            match self.choose() {
+                Choice::Picked(picked) => return Ok(picked),
+                Choice::Nothing(reason) => return Err(Some(reason)),
+                Choice::Wait => {}
+            }
+            let change = versions.changed();
+            let changed = match self.deadline {
+                Some(at) => timeout_at(at, change).await.map_err(|_| None)?,
+                None => change.await,
+            };
+            if changed.is_err() {
+                return Err(Some("the channel's runtime has ended".to_owned()));
+            }
+        }
+    }
+
+    fn choose(&mut self) -> Choice {
+        let snapshot = self.shared.endpointer.snapshot();
+        if self.attempts.is_empty()
+            && let Some(picked) = trial(&snapshot)
+        {
+            return Choice::Picked(picked);
+        }
+        let count = snapshot.candidates.len();
+        if count == 0 {
+            return self.nothing(&snapshot);
+        }
+        let context = Context {
+            now: Instant::now(),
+            random: self.rng.u64(..),
+            key: self.key,
+        };
+        let first = snapshot.pick(&context);
+        let mut again = None;
+        let mut woken = false;
+        for step in 0..count {
+            let index = if first + step < count {
+                first + step
+            } else {
+                first + step - count
+            };
+            let endpoint = &snapshot.candidates[index];
+            let Some(transport) = endpoint.transport() else {
+                // One connection per pick is begun, not all that are passed over.
+                if !woken && endpoint.link().phase() == Phase::Idle {
+                    self.shared.endpointer.wake(endpoint);
+                    woken = true;
+                }
+                continue;
+            };
+            let picked = Picked {
+                endpoint: Arc::clone(endpoint),
+                transport,
+                trial: false,
+            };
+            if !self.attempts.has_tried(endpoint) {
+                return Choice::Picked(picked);
+            }
+            again.get_or_insert(picked);
+        }
+        // All that can take a call have been tried, or none can yet.
+        again.map_or(Choice::Wait, Choice::Picked)
+    }
+
+    fn nothing(&self, snapshot: &Snapshot) -> Choice {
+        let service = &self.shared.service;
+        let registry = snapshot
+            .registry_error
+            .as_ref()
+            .map(|error| format!("; {}", chain(&**error)));
+        let reason = match snapshot.outlook {
+            Outlook::Ready | Outlook::Pending => return Choice::Wait,
+            Outlook::Unknown if registry.is_none() => return Choice::Wait,
+            Outlook::Unknown => format!("nothing is known of {service} yet"),
+            Outlook::Empty => format!("no instance of {service} is registered"),
+            Outlook::Down => format!(
+                "none of the {} instances of {service} can be reached: {}",
+                snapshot.all.len(),
+                down(&snapshot.all)
+            ),
+        };
+        Choice::Nothing(reason + &registry.unwrap_or_default())
+    }
+
+    /// One attempt, or two where the policy hedges.
+    async fn try_once(&mut self, picked: Picked) -> Result<Response<ResponseBody>, Ended> {
+        let limit = self.attempt_limit();
+        let (endpoint, trial) = (Arc::clone(&picked.endpoint), picked.trial);
+        let begun = Instant::now();
+        let Some(first) = self.attempt(picked, limit) else {
+            // `after` has looked, so only a race with the connection's own task leads here.
+            return Err(Ended {
+                endpoint,
+                begun,
+                failure: Failure::Broken,
+                reason: "the request was taken by an attempt before".to_owned(),
+                response: None,
+            });
+        };
+        let delay = match self.shared.hedge_delay() {
+            Some(delay)
+                if self.idempotent && self.attempts.sent < self.shared.policy.max_attempts =>
+            {
+                delay
+            }
+            _ => return first.await,
+        };
+        tokio::pin!(first);
+        tokio::select! {
+            biased;
+            result = &mut first => return result,
+            () = sleep(delay) => {}
+        }
+        let Some(second) = self.second(limit) else {
+            return first.await;
+        };
+        tokio::pin!(second);
+        match select(first, second).await {
+            Either::Left((Ok(response), _)) => Ok(response),
+            Either::Right((Ok(response), _)) => {
+                // Whoever loses every race may hang: its own timeout will never come to tell.
+                let stats = endpoint.stats();
+                let now = Instant::now();
+                stats.observe(now, now - begun, false);
+                if stats
+                    .health()
+                    .note(Verdict::Overtaken, trial, &self.shared.ejection)
+                {
+                    self.shared.endpointer.review();
+                }
+                Ok(response)
+            }
+            Either::Left((Err(ended), other)) => {
+                self.attempts
+                    .fail(&ended.endpoint, ended.begun, ended.reason);
+                other.await
+            }
+            Either::Right((Err(ended), other)) => {
+                self.attempts
+                    .fail(&ended.endpoint, ended.begun, ended.reason);
+                other.await
+            }
+        }
+    }
+
+    /// A second attempt elsewhere while the first is out, if there is an elsewhere and the budget
+    /// allows it.
+    fn second(
+        &mut self,
+        limit: Option<Instant>,
+    ) -> Option<impl Future<Output = Result<Response<ResponseBody>, Ended>> + use<>> {
+        let Choice::Picked(picked) = self.choose() else {
+            return None;
+        };
+        let elsewhere = !self.attempts.has_tried(&picked.endpoint);
+        if !elsewhere || !self.shared.budget.withdraw(Instant::now()) {
+            return None;
+        }
+        let second = self.attempt(picked, limit)?;
+        self.shared.counters.hedges.increment(1);
+        Some(second)
+    }
+
+    /// When an attempt that begins now is given up.
+    fn attempt_limit(&self) -> Option<Instant> {
+        let policy = &self.shared.policy;
+        let last = self.attempts.sent + 1 >= policy.max_attempts;
+        if last || !self.idempotent || self.replay.is_streaming() {
+            return self.deadline;
+        }
+        let own = Instant::now() + policy.attempt_timeout();
+        Some(self.deadline.map_or(own, |deadline| deadline.min(own)))
+    }
+
+    /// Begins an attempt; `None` when the request cannot be sent again.
+    fn attempt(
+        &mut self,
+        picked: Picked,
+        limit: Option<Instant>,
+    ) -> Option<impl Future<Output = Result<Response<ResponseBody>, Ended>> + use<>> {
+        let body = self.replay.attempt()?;
+        let request = self.request(body, limit);
+        self.attempts.begin(&picked.endpoint);
+        self.attempts.sent += 1;
+        let attempt = AttemptRun {
+            tracker: Tracker::begin(self.shared, &picked.endpoint, picked.trial),
+            shared: Arc::clone(self.shared),
+            limit,
+            caller: self.caller,
+            hold: !self.replay.is_streaming(),
+        };
+        Some(attempt.run(picked.transport, request))
+    }
+
+    fn request(&self, body: RequestBody, limit: Option<Instant>) -> Request<RequestBody> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.head.method.clone();
+        *request.uri_mut() = self.head.uri.clone();
+        *request.headers_mut() = self.head.headers.clone();
+        if let Some(limit) = limit {
+            // The server need not work on after the attempt was given up.
+            let left = limit.saturating_duration_since(Instant::now());
+            request
+                .headers_mut()
+                .insert(grpc::TIMEOUT, grpc::format_timeout(left));
+        }
+        if self.attempts.sent > 0 {
+            let previous = HeaderValue::from(self.attempts.sent);
+            request
+                .headers_mut()
+                .insert(grpc::PREVIOUS_ATTEMPTS, previous);
+        }
+        request
+    }
+}
+
+/// The one call of an endpoint on probation, if there is such an endpoint.
+fn trial(snapshot: &Snapshot) -> Option<Picked> {
+    snapshot.probation.iter().find_map(|endpoint| {
+        let transport = endpoint.transport()?;
+        endpoint.stats().health().take_trial().then(|| Picked {
+            endpoint: Arc::clone(endpoint),
+            transport,
+            trial: true,
+        })
+    })
+}
+
+/// Why each of them is down, as far as a line holds it.
+fn down(all: &[Arc<Endpoint>]) -> String {
+    let mut reasons: Vec<String> = all
+        .iter()
+        .take(NAMED)
+        .map(|endpoint| match endpoint.link().last_error() {
+            Some(error) => format!("{}: {}", endpoint.instance(), chain(&**error)),
+            None => format!("{}: not connected", endpoint.instance()),
+        })
+        .collect();
+    if all.len() > NAMED {
+        reasons.push(format!("and {} more", all.len() - NAMED));
+    }
+    reasons.join("; ")
+}
+
+/// Keeps calls of one key with one instance, where the balancer hashes: put it into a request's
+/// extensions, or name a header to the builder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashKey(pub u64);
+
+impl HashKey {
+    /// The key of these bytes: the same in every process.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(BuildHasherDefault::<DefaultHasher>::default().hash_one(bytes))
+    }
+}

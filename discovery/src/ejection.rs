@@ -1,0 +1,571 @@
+//! Outlier ejection: takes an endpoint out of picking on the evidence of real calls, and lets it
+//! back.
+//!
+//! ```text
+//! Admitted --evidence--> Ejected --time over, probe answered--> Probation --one good call--> Admitted
+//!                           ^------------- probe or call failed ----'        (with a slow start)
+//! ```
+//!
+//! The evidence is of three kinds. Failures in a row, counted apart for broken connections and for
+//! bad statuses, as Envoy does; they work with two instances as with a thousand. A failing share
+//! that stands out against what the others show together, which works from two instances up. And
+//! the success rate against mean and standard deviation (gRPC proposal A50), from five instances up.
+//! If every instance fails alike, none stands out and none is ejected by share.
+//!
+//! Pure: the time comes in as a parameter, nothing is sent. [`Health`] is written by calls without
+//! a lock; [`Ejector::review`] runs in the endpointer's task and decides.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// When to eject, and for how long.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct EjectionPolicy {
+    /// Off: nothing is ever ejected. Default: on.
+    pub enabled: bool,
+    /// Broken connections and unanswered calls in a row that eject; 0 turns it off. Default: 3.
+    pub consecutive_transport: u32,
+    /// Statuses in a row that blame the server; 0 turns it off. Default: 5, as in Envoy.
+    pub consecutive_status: u32,
+    /// Calls in a row that a second attempt elsewhere has overtaken (hedging); 0 turns it off.
+    /// Default: 10, which one call in twenty does not reach by chance.
+    pub consecutive_overtaken: u32,
+    /// How far back shares are counted. Default: 10 s, as in A50.
+    pub window: Duration,
+    /// Calls an instance must have had in the window before its share counts. Default: 5, as in
+    /// Linkerd.
+    pub min_calls: u32,
+    /// Failing share that ejects, if it is also three times the share of all others together; 1
+    /// turns it off. Default: 0.2, as in Linkerd.
+    pub failing_share: f64,
+    /// Standard deviations below the mean success rate that eject, with five instances or more and
+    /// a hundred calls each; 0 turns it off. Default: 1.9, as in A50.
+    pub success_rate_deviations: f64,
+    /// Time of a first ejection; the n-th in short order takes n times as long. Default: 3 s; A50
+    /// has 30 s, but returns without a probe.
+    pub base_time: Duration,
+    /// No ejection takes longer. Default: 60 s.
+    pub max_time: Duration,
+    /// Share of the instances that may be out at the same time, at least one, never all.
+    /// Default: 0.5; A50 has 0.1, which is less than one instance below ten.
+    pub max_share: f64,
+    /// Time over which a returning instance gets from a tenth of its share to all of it.
+    /// Default: 5 s.
+    pub slow_start: Duration,
+}
+
+impl Default for EjectionPolicy {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            consecutive_transport: 3,
+            consecutive_status: 5,
+            consecutive_overtaken: 10,
+            window: Duration::from_secs(10),
+            min_calls: 5,
+            failing_share: 0.2,
+            success_rate_deviations: 1.9,
+            base_time: Duration::from_secs(3),
+            max_time: Duration::from_secs(60),
+            max_share: 0.5,
+            slow_start: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A success rate that stands out needs this many instances and calls of each to compare (A50).
+const RATE_INSTANCES: usize = 5;
+const RATE_CALLS: u64 = 100;
+/// A rate this good is no outlier, however small the deviation among the rest.
+const RATE_GOOD: f64 = 0.95;
+/// From this failing share of all others on, failures in a row say nothing about one instance.
+const OTHERS_FAIL: f64 = 0.5;
+/// How much more often than all others together an instance must fail to stand out.
+const STANDS_OUT: f64 = 3.0;
+/// Buckets of the window.
+const BUCKETS: usize = 10;
+/// Where a slow start begins.
+const SLOW_START_FLOOR: f64 = 0.1;
+
+/// What one ended attempt says about its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Answered; whatever the answer was, the server is not to blame.
+    Success,
+    /// The connection broke, or no answer came in time.
+    Transport,
+    /// A status that blames the server.
+    Status,
+    /// The server said that it has too much to do: it counts toward shares only, for an instance
+    /// that sheds load is alive.
+    Overloaded,
+    /// Still out when a second attempt elsewhere was answered. The slow end of a healthy latency
+    /// looks like this as well, so only a long run of it counts.
+    Overtaken,
+}
+
+/// Where an endpoint stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Standing {
+    /// Takes calls.
+    Admitted,
+    /// Takes none until its time is over.
+    Ejected,
+    /// Its time is over and a probe is under way.
+    Probing,
+    /// Takes one call at a time.
+    Probation,
+}
+
+impl Standing {
+    const ALL: [Self; 4] = [
+        Self::Admitted,
+        Self::Ejected,
+        Self::Probing,
+        Self::Probation,
+    ];
+}
+
+/// One endpoint's record.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    transport_run: AtomicU32,
+    status_run: AtomicU32,
+    overtaken_run: AtomicU32,
+    good: AtomicU32,
+    bad: AtomicU32,
+    standing: AtomicU8,
+    /// The one call of a probation is under way.
+    on_trial: AtomicBool,
+    /// What that call or the probe before it showed: see `RESULT_*`.
+    result: AtomicU8,
+    record: Mutex<Record>,
+}
+
+const RESULT_NONE: u8 = 0;
+const RESULT_GOOD: u8 = 1;
+const RESULT_BAD: u8 = 2;
+
+#[derive(Debug, Default)]
+struct Record {
+    /// Good and bad calls of the buckets before the current one.
+    buckets: VecDeque<(u32, u32)>,
+    /// Ejections in short order.
+    times: u32,
+    /// When an ejection ends, or when one was last forgiven.
+    until: Option<Instant>,
+    slow_start_from: Option<Instant>,
+}
+
+impl Health {
+    pub(crate) fn standing(&self) -> Standing {
+        let index = usize::from(self.standing.load(Ordering::Acquire));
+        Standing::ALL[index.min(Standing::ALL.len() - 1)]
+    }
+
+    /// Takes the one trial call of a probation, if nobody has.
+    pub(crate) fn take_trial(&self) -> bool {
+        self.standing() == Standing::Probation && !self.on_trial.swap(true, Ordering::AcqRel)
+    }
+
+    /// Gives the trial back unused.
+    pub(crate) fn return_trial(&self) {
+        self.on_trial.store(false, Ordering::Release);
+    }
+
+    /// Notes how an attempt ended. True when a review may have something to decide.
+    pub(crate) fn note(&self, verdict: Verdict, trial: bool, policy: &EjectionPolicy) -> bool {
+        if trial {
+            return self.conclude(verdict == Verdict::Success);
+        }
+        if self.standing() != Standing::Admitted {
+            // Begun before the ejection; it says nothing that the ejection does not.
+            return false;
+        }
+        match verdict {
+            Verdict::Success => {
+                self.good.fetch_add(1, Ordering::Relaxed);
+                // Reading first keeps the line shared between cores in the good case.
+                for run in [&self.transport_run, &self.status_run, &self.overtaken_run] {
+                    if run.load(Ordering::Relaxed) != 0 {
+                        run.store(0, Ordering::Relaxed);
+                    }
+                }
+                false
+            }
+            Verdict::Transport => self.count(&self.transport_run, policy.consecutive_transport),
+            Verdict::Status => self.count(&self.status_run, policy.consecutive_status),
+            Verdict::Overloaded => {
+                self.bad.fetch_add(1, Ordering::Relaxed);
+                false
+            }
+            Verdict::Overtaken => {
+                let limit = policy.consecutive_overtaken;
+                self.overtaken_run.fetch_add(1, Ordering::Relaxed) + 1 >= limit && limit > 0
+            }
+        }
+    }
+
+    fn count(&self, run: &AtomicU32, limit: u32) -> bool {
+        self.bad.fetch_add(1, Ordering::Relaxed);
+        run.fetch_add(1, Ordering::Relaxed) + 1 >= limit && limit > 0
+    }
+
+    /// Notes what a probe or a trial call showed. Always worth a review.
+    pub(crate) fn conclude(&self, good: bool) -> bool {
+        let result = if good { RESULT_GOOD } else { RESULT_BAD };
+        self.result.store(result, Ordering::Release);
+        true
+    }
+
+    /// The share of its calls that an endpoint in slow start is to get; 1 outside of it.
+    pub(crate) fn slow_start_share(&self, now: Instant, policy: &EjectionPolicy) -> f64 {
+        match self.lock().slow_start_from {
+            Some(from) if now < from + policy.slow_start => {
+                let passed = (now - from).as_secs_f64() / policy.slow_start.as_secs_f64();
+                passed.max(SLOW_START_FLOOR)
+            }
+            _ => 1.0,
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, standing: Standing) {
+        self.standing.store(standing as u8, Ordering::Release);
+    }
+
+    fn runs_over(&self, policy: &EjectionPolicy) -> Option<&'static str> {
+        let over = |run: &AtomicU32, limit| limit > 0 && run.load(Ordering::Relaxed) >= limit;
+        if over(&self.transport_run, policy.consecutive_transport) {
+            Some("calls broken or unanswered in a row")
+        } else if over(&self.status_run, policy.consecutive_status) {
+            Some("bad statuses in a row")
+        } else if over(&self.overtaken_run, policy.consecutive_overtaken) {
+            Some("overtaken by second attempts in a row")
+        } else {
+            None
+        }
+    }
+
+    /// Good and bad calls within the window.
+    fn totals(&self) -> Totals {
+        let record = self.lock();
+        let current = (
+            self.good.load(Ordering::Relaxed),
+            self.bad.load(Ordering::Relaxed),
+        );
+        record
+            .buckets
+            .iter()
+            .chain([&current])
+            .fold(Totals::default(), |sum, (good, bad)| Totals {
+                good: sum.good + u64::from(*good),
+                bad: sum.bad + u64::from(*bad),
+            })
+    }
+
+    fn roll(&self, now: Instant, policy: &EjectionPolicy) {
+        let mut record = self.lock();
+        let bucket = (
+            self.good.swap(0, Ordering::Relaxed),
+            self.bad.swap(0, Ordering::Relaxed),
+        );
+        record.buckets.push_back(bucket);
+        if record.buckets.len() >= BUCKETS {
+            record.buckets.pop_front();
+        }
+        if record.times > 0
+            && self.standing() == Standing::Admitted
+            && record
+                .until
+                .is_some_and(|since| now >= since + policy.window)
+        {
+            record.times -= 1;
+            record.until = Some(now);
+        }
+    }
+
+    fn eject(&self, now: Instant, policy: &EjectionPolicy) -> Duration {
+        let mut record = self.lock();
+        record.times = record.times.saturating_add(1);
+        let time = policy
+            .base_time
+            .saturating_mul(record.times)
+            .min(policy.max_time);
+        record.until = Some(now + time);
+        record.buckets.clear();
+        record.slow_start_from = None;
+        for counter in [
+            &self.transport_run,
+            &self.status_run,
+            &self.overtaken_run,
+            &self.good,
+            &self.bad,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        self.result.store(RESULT_NONE, Ordering::Release);
+        self.return_trial();
+        self.set(Standing::Ejected);
+        time
+    }
+
+    fn admit(&self, now: Instant) {
+        let mut record = self.lock();
+        record.until = Some(now);
+        record.slow_start_from = Some(now);
+        self.return_trial();
+        self.set(Standing::Admitted);
+    }
+
+    fn take_result(&self) -> Option<bool> {
+        match self.result.swap(RESULT_NONE, Ordering::AcqRel) {
+            RESULT_GOOD => Some(true),
+            RESULT_BAD => Some(false),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Totals {
+    good: u64,
+    bad: u64,
+}
+
+impl Totals {
+    fn sum(all: &[Self]) -> Self {
+        all.iter().fold(Self::default(), |sum, one| Self {
+            good: sum.good + one.good,
+            bad: sum.bad + one.bad,
+        })
+    }
+
+    fn without(self, one: Self) -> Self {
+        Self {
+            good: self.good - one.good,
+            bad: self.bad - one.bad,
+        }
+    }
+
+    fn calls(self) -> u64 {
+        self.good + self.bad
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn failing(self) -> f64 {
+        self.bad as f64 / self.calls().max(1) as f64
+    }
+}
+
+/// Decides, over all endpoints of a set together.
+#[derive(Debug)]
+pub(crate) struct Ejector {
+    policy: EjectionPolicy,
+    next_roll: Option<Instant>,
+}
+
+/// What changed in a review. Indices are those of the reviewed slice.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Review {
+    /// Whether any endpoint's standing changed.
+    pub(crate) changed: bool,
+    /// Newly ejected, with the reason and the time.
+    pub(crate) ejected: Vec<(usize, &'static str, Duration)>,
+    /// Time is over: to be probed now, with [`Health::conclude`] told the result.
+    pub(crate) probe: Vec<usize>,
+    /// Back from probation.
+    pub(crate) admitted: Vec<usize>,
+    /// When to review again at the latest.
+    pub(crate) next: Option<Instant>,
+}
+
+impl Ejector {
+    pub(crate) fn new(policy: EjectionPolicy) -> Self {
+        Self {
+            policy,
+            next_roll: None,
+        }
+    }
+
+    /// Looks at every endpoint's record and moves those that have to move.
+    pub(crate) fn review(&mut self, now: Instant, set: &[&Health]) -> Review {
+        let mut review = Review::default();
+        if !self.policy.enabled {
+            return review;
+        }
+        let bucket = self.policy.window / u32::try_from(BUCKETS).unwrap_or(1);
+        let roll = *self.next_roll.get_or_insert(now + bucket) <= now;
+        self.bring_back(now, set, &mut review);
+        let mut suspects = consecutive(set, &self.policy);
+        if roll {
+            suspects.extend(failing_share(set, &self.policy));
+            suspects.extend(success_rate(set, &self.policy));
+        }
+        self.eject(now, set, &suspects, &mut review);
+        if roll {
+            for health in set {
+                health.roll(now, &self.policy);
+            }
+            self.next_roll = Some(now + bucket);
+        }
+        review.changed |= !review.ejected.is_empty() || !review.admitted.is_empty();
+        review.next = set
+            .iter()
+            .filter(|health| health.standing() == Standing::Ejected)
+            .filter_map(|health| health.lock().until)
+            .chain(self.next_roll)
+            .min();
+        review
+    }
+
+    fn bring_back(&self, now: Instant, set: &[&Health], review: &mut Review) {
+        for (index, health) in set.iter().enumerate() {
+            match health.standing() {
+                Standing::Admitted => {}
+                Standing::Ejected => {
+                    if health.lock().until.is_none_or(|until| until <= now) {
+                        health.set(Standing::Probing);
+                        health.result.store(RESULT_NONE, Ordering::Release);
+                        review.probe.push(index);
+                    }
+                }
+                Standing::Probing => match health.take_result() {
+                    Some(true) => {
+                        health.set(Standing::Probation);
+                        health.return_trial();
+                        review.changed = true;
+                    }
+                    Some(false) => {
+                        health.eject(now, &self.policy);
+                    }
+                    None => {}
+                },
+                Standing::Probation => match health.take_result() {
+                    Some(true) => {
+                        health.admit(now);
+                        review.admitted.push(index);
+                    }
+                    Some(false) => {
+                        health.eject(now, &self.policy);
+                        review.changed = true;
+                    }
+                    None => {}
+                },
+            }
+        }
+    }
+
+    /// Ejects the suspects, worst evidence first, as far as the largest share allows.
+    fn eject(
+        &self,
+        now: Instant,
+        set: &[&Health],
+        suspects: &[(usize, &'static str)],
+        review: &mut Review,
+    ) {
+        let mut out = set
+            .iter()
+            .filter(|health| health.standing() != Standing::Admitted)
+            .count();
+        #[allow(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss
+        )]
+        let share = (set.len() as f64 * self.policy.max_share) as usize;
+        let limit = share.max(1).min(set.len().saturating_sub(1));
+        for (index, reason) in suspects {
+            if out >= limit {
+                return;
+            }
+            if set[*index].standing() == Standing::Admitted {
+                let time = set[*index].eject(now, &self.policy);
+                review.ejected.push((*index, reason, time));
+                out += 1;
+            }
+        }
+    }
+}
+
+/// Those that failed too often in a row, unless the others fail as well: then it is the request or
+/// something behind all of them, and taking some out would only load the rest.
+fn consecutive(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'static str)> {
+    let over: Vec<_> = set
+        .iter()
+        .enumerate()
+        .filter_map(|(index, health)| Some((index, health.runs_over(policy)?)))
+        .collect();
+    if over.is_empty() {
+        return over;
+    }
+    let totals: Vec<_> = set.iter().map(|health| health.totals()).collect();
+    let all = Totals::sum(&totals);
+    over.into_iter()
+        .filter(|(index, _)| all.without(totals[*index]).failing() < OTHERS_FAIL)
+        .collect()
+}
+
+/// Those that fail often, and far more often than all the others together.
+fn failing_share(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'static str)> {
+    let totals: Vec<_> = set.iter().map(|health| health.totals()).collect();
+    let all = Totals::sum(&totals);
+    let mut found: Vec<_> = totals
+        .iter()
+        .enumerate()
+        .filter(|(_, one)| {
+            let others = all.without(**one);
+            policy.failing_share < 1.0
+                && one.calls() >= policy.min_calls.into()
+                && others.calls() >= policy.min_calls.into()
+                && one.failing() >= policy.failing_share
+                && one.failing() >= STANDS_OUT * others.failing()
+        })
+        .collect();
+    found.sort_by(|a, b| b.1.failing().total_cmp(&a.1.failing()));
+    found
+        .into_iter()
+        .map(|(index, _)| (index, "a failing share far above the others'"))
+        .collect()
+}
+
+/// Those whose success rate is far below the mean of all (A50's first algorithm).
+fn success_rate(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'static str)> {
+    let rates: Vec<_> = set
+        .iter()
+        .enumerate()
+        .map(|(index, health)| (index, health.totals()))
+        .filter(|(_, totals)| totals.calls() >= RATE_CALLS)
+        .map(|(index, totals)| (index, 1.0 - totals.failing()))
+        .collect();
+    if rates.len() < RATE_INSTANCES || policy.success_rate_deviations <= 0.0 {
+        return Vec::new();
+    }
+    #[allow(clippy::cast_precision_loss)]
+    let count = rates.len() as f64;
+    let mean = rates.iter().map(|(_, rate)| rate).sum::<f64>() / count;
+    let variance = rates
+        .iter()
+        .map(|(_, rate)| (rate - mean).powi(2))
+        .sum::<f64>()
+        / count;
+    let threshold = mean - policy.success_rate_deviations * variance.sqrt();
+    rates
+        .into_iter()
+        .filter(|(_, rate)| *rate < threshold.min(RATE_GOOD))
+        .map(|(index, _)| (index, "a success rate far below the mean"))
+        .collect()
+}

@@ -1,0 +1,270 @@
+//! The connection of one endpoint, kept up in the background and never by a call.
+//!
+//! ```text
+//! Idle --wake--> Connecting --ok--> Ready --lost--> Connecting (eager) or Idle (lazy)
+//!                    |                ^
+//!                    '--failed--> Down (backing off, trying again) --ok--'
+//! ```
+//!
+//! A first attempt is `Connecting`: a call with nothing better to do waits for it. After a failure
+//! the link stays `Down` through every further attempt until one succeeds, so that calls pass it
+//! over at once however long those attempts hang (gRPC's TRANSIENT_FAILURE).
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::{Instant, timeout},
+};
+use tracing::{debug, warn};
+
+use crate::{
+    BoxError,
+    backoff::Backoff,
+    connection::{ConnectError, Connection, Factory, Transport},
+    error::chain,
+    instance::Instance,
+};
+
+/// A connection that broke this soon was hardly one: the next attempt backs off.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+
+/// Where a link stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Nothing tried; a pick wakes it.
+    Idle,
+    /// Being made for the first time, or again after a working connection was lost.
+    Connecting,
+    /// Carries calls.
+    Ready,
+    /// The last attempt failed.
+    Down,
+    /// Left the set: no new calls, no new attempts; calls in flight finish.
+    Retired,
+}
+
+impl Phase {
+    const ALL: [Self; 5] = [
+        Self::Idle,
+        Self::Connecting,
+        Self::Ready,
+        Self::Down,
+        Self::Retired,
+    ];
+}
+
+/// What all links of a channel share.
+pub(crate) struct Connector {
+    pub(crate) factory: Arc<dyn Factory>,
+    /// Connections being made at the same time.
+    pub(crate) parallel: Semaphore,
+    /// Time one attempt may take.
+    pub(crate) timeout: Duration,
+    /// Waits after failed attempts.
+    pub(crate) backoff: Backoff,
+    /// Whether to connect before a call asks for it.
+    pub(crate) eager: bool,
+    /// Told of every change of phase.
+    pub(crate) changed: Arc<Notify>,
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    phase: AtomicU8,
+    transport: ArcSwapOption<Box<dyn Transport>>,
+    last_error: Mutex<Option<Arc<BoxError>>>,
+    /// Ends a backoff early, and tells the driver that the link was retired.
+    poke: Notify,
+}
+
+impl std::fmt::Debug for dyn Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Transport")
+    }
+}
+
+impl Link {
+    pub(crate) fn phase(&self) -> Phase {
+        Phase::ALL[usize::from(self.phase.load(Ordering::Acquire)).min(Phase::ALL.len() - 1)]
+    }
+
+    pub(crate) fn transport(&self) -> Option<Arc<Box<dyn Transport>>> {
+        self.transport.load_full()
+    }
+
+    /// Why the last attempt failed or the last connection broke.
+    pub(crate) fn last_error(&self) -> Option<Arc<BoxError>> {
+        self.last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Starts to connect, if nothing was tried yet.
+    pub(crate) fn wake(self: &Arc<Self>, instance: &Arc<Instance>, connector: &Arc<Connector>) {
+        if self.phase() == Phase::Idle && self.shift(Phase::Idle, Phase::Connecting) {
+            let driver = Driver {
+                link: Arc::clone(self),
+                instance: Arc::clone(instance),
+                connector: Arc::clone(connector),
+            };
+            tokio::spawn(driver.run());
+        }
+    }
+
+    /// Tries again now instead of at the end of the backoff.
+    pub(crate) fn retry_now(&self) {
+        if self.phase() == Phase::Down {
+            self.poke.notify_one();
+        }
+    }
+
+    /// Takes the link out of use. Calls in flight keep the connection until they are done.
+    pub(crate) fn retire(&self) {
+        self.phase.store(Phase::Retired as u8, Ordering::Release);
+        self.transport.store(None);
+        self.poke.notify_one();
+    }
+
+    /// Moves on unless somebody else has, as `retire` may at any time.
+    fn shift(&self, from: Phase, to: Phase) -> bool {
+        self.phase
+            .compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    fn remember(&self, error: BoxError) {
+        *self
+            .last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error));
+    }
+}
+
+/// The task behind a link; it ends when the link is retired, or idle again.
+struct Driver {
+    link: Arc<Link>,
+    instance: Arc<Instance>,
+    connector: Arc<Connector>,
+}
+
+impl Driver {
+    async fn run(self) {
+        let mut failures = 0;
+        loop {
+            match self.connect().await {
+                Some(Ok(connection)) => {
+                    let lived = self.carry(connection).await;
+                    failures = if lived < SHORT_LIFE { failures + 1 } else { 0 };
+                    let next = if self.connector.eager {
+                        Phase::Connecting
+                    } else {
+                        Phase::Idle
+                    };
+                    let kept = self.link.shift(Phase::Ready, next);
+                    self.connector.changed.notify_one();
+                    if !kept || next == Phase::Idle {
+                        return;
+                    }
+                    // A lost connection is made again at once, once.
+                    if failures > 1 && !self.pause(failures - 1).await {
+                        return;
+                    }
+                }
+                Some(Err(error)) => {
+                    failures += 1;
+                    let first = self.link.shift(Phase::Connecting, Phase::Down);
+                    if first {
+                        warn!(instance = %self.instance, "cannot connect: {}", chain(&error));
+                    } else {
+                        debug!(instance = %self.instance, failures, "cannot connect: {}", chain(&error));
+                    }
+                    self.link.remember(error.into());
+                    self.connector.changed.notify_one();
+                    if !self.pause(failures).await {
+                        return;
+                    }
+                    if !self.connector.eager {
+                        self.link.shift(Phase::Down, Phase::Idle);
+                        self.connector.changed.notify_one();
+                        return;
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// One attempt; `None` when the link was retired meanwhile.
+    async fn connect(&self) -> Option<Result<Connection, ConnectError>> {
+        let attempt = async {
+            // Never closed, so a permit always comes.
+            let _permit = self.connector.parallel.acquire().await;
+            let limit = self.connector.timeout;
+            timeout(limit, self.connector.factory.connect(&self.instance))
+                .await
+                .unwrap_or(Err(ConnectError::Timeout(limit)))
+        };
+        tokio::pin!(attempt);
+        loop {
+            tokio::select! {
+                result = &mut attempt => return Some(result),
+                () = self.link.poke.notified() => {
+                    if self.link.phase() == Phase::Retired {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Offers the connection to calls until it is gone; says how long that was.
+    async fn carry(&self, connection: Connection) -> Duration {
+        let born = Instant::now();
+        let Connection { transport, driver } = connection;
+        let ready = self.link.shift(Phase::Connecting, Phase::Ready)
+            || self.link.shift(Phase::Down, Phase::Ready);
+        if !ready {
+            return born.elapsed();
+        }
+        self.link.transport.store(Some(Arc::new(transport)));
+        if self.link.phase() == Phase::Retired {
+            // Retired between the two lines above.
+            self.link.transport.store(None);
+        }
+        debug!(instance = %self.instance, "connected");
+        self.connector.changed.notify_one();
+        // A retired link drops its transport, and with the last call in flight the driver ends.
+        let ended = driver.await;
+        self.link.transport.store(None);
+        match ended {
+            Err(error) if self.link.phase() != Phase::Retired => {
+                warn!(instance = %self.instance, "connection lost: {}", chain(&*error));
+                self.link.remember(error);
+            }
+            _ => debug!(instance = %self.instance, "connection closed"),
+        }
+        born.elapsed()
+    }
+
+    /// Waits after a failure; false when the link was retired.
+    async fn pause(&self, failures: u32) -> bool {
+        let wait = self
+            .connector
+            .backoff
+            .after(failures, &mut fastrand::Rng::new());
+        // Cut short by `retry_now`; a retired link shows in the phase.
+        let _cut_short = timeout(wait, self.link.poke.notified()).await;
+        self.link.phase() != Phase::Retired
+    }
+}

@@ -1,0 +1,184 @@
+//! What a client has seen of one endpoint: calls in flight, latency, failures.
+//!
+//! Written by every call, so all of it is atomics; read by the balancers and the outlier ejection.
+
+use std::{
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::ejection::Health;
+
+/// Time constant with which an old latency peak is forgotten (Finagle's and Linkerd's default).
+const DECAY: Duration = Duration::from_secs(10);
+/// What a failed call counts as, so that an instance that fails fast does not look fast (Linkerd's
+/// value).
+const FAILURE_LATENCY: Duration = Duration::from_secs(5);
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Stats {
+    in_flight: AtomicU32,
+    latency: PeakEwma,
+    health: Health,
+    born: Instant,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            in_flight: AtomicU32::new(0),
+            latency: PeakEwma::default(),
+            health: Health::default(),
+            born: Instant::now(),
+        }
+    }
+}
+
+impl Stats {
+    /// Calls begun and not ended.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The smoothed latency at `now`; `None` before the first call has ended. It jumps to a peak
+    /// and sinks slowly from there. A failure counts as five seconds.
+    #[must_use]
+    pub fn latency(&self, now: Instant) -> Option<Duration> {
+        self.latency.get(self.age(now))
+    }
+
+    /// What outlier ejection has noted.
+    pub(crate) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    pub(crate) fn begin(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Notes how long a call took to its first answer.
+    pub(crate) fn observe(&self, now: Instant, elapsed: Duration, failed: bool) {
+        let latency = if failed {
+            elapsed.max(FAILURE_LATENCY)
+        } else {
+            elapsed
+        };
+        self.latency.add(self.age(now), latency);
+    }
+
+    /// Forgets the latency, as after a return from ejection: what was seen then says nothing now.
+    pub(crate) fn forget_latency(&self) {
+        self.latency.0.store(0, Ordering::Relaxed);
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.born)
+    }
+}
+
+/// An exponentially weighted moving average that follows peaks at once (Finagle's peak EWMA).
+///
+/// One atomic word: the average in seconds as `f32` bits above, milliseconds of the last update
+/// below. Zero means no sample. Two updates at the same instant may lose one of them to the other,
+/// never a part of one.
+#[derive(Debug, Default)]
+struct PeakEwma(AtomicU64);
+
+impl PeakEwma {
+    fn get(&self, age: Duration) -> Option<Duration> {
+        let word = self.0.load(Ordering::Relaxed);
+        (word != 0).then(|| {
+            let (average, at) = unpack(word);
+            // Without samples an old peak sinks too, or an avoided instance would stay avoided.
+            Duration::from_secs_f32(average * weight(millis(age).wrapping_sub(at)))
+        })
+    }
+
+    fn add(&self, age: Duration, sample: Duration) {
+        let sample = sample.as_secs_f32().max(f32::MIN_POSITIVE);
+        let now = millis(age);
+        // The closure always gives a value.
+        let _updated = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+                let (average, at) = unpack(word);
+                let average = if word == 0 || sample > average {
+                    sample
+                } else {
+                    let old = weight(now.wrapping_sub(at));
+                    average * old + sample * (1.0 - old)
+                };
+                Some(pack(average, now))
+            });
+    }
+}
+
+/// How much of an average is left after `elapsed` milliseconds.
+fn weight(elapsed: u32) -> f32 {
+    // Good to a few parts in a million of a latency.
+    #[allow(clippy::cast_precision_loss)]
+    let elapsed = elapsed as f32 / 1_000.0;
+    (-elapsed / DECAY.as_secs_f32()).exp()
+}
+
+/// Wraps around after 49 days, which shows as one update given too little weight.
+fn millis(age: Duration) -> u32 {
+    #[allow(clippy::cast_possible_truncation)]
+    let millis = age.as_millis() as u32;
+    millis
+}
+
+fn pack(average: f32, at: u32) -> u64 {
+    u64::from(average.to_bits()) << 32 | u64::from(at)
+}
+
+fn unpack(word: u64) -> (f32, u32) {
+    #[allow(clippy::cast_possible_truncation)]
+    let (high, low) = ((word >> 32) as u32, word as u32);
+    (f32::from_bits(high), low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn latency_follows_a_peak_at_once_and_sinks_slowly() {
+        let stats = Stats::default();
+        let start = Instant::now();
+        assert_eq!(stats.latency(start), None);
+        stats.observe(start, 10 * MS, false);
+        stats.observe(start, 200 * MS, false);
+        let near = |now: Instant, millis: f64| {
+            let seen = stats.latency(now).unwrap().as_secs_f64() * 1e3;
+            assert!((seen - millis).abs() < 0.5, "{seen} is not {millis}");
+        };
+        near(start, 200.0);
+        stats.observe(start, 10 * MS, false);
+        near(start, 200.0);
+        near(start + DECAY, 200.0 / std::f64::consts::E);
+        stats.observe(start + DECAY, 10 * MS, false);
+        let e = 1.0 / std::f64::consts::E;
+        near(start + DECAY, 200.0 * e + 10.0 * (1.0 - e));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fast_failure_counts_as_slow() {
+        let stats = Stats::default();
+        let now = Instant::now();
+        stats.observe(now, MS, true);
+        assert!(stats.latency(now).unwrap() >= FAILURE_LATENCY);
+        stats.forget_latency();
+        assert_eq!(stats.latency(now), None);
+    }
+}

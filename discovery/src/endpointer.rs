@@ -1,0 +1,266 @@
+//! The endpointer keeps the set of endpoints in step with an instancer and publishes it.
+//!
+//! One task per channel owns the set. Whatever changes it comes in there: a new instance set, a
+//! connection made or lost, an outlier to eject, a grace time that is over. It answers with a new
+//! [`Snapshot`] behind an atomic pointer, so that a call takes no lock and waits for nobody.
+
+pub(crate) mod set;
+pub(crate) mod snapshot;
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::{info, warn};
+
+pub(crate) use self::snapshot::{Outlook, Snapshot};
+use self::{set::Set, snapshot::Selection};
+use crate::{
+    balance::Balancer,
+    ejection::{EjectionPolicy, Ejector, Health},
+    endpoint::{Connector, Endpoint, Phase},
+    metrics::Gauges,
+    probe,
+    registry::{InstanceSet, Instancer},
+};
+
+/// A task with nothing due looks around this often all the same.
+const IDLE: Duration = Duration::from_secs(60);
+/// Time a probe of an ejected endpoint may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What an endpointer is told to do.
+pub(crate) struct Config {
+    pub(crate) balancer: Arc<dyn Balancer>,
+    pub(crate) ejection: EjectionPolicy,
+    pub(crate) doubt: Doubt,
+    pub(crate) connector: Arc<Connector>,
+    pub(crate) gauges: Gauges,
+}
+
+/// When to disbelieve a registry that suddenly names far fewer instances.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Doubt {
+    /// A set that loses more than this share at once, or all, is doubted. Default: 0.5.
+    pub share: f64,
+    /// How long the missing instances stay as a last resort while their connections work; zero
+    /// believes the registry at once. Default: 30 s.
+    pub grace: Duration,
+}
+
+impl Default for Doubt {
+    fn default() -> Self {
+        Self {
+            share: 0.5,
+            grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A handle to the task; dropping it ends the task and retires the connections.
+pub(crate) struct Endpointer {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    changed: Arc<Notify>,
+    version: watch::Receiver<u64>,
+    connector: Arc<Connector>,
+    task: AbortHandle,
+    // Its watch lasts as long as somebody holds it.
+    _instancer: Arc<dyn Instancer>,
+}
+
+impl Endpointer {
+    pub(crate) fn start(instancer: Arc<dyn Instancer>, config: Config) -> Self {
+        let instances = instancer.watch();
+        let changed = Arc::clone(&config.connector.changed);
+        let connector = Arc::clone(&config.connector);
+        let (version_tx, version) = watch::channel(0);
+        let mut task = Task {
+            snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::unknown(&*config.balancer))),
+            version: version_tx,
+            set: Set::default(),
+            registry: InstanceSet::default(),
+            ejector: Ejector::new(config.ejection.clone()),
+            due: Instant::now(),
+            config,
+        };
+        let snapshot = Arc::clone(&task.snapshot);
+        let mut instances = instances;
+        // A set that is known already must not cost the first call a turn of the scheduler.
+        task.take(&instances.borrow_and_update().clone());
+        task.publish();
+        Self {
+            snapshot,
+            changed,
+            version,
+            connector,
+            task: tokio::spawn(task.run(instances)).abort_handle(),
+            _instancer: instancer,
+        }
+    }
+
+    /// The set as it stands.
+    pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// Changes with every published snapshot.
+    pub(crate) fn versions(&self) -> watch::Receiver<u64> {
+        self.version.clone()
+    }
+
+    /// Asks for a look at the endpoints' records.
+    pub(crate) fn review(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Begins to connect to an endpoint nobody has called yet.
+    pub(crate) fn wake(&self, endpoint: &Endpoint) {
+        endpoint.link().wake(endpoint.instance(), &self.connector);
+    }
+}
+
+impl Drop for Endpointer {
+    fn drop(&mut self) {
+        self.task.abort();
+        for endpoint in &self.snapshot.load().all {
+            endpoint.link().retire();
+        }
+    }
+}
+
+struct Task {
+    config: Config,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    version: watch::Sender<u64>,
+    set: Set,
+    registry: InstanceSet,
+    ejector: Ejector,
+    /// When to look again without being told to.
+    due: Instant,
+}
+
+impl Task {
+    async fn run(mut self, mut instances: watch::Receiver<InstanceSet>) {
+        loop {
+            tokio::select! {
+                changed = instances.changed() => {
+                    if changed.is_err() {
+                        // The instancer is held by the handle that aborts this task.
+                        return;
+                    }
+                    let latest = instances.borrow_and_update().clone();
+                    self.take(&latest);
+                }
+                () = self.config.connector.changed.notified() => {}
+                () = sleep_until(self.due) => {}
+            }
+            self.publish();
+        }
+    }
+
+    /// Brings the set in step with what the registry says.
+    fn take(&mut self, latest: &InstanceSet) {
+        let news = !Arc::ptr_eq(&latest.instances, &self.registry.instances);
+        if latest.confirmed.is_some() && (news || self.registry.confirmed.is_none()) {
+            let change = self
+                .set
+                .update(&latest.instances, &self.config.doubt, Instant::now());
+            if !change.doubted.is_empty() {
+                warn!(
+                    missing = change.doubted.len(),
+                    listed = latest.instances.len(),
+                    "the registry suddenly names far fewer instances; keeping those that still \
+                     answer as a last resort for {:?}",
+                    self.config.doubt.grace
+                );
+            }
+            for instance in &change.added {
+                info!(%instance, "instance added");
+            }
+            for endpoint in &change.removed {
+                info!(instance = %endpoint.instance(), "instance removed");
+                endpoint.link().retire();
+            }
+        }
+        if latest.confirmed != self.registry.confirmed {
+            // The registry has just vouched for these: those that were down deserve a try now.
+            for endpoint in self.set.endpoints() {
+                endpoint.link().retry_now();
+            }
+        }
+        self.registry = latest.clone();
+    }
+
+    /// Reviews the records, and publishes what there is to pick from now.
+    fn publish(&mut self) {
+        let now = Instant::now();
+        for endpoint in self.set.expire(&self.config.doubt, now) {
+            info!(instance = %endpoint.instance(), "instance removed after its time of grace");
+            endpoint.link().retire();
+        }
+        if self.config.connector.eager {
+            for endpoint in self.set.endpoints() {
+                endpoint
+                    .link()
+                    .wake(endpoint.instance(), &self.config.connector);
+            }
+        }
+        let next = self.review(now);
+        let selection = Selection::of(self.set.endpoints(), now, &self.config.ejection);
+        self.config.gauges.show(self.set.endpoints());
+        self.due = [
+            next,
+            selection.next_change,
+            self.set.next_expiry(&self.config.doubt),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(now + IDLE);
+        let snapshot = Snapshot::new(
+            selection,
+            self.set.endpoints().to_vec(),
+            &*self.config.balancer,
+            &self.registry,
+        );
+        self.snapshot.store(Arc::new(snapshot));
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    fn review(&mut self, now: Instant) -> Option<Instant> {
+        let endpoints = self.set.endpoints();
+        let records: Vec<&Health> = endpoints.iter().map(|e| e.stats().health()).collect();
+        let review = self.ejector.review(now, &records);
+        for (index, reason, time) in &review.ejected {
+            warn!(instance = %endpoints[*index].instance(), "ejected for {time:?}: {reason}");
+        }
+        for index in &review.admitted {
+            endpoints[*index].stats().forget_latency();
+            info!(instance = %endpoints[*index].instance(), "admitted again");
+        }
+        for index in review.probe {
+            self.probe(Arc::clone(&endpoints[index]));
+        }
+        review.next
+    }
+
+    /// Asks an ejected endpoint's standard health service, outside of this task.
+    fn probe(&self, endpoint: Arc<Endpoint>) {
+        let changed = Arc::clone(&self.config.connector.changed);
+        tokio::spawn(async move {
+            let answered = match endpoint.transport() {
+                Some(transport) => timeout(PROBE_TIMEOUT, probe::health(&**transport))
+                    .await
+                    .unwrap_or(false),
+                None => endpoint.link().phase() == Phase::Idle,
+            };
+            endpoint.stats().health().conclude(answered);
+            changed.notify_one();
+        });
+    }
+}

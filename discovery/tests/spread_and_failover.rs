@@ -1,0 +1,165 @@
+//! Calls through a channel over real servers: how they are spread, and what happens when some of
+//! the servers are not there.
+
+mod support;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use discovery::{Channel, Instance, registry::Fixed};
+use proto::{TrimRequest, trim_client::TrimClient};
+use support::TrimServer;
+use tonic::Code;
+
+fn channel(fixed: &Fixed) -> discovery::ChannelBuilder {
+    Channel::from_registry(std::sync::Arc::new(fixed.clone()), "trim_service")
+}
+
+async fn all_ready(channel: &Channel, count: usize) {
+    support::eventually(|| channel.status().ready == count).await;
+}
+
+async fn call(client: &mut TrimClient<Channel>) -> Result<String, tonic::Status> {
+    let request = TrimRequest { s: " a b ".into() };
+    let response = client.trim_space(request).await?;
+    assert_eq!(response.get_ref().s, "ab");
+    let served = response.extensions().get::<discovery::ServedBy>();
+    Ok(served.expect("no instance named").0.id.clone())
+}
+
+async fn spread(client: &mut TrimClient<Channel>, calls: usize) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..calls {
+        *counts.entry(call(client).await.unwrap()).or_default() += 1;
+    }
+    counts
+}
+
+#[tokio::test]
+async fn round_robin_spreads_exactly() {
+    let servers = TrimServer::start_many(3).await;
+    let channel = channel(&support::fixed(&servers)).build().unwrap();
+    all_ready(&channel, 3).await;
+    let counts = spread(&mut TrimClient::new(channel), 300).await;
+    assert_eq!(counts.into_values().collect::<Vec<_>>(), [100, 100, 100]);
+}
+
+#[tokio::test]
+async fn the_first_call_finds_its_way_without_waiting_for_ready() {
+    for eager in [true, false] {
+        let servers = TrimServer::start_many(2).await;
+        let channel = channel(&support::fixed(&servers))
+            .eager(eager)
+            .build()
+            .unwrap();
+        call(&mut TrimClient::new(channel)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_new_instance_gets_calls_and_a_removed_one_gets_none() {
+    let servers = TrimServer::start_many(3).await;
+    let fixed = support::fixed(&servers[..2]);
+    let channel = channel(&fixed).build().unwrap();
+    all_ready(&channel, 2).await;
+    let mut client = TrimClient::new(channel.clone());
+    assert_eq!(spread(&mut client, 10).await.len(), 2);
+    fixed.set(servers.iter().map(TrimServer::instance));
+    all_ready(&channel, 3).await;
+    assert_eq!(spread(&mut client, 9).await.len(), 3);
+    fixed.set(servers[1..].iter().map(TrimServer::instance));
+    support::eventually(|| channel.status().instances == 2).await;
+    let counts = spread(&mut client, 20).await;
+    assert!(!counts.contains_key(&servers[0].instance().id));
+    assert_eq!(counts.into_values().collect::<Vec<_>>(), [10, 10]);
+}
+
+#[tokio::test]
+async fn an_instance_that_refuses_is_passed_over() {
+    let servers = TrimServer::start_many(2).await;
+    let refusing = Instance::new("127.0.0.1", support::refused_port()).unwrap();
+    let fixed = Fixed::new(servers.iter().map(TrimServer::instance).chain([refusing]));
+    for eager in [true, false] {
+        let mut client = TrimClient::new(channel(&fixed).eager(eager).build().unwrap());
+        let counts = spread(&mut client, 40).await;
+        assert_eq!(counts.values().sum::<usize>(), 40);
+    }
+}
+
+#[tokio::test]
+async fn an_empty_set_fails_at_once_and_says_so() {
+    let channel = channel(&Fixed::new([]))
+        .retry_timeout(Duration::from_secs(3_600))
+        .build()
+        .unwrap();
+    // Within the test's own patience, whatever the deadline.
+    let status = call(&mut TrimClient::new(channel)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(
+        status.message(),
+        "no instance of trim_service is registered"
+    );
+}
+
+#[tokio::test]
+async fn when_all_are_down_the_call_fails_at_once_and_says_why() {
+    let down = [support::refused_port(), support::refused_port()]
+        .map(|port| Instance::new("127.0.0.1", port).unwrap());
+    let channel = channel(&Fixed::new(down.clone()))
+        .retry_timeout(Duration::from_secs(3_600))
+        .build()
+        .unwrap();
+    let status = call(&mut TrimClient::new(channel)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    for instance in down {
+        assert!(status.message().contains(&instance.id), "{status}");
+    }
+    assert!(status.message().contains("refused"), "{status}");
+}
+
+#[tokio::test]
+async fn calls_come_back_when_an_instance_does() {
+    let mut server = TrimServer::start().await;
+    let channel = channel(&support::fixed([&server])).build().unwrap();
+    let mut client = TrimClient::new(channel.clone());
+    call(&mut client).await.unwrap();
+    server.stop().await;
+    support::eventually(|| channel.status().ready == 0).await;
+    assert!(call(&mut client).await.is_err());
+    server.restart().await;
+    all_ready(&channel, 1).await;
+    call(&mut client).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_ends_gracefully_loses_no_call() {
+    let mut servers = TrimServer::start_many(3).await;
+    let channel = channel(&support::fixed(&servers)).build().unwrap();
+    all_ready(&channel, 3).await;
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            let mut client = TrimClient::new(channel.clone());
+            tokio::spawn(async move { spread(&mut client, 250).await })
+        })
+        .collect();
+    for server in &mut servers {
+        server.stop().await;
+        server.restart().await;
+    }
+    for caller in callers {
+        let counts = caller.await.unwrap();
+        assert_eq!(counts.values().sum::<usize>(), 250);
+    }
+}
+
+#[tokio::test]
+async fn the_background_work_ends_with_the_last_clone() {
+    let servers = TrimServer::start_many(1).await;
+    let channel = channel(&support::fixed(&servers)).build().unwrap();
+    all_ready(&channel, 1).await;
+    let clone = channel.clone();
+    drop(channel);
+    call(&mut TrimClient::new(clone.clone())).await.unwrap();
+    assert_eq!(servers[0].connections(), 1);
+    drop(clone);
+    support::eventually(|| servers[0].connections() == 0).await;
+}

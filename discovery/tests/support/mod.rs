@@ -1,0 +1,248 @@
+//! Trim servers in this process, on real sockets, that can be told to misbehave.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use discovery::{Instance, registry::Fixed};
+use proto::{
+    TrimRequest, TrimResponse,
+    trim_server::{Trim, TrimServer as TrimService},
+};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
+use tonic::{Request, Response, Status, transport::Server};
+
+/// Polls a condition until it holds; fails the test when it never does.
+pub(crate) async fn eventually(condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "the condition never came true"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A port that nothing listens on. Taken from the kernel and given back.
+pub(crate) fn refused_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A registry of these servers.
+pub(crate) fn fixed<'a>(servers: impl IntoIterator<Item = &'a TrimServer>) -> Fixed {
+    Fixed::new(servers.into_iter().map(TrimServer::instance))
+}
+
+/// What a server does with a call; may wait.
+pub(crate) type Behaviour = Arc<
+    dyn Fn(usize) -> futures_util::future::BoxFuture<'static, Result<(), Status>> + Send + Sync,
+>;
+
+/// A trim service in this process.
+pub(crate) struct TrimServer {
+    address: SocketAddr,
+    state: Arc<State>,
+    running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+struct State {
+    calls: AtomicUsize,
+    connections: Arc<AtomicUsize>,
+    behaviour: Mutex<Option<Behaviour>>,
+    timeouts: Mutex<Vec<String>>,
+}
+
+struct Service(Arc<State>);
+
+#[tonic::async_trait]
+impl Trim for Service {
+    async fn trim_space(
+        &self,
+        request: Request<TrimRequest>,
+    ) -> Result<Response<TrimResponse>, Status> {
+        let nth = self.0.calls.fetch_add(1, Ordering::SeqCst);
+        if let Some(timeout) = request.metadata().get("grpc-timeout") {
+            let timeout = timeout.to_str().unwrap().to_owned();
+            self.0.timeouts.lock().unwrap().push(timeout);
+        }
+        let behaviour = self.0.behaviour.lock().unwrap().clone();
+        if let Some(behaviour) = behaviour {
+            behaviour(nth).await?;
+        }
+        let s = request.into_inner().s.replace(' ', "");
+        Ok(Response::new(TrimResponse { s }))
+    }
+}
+
+impl TrimServer {
+    pub(crate) async fn start() -> Self {
+        let mut server = Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            state: Arc::new(State {
+                calls: AtomicUsize::new(0),
+                connections: Arc::default(),
+                behaviour: Mutex::new(None),
+                timeouts: Mutex::default(),
+            }),
+            running: None,
+        };
+        server.restart().await;
+        server
+    }
+
+    pub(crate) async fn start_many(count: usize) -> Vec<Self> {
+        let mut servers = Vec::new();
+        for _ in 0..count {
+            servers.push(Self::start().await);
+        }
+        servers
+    }
+
+    /// Serves again, on the same port.
+    pub(crate) async fn restart(&mut self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.address = listener.local_addr().unwrap();
+        let connections = Arc::clone(&self.state.connections);
+        let incoming = TcpListenerStream::new(listener)
+            .map(move |stream| stream.map(|stream| counted::Counted::new(stream, &connections)));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let service = TrimService::new(Service(Arc::clone(&self.state)));
+        let (_reporter, health) = tonic_health::server::health_reporter();
+        let task = tokio::spawn(async move {
+            Server::builder()
+                .add_service(service)
+                .add_service(health)
+                .serve_with_incoming_shutdown(incoming, async {
+                    let _told_or_dropped = stopped.await;
+                })
+                .await
+                .unwrap();
+        });
+        self.running = Some((stop, task));
+    }
+
+    /// Ends gracefully: GOAWAY, then the calls in flight.
+    pub(crate) async fn stop(&mut self) {
+        let (stop, task) = self.running.take().unwrap();
+        stop.send(()).unwrap();
+        task.await.unwrap();
+    }
+
+    pub(crate) fn instance(&self) -> Instance {
+        Instance::new("127.0.0.1", self.address.port()).unwrap()
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.state.calls.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// The `grpc-timeout` of every call that had one.
+    pub(crate) fn timeouts(&self) -> Vec<String> {
+        self.state.timeouts.lock().unwrap().clone()
+    }
+
+    /// What to do with calls from now on; the argument is the call's number.
+    pub(crate) fn behave<F, O>(&self, behaviour: F)
+    where
+        F: Fn(usize) -> O + Send + Sync + 'static,
+        O: Future<Output = Result<(), Status>> + Send + 'static,
+    {
+        *self.state.behaviour.lock().unwrap() = Some(Arc::new(move |nth| Box::pin(behaviour(nth))));
+    }
+
+    /// Well again.
+    pub(crate) fn recover(&self) {
+        *self.state.behaviour.lock().unwrap() = None;
+    }
+}
+
+mod counted {
+    //! A TCP stream that counts itself.
+
+    use std::{
+        io,
+        pin::Pin,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::{Context, Poll},
+    };
+
+    use tokio::{
+        io::{AsyncRead, AsyncWrite, ReadBuf},
+        net::TcpStream,
+    };
+    use tonic::transport::server::{Connected, TcpConnectInfo};
+
+    pub(super) struct Counted {
+        stream: TcpStream,
+        count: Arc<AtomicUsize>,
+    }
+
+    impl Counted {
+        pub(super) fn new(stream: TcpStream, count: &Arc<AtomicUsize>) -> Self {
+            count.fetch_add(1, Ordering::SeqCst);
+            Self {
+                stream,
+                count: Arc::clone(count),
+            }
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.count.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Connected for Counted {
+        type ConnectInfo = TcpConnectInfo;
+
+        fn connect_info(&self) -> TcpConnectInfo {
+            self.stream.connect_info()
+        }
+    }
+
+    impl AsyncRead for Counted {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Counted {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.stream).poll_write(cx, buf)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_shutdown(cx)
+        }
+    }
+}

@@ -41,6 +41,8 @@ pub struct Context {
     pub random: u64,
     /// The hash of the request's key, for policies that keep a key with an instance.
     pub key: Option<u64>,
+    /// Attempts this call has behind it; 0 for the first.
+    pub attempt: u32,
 }
 
 impl Context {
@@ -143,6 +145,7 @@ pub(crate) mod testing {
                 now: Instant::now(),
                 random: rng.u64(..),
                 key: None,
+                attempt: 0,
             };
             counts[picker.pick(set, &context) % set.len()] += 1;
         }

@@ -96,6 +96,11 @@ impl Channel {
         let ready = |e: &&Arc<crate::endpoint::Endpoint>| e.link().phase() == Phase::Ready;
         ChannelStatus {
             instances: snapshot.all.len(),
+            listed: snapshot
+                .all
+                .iter()
+                .filter(|e| e.missing_since().is_none())
+                .count(),
             ready: snapshot.all.iter().filter(ready).count(),
             discovered: snapshot.outlook != Outlook::Unknown,
             confirmed: snapshot.confirmed,
@@ -119,6 +124,8 @@ impl std::fmt::Debug for Channel {
 pub struct ChannelStatus {
     /// Instances known.
     pub instances: usize,
+    /// Instances that the registry's last good answer names. The others are doubted removals.
+    pub listed: usize,
     /// Instances with a working connection.
     pub ready: usize,
     /// Whether the registry has ever answered.

@@ -30,6 +30,9 @@ use crate::{
 
 /// A task with nothing due looks around this often all the same.
 const IDLE: Duration = Duration::from_secs(60);
+/// An ejected endpoint without a connection is looked at again this often; a new connection comes
+/// first.
+const PROBE_AGAIN: Duration = Duration::from_secs(1);
 /// Time a probe of an ejected endpoint may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -75,7 +78,7 @@ pub(crate) struct Endpointer {
 
 impl Endpointer {
     pub(crate) fn start(instancer: Arc<dyn Instancer>, config: Config) -> Self {
-        let instances = instancer.watch();
+        let mut watch = instancer.watch();
         let changed = Arc::clone(&config.connector.changed);
         let connector = Arc::clone(&config.connector);
         let (version_tx, version) = watch::channel(0);
@@ -89,16 +92,15 @@ impl Endpointer {
             config,
         };
         let snapshot = Arc::clone(&task.snapshot);
-        let mut instances = instances;
         // A set that is known already must not cost the first call a turn of the scheduler.
-        task.take(&instances.borrow_and_update().clone());
+        task.take(&watch.borrow_and_update().clone());
         task.publish();
         Self {
             snapshot,
             changed,
             version,
             connector,
-            task: tokio::spawn(task.run(instances)).abort_handle(),
+            task: tokio::spawn(task.run(watch)).abort_handle(),
             _instancer: instancer,
         }
     }
@@ -235,6 +237,11 @@ impl Task {
     fn review(&mut self, now: Instant) -> Option<Instant> {
         let endpoints = self.set.endpoints();
         let records: Vec<&Health> = endpoints.iter().map(|e| e.stats().health()).collect();
+        for (endpoint, record) in endpoints.iter().zip(&records) {
+            if let Some(at) = endpoint.link().connected_at() {
+                record.reconnected(at);
+            }
+        }
         let review = self.ejector.review(now, &records);
         for (index, reason, time) in &review.ejected {
             warn!(instance = %endpoints[*index].instance(), "ejected for {time:?}: {reason}");
@@ -253,13 +260,18 @@ impl Task {
     fn probe(&self, endpoint: Arc<Endpoint>) {
         let changed = Arc::clone(&self.config.connector.changed);
         tokio::spawn(async move {
-            let answered = match endpoint.transport() {
-                Some(transport) => timeout(PROBE_TIMEOUT, probe::health(&**transport))
-                    .await
-                    .unwrap_or(false),
-                None => endpoint.link().phase() == Phase::Idle,
-            };
-            endpoint.stats().health().conclude(answered);
+            let health = endpoint.stats().health();
+            match endpoint.transport() {
+                Some(transport) => {
+                    let answered = timeout(PROBE_TIMEOUT, probe::health(&**transport)).await;
+                    health.conclude(answered.unwrap_or(false));
+                }
+                // The next call will connect, on probation.
+                None if endpoint.link().phase() == Phase::Idle => {
+                    health.conclude(true);
+                }
+                None => health.postpone(Instant::now() + PROBE_AGAIN),
+            }
             changed.notify_one();
         });
     }

@@ -1,6 +1,12 @@
 //! Calls through a channel over real servers: how they are spread, and what happens when some of
 //! the servers are not there.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed"
+)]
+
 mod support;
 
 use std::{collections::BTreeMap, time::Duration};

@@ -4,13 +4,16 @@
 //! that start together load it first; [`Policy::RoundRobin`](super::Policy::RoundRobin) starts
 //! anywhere, as gRPC does. Over `n` endpoints that do not change, any `n` picks in a row take each
 //! endpoint exactly once, from however many threads they come.
+//!
+//! A retry leaves the rotation where it is and goes anywhere: if it took the next turn, then of two
+//! instances a sick one would get the first attempt of every call (as it does with Go kit).
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-use super::{Balancer, Context, Picker};
+use super::{Balancer, Context, Half, Picker};
 use crate::endpoint::Endpoint;
 
 /// See the [module](self).
@@ -43,7 +46,10 @@ impl Balancer for RoundRobin {
 }
 
 impl Picker for RoundRobin {
-    fn pick(&self, candidates: &[Arc<Endpoint>], _context: &Context) -> usize {
+    fn pick(&self, candidates: &[Arc<Endpoint>], context: &Context) -> usize {
+        if context.attempt > 0 {
+            return context.below(candidates.len(), Half::Lower);
+        }
         self.next.0.fetch_add(1, Ordering::Relaxed) % candidates.len()
     }
 }
@@ -61,6 +67,7 @@ mod tests {
             now: tokio::time::Instant::now(),
             random: 0,
             key: None,
+            attempt: 0,
         };
         let picks: Vec<_> = (0..6).map(|_| picker.pick(&set, &context)).collect();
         assert_eq!(picks, [1, 2, 0, 1, 2, 0]);
@@ -74,6 +81,24 @@ mod tests {
         spread(&*balancer.picker(&set), &set, 2);
         let counts = spread(&*balancer.picker(&set), &set, 2);
         assert_eq!(counts, [0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn a_retry_takes_no_turn() {
+        let set = endpoints(2);
+        let picker = RoundRobin::default().picker(&set);
+        let first = Context {
+            now: tokio::time::Instant::now(),
+            random: u64::MAX,
+            key: None,
+            attempt: 0,
+        };
+        let retry = Context {
+            attempt: 1,
+            ..first
+        };
+        let picks = [&first, &retry, &first, &retry].map(|context| picker.pick(&set, context));
+        assert_eq!(picks, [0, 1, 1, 1]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, response::Parts};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
+use percent_encoding::percent_decode;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -82,7 +83,7 @@ impl AttemptRun {
         self,
         transport: Arc<Box<dyn Transport>>,
         request: Request<RequestBody>,
-    ) -> Result<Response<ResponseBody>, Ended> {
+    ) -> Result<Response<ResponseBody>, Box<Ended>> {
         let hold = self.hold.then_some(self.shared.policy.replay_limit);
         let exchange = exchange(&**transport, request, hold);
         let result = match self.limit {
@@ -131,17 +132,21 @@ impl AttemptRun {
         waited >= self.shared.policy.attempt_timeout() || waited >= usual * FAIR_CHANCE
     }
 
-    fn ended(&self, failure: Failure, reason: String) -> Ended {
-        Ended {
+    fn ended(&self, failure: Failure, reason: String) -> Box<Ended> {
+        Box::new(Ended {
             endpoint: Arc::clone(&self.tracker.endpoint),
             begun: self.tracker.begun,
             failure,
             reason,
             response: None,
-        }
+        })
     }
 
-    fn answered(self, mut parts: Parts, answer: Answer) -> Result<Response<ResponseBody>, Ended> {
+    fn answered(
+        self,
+        mut parts: Parts,
+        answer: Answer,
+    ) -> Result<Response<ResponseBody>, Box<Ended>> {
         let counters = &self.shared.counters;
         let instance = Arc::clone(self.tracker.endpoint.instance());
         parts.extensions.insert(ServedBy(instance));
@@ -316,11 +321,15 @@ impl Message {
     }
 }
 
-/// A status in a line.
+/// A status in a line. On the wire its message is percent-encoded.
 fn reason(code: Code, details: &HeaderMap) -> String {
     let message = details
         .get(grpc::MESSAGE)
-        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .map(|value| {
+            percent_decode(value.as_bytes())
+                .decode_utf8_lossy()
+                .into_owned()
+        })
         .filter(|message| !message.is_empty());
     match message {
         Some(message) => format!("{code}: {message}"),
@@ -334,21 +343,21 @@ mod tests {
 
     use super::*;
 
-    fn data(bytes: &'static [u8]) -> Result<Frame<Bytes>, BoxError> {
-        Ok(Frame::data(Bytes::from_static(bytes)))
+    fn data(bytes: &'static [u8]) -> Option<Frame<Bytes>> {
+        Some(Frame::data(Bytes::from_static(bytes)))
     }
 
-    fn status(code: i32) -> Result<Frame<Bytes>, BoxError> {
+    fn status(code: i32) -> Option<Frame<Bytes>> {
         let mut trailers = HeaderMap::new();
         trailers.insert(grpc::STATUS, code.into());
-        Ok(Frame::trailers(trailers))
+        Some(Frame::trailers(trailers))
     }
 
-    fn broken() -> Result<Frame<Bytes>, BoxError> {
-        Err("reset".into())
-    }
-
-    async fn look(frames: Vec<Result<Frame<Bytes>, BoxError>>) -> Result<Answer, Miss> {
+    /// Looks at these frames; `None` is a reset.
+    async fn look(frames: Vec<Option<Frame<Bytes>>>) -> Result<Answer, Miss> {
+        let frames = frames
+            .into_iter()
+            .map(|frame| frame.ok_or_else(|| BoxError::from("reset")));
         let body = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
         first_message(body, 1024).await
     }
@@ -376,9 +385,9 @@ mod tests {
     #[tokio::test]
     async fn a_reset_before_the_message_is_whole_is_no_answer() {
         for frames in [
-            vec![broken()],
-            vec![data(&[0, 0, 0, 0, 9]), data(&[1, 2]), broken()],
-            vec![data(&[0, 0, 0, 0, 1, 7]), broken()],
+            vec![None],
+            vec![data(&[0, 0, 0, 0, 9]), data(&[1, 2]), None],
+            vec![data(&[0, 0, 0, 0, 1, 7]), None],
         ] {
             assert!(matches!(look(frames).await, Err(Miss::Broken(_))));
         }

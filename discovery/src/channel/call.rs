@@ -205,7 +205,7 @@ impl<'a> Call<'a> {
                 }
                 Err(ended) => ended,
             };
-            if let Some(result) = self.after(ended).await {
+            if let Some(result) = self.after(*ended).await {
                 return result;
             }
         }
@@ -349,6 +349,7 @@ impl<'a> Call<'a> {
             now: Instant::now(),
             random: self.rng.u64(..),
             key: self.key,
+            attempt: self.attempts.sent,
         };
         let first = snapshot.pick(&context);
         let mut again = None;
@@ -403,19 +404,19 @@ impl<'a> Call<'a> {
     }
 
     /// One attempt, or two where the policy hedges.
-    async fn try_once(&mut self, picked: Picked) -> Result<Response<ResponseBody>, Ended> {
+    async fn try_once(&mut self, picked: Picked) -> Result<Response<ResponseBody>, Box<Ended>> {
         let limit = self.attempt_limit();
         let (endpoint, trial) = (Arc::clone(&picked.endpoint), picked.trial);
         let begun = Instant::now();
         let Some(first) = self.attempt(picked, limit) else {
             // `after` has looked, so only a race with the connection's own task leads here.
-            return Err(Ended {
+            return Err(Box::new(Ended {
                 endpoint,
                 begun,
                 failure: Failure::Broken,
                 reason: "the request was taken by an attempt before".to_owned(),
                 response: None,
-            });
+            }));
         };
         let delay = match self.shared.hedge_delay() {
             Some(delay)
@@ -468,7 +469,7 @@ impl<'a> Call<'a> {
     fn second(
         &mut self,
         limit: Option<Instant>,
-    ) -> Option<impl Future<Output = Result<Response<ResponseBody>, Ended>> + use<>> {
+    ) -> Option<impl Future<Output = Result<Response<ResponseBody>, Box<Ended>>> + use<>> {
         let Choice::Picked(picked) = self.choose() else {
             return None;
         };
@@ -497,7 +498,7 @@ impl<'a> Call<'a> {
         &mut self,
         picked: Picked,
         limit: Option<Instant>,
-    ) -> Option<impl Future<Output = Result<Response<ResponseBody>, Ended>> + use<>> {
+    ) -> Option<impl Future<Output = Result<Response<ResponseBody>, Box<Ended>>> + use<>> {
         let body = self.replay.attempt()?;
         let request = self.request(body, limit);
         self.attempts.begin(&picked.endpoint);

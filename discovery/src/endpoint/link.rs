@@ -8,7 +8,7 @@
 //!
 //! A first attempt is `Connecting`: a call with nothing better to do waits for it. After a failure
 //! the link stays `Down` through every further attempt until one succeeds, so that calls pass it
-//! over at once however long those attempts hang (gRPC's TRANSIENT_FAILURE).
+//! over at once however long those attempts hang (gRPC's `TRANSIENT_FAILURE`).
 
 use std::{
     sync::{
@@ -82,6 +82,7 @@ pub(crate) struct Connector {
 pub(crate) struct Link {
     phase: AtomicU8,
     transport: ArcSwapOption<Box<dyn Transport>>,
+    connected_at: Mutex<Option<Instant>>,
     last_error: Mutex<Option<Arc<BoxError>>>,
     /// Ends a backoff early, and tells the driver that the link was retired.
     poke: Notify,
@@ -100,6 +101,14 @@ impl Link {
 
     pub(crate) fn transport(&self) -> Option<Arc<Box<dyn Transport>>> {
         self.transport.load_full()
+    }
+
+    /// When the last connection was made.
+    pub(crate) fn connected_at(&self) -> Option<Instant> {
+        *self
+            .connected_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the last attempt failed or the last connection broke.
@@ -237,6 +246,11 @@ impl Driver {
         if !ready {
             return born.elapsed();
         }
+        *self
+            .link
+            .connected_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(born);
         self.link.transport.store(Some(Arc::new(transport)));
         if self.link.phase() == Phase::Retired {
             // Retired between the two lines above.

@@ -81,7 +81,11 @@ impl Latencies {
 fn bucket(latency: Duration) -> usize {
     let micros = latency.as_secs_f64() * 1e6;
     // Negative below a microsecond, which the clamp takes to the first bucket.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss
+    )]
     let index = (micros.log2() * f64::from(STEPS)).clamp(0.0, (BUCKETS - 1) as f64) as usize;
     index
 }

@@ -1,6 +1,9 @@
 //! Trim servers in this process, on real sockets, that can be told to misbehave.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+pub(crate) mod faulty;
 
 use std::{
     net::SocketAddr,

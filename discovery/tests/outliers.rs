@@ -1,0 +1,162 @@
+//! What happens to an instance that is registered and sick: it stops getting calls, and gets them
+//! back when it is well.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use discovery::{Channel, ChannelBuilder, Doubt, EjectionPolicy, registry::Fixed};
+use proto::{TrimRequest, trim_client::TrimClient};
+use support::TrimServer;
+use tonic::Status;
+
+const TRIM: &str = "/pb.Trim/TrimSpace";
+
+fn channel(fixed: &Fixed) -> ChannelBuilder {
+    let mut ejection = EjectionPolicy::default();
+    ejection.base_time = Duration::from_secs(1);
+    ejection.slow_start = Duration::from_millis(200);
+    Channel::from_registry(Arc::new(fixed.clone()), "trim_service")
+        .idempotent([TRIM])
+        .ejection(ejection)
+        .retry_timeout(Duration::from_secs(20))
+        .attempt_timeout(Duration::from_millis(100))
+}
+
+async fn ready(builder: ChannelBuilder, count: usize) -> (Channel, TrimClient<Channel>) {
+    let channel = builder.build().unwrap();
+    support::eventually(|| channel.status().ready == count).await;
+    (channel.clone(), TrimClient::new(channel))
+}
+
+async fn call(client: &mut TrimClient<Channel>) -> Result<(), Status> {
+    client
+        .trim_space(TrimRequest { s: "x".into() })
+        .await
+        .map(drop)
+}
+
+/// Calls until `condition` holds; no call may fail.
+async fn calls_until(client: &mut TrimClient<Channel>, condition: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "never came true");
+        call(client).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_answers_only_errors_is_left_alone_until_it_is_well() {
+    let servers = TrimServer::start_many(3).await;
+    let (_, mut client) = ready(channel(&support::fixed(&servers)), 3).await;
+    let sick = &servers[0];
+    calls_until(&mut client, || sick.calls() > 3).await;
+    sick.behave(|_| async { Err(Status::unavailable("sick")) });
+    let before = sick.calls();
+    for _ in 0..120 {
+        call(&mut client).await.unwrap();
+    }
+    // Five in a row eject; what comes on top are trial calls, one per return.
+    let met = sick.calls() - before;
+    assert!(
+        (5..=12).contains(&met),
+        "{met} calls of 120 met the sick instance"
+    );
+    sick.recover();
+    let before = sick.calls();
+    calls_until(&mut client, || sick.calls() > before + 20).await;
+}
+
+#[tokio::test]
+async fn an_instance_that_hangs_is_left_alone_until_it_answers() {
+    let servers = TrimServer::start_many(2).await;
+    let (_, mut client) = ready(channel(&support::fixed(&servers)), 2).await;
+    let sick = &servers[1];
+    calls_until(&mut client, || sick.calls() > 3).await;
+    sick.behave(|_| pending());
+    let before = sick.calls();
+    for _ in 0..60 {
+        call(&mut client).await.unwrap();
+    }
+    let met = sick.calls() - before;
+    assert!(
+        (3..=8).contains(&met),
+        "{met} calls of 60 met the sick instance"
+    );
+    sick.recover();
+    let before = sick.calls();
+    calls_until(&mut client, || sick.calls() > before + 20).await;
+}
+
+#[tokio::test]
+async fn when_all_are_sick_all_are_used() {
+    let servers = TrimServer::start_many(2).await;
+    let (_, mut client) = ready(channel(&support::fixed(&servers)), 2).await;
+    for server in &servers {
+        server.behave(|_| async { Err(Status::unavailable("sick")) });
+    }
+    for _ in 0..50 {
+        let status = call(&mut client).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unavailable);
+    }
+    servers.iter().for_each(TrimServer::recover);
+    // The first call after the recovery succeeds: nothing has to be waited for.
+    call(&mut client).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_registry_that_suddenly_names_nobody_is_doubted_while_connections_work() {
+    let servers = TrimServer::start_many(3).await;
+    let fixed = support::fixed(&servers);
+    let mut doubt = Doubt::default();
+    doubt.grace = Duration::from_secs(3);
+    let (channel, mut client) = ready(channel(&fixed).doubt(doubt), 3).await;
+    let begun = std::time::Instant::now();
+    fixed.set([]);
+    while begun.elapsed() < Duration::from_millis(500) {
+        call(&mut client).await.unwrap();
+    }
+    support::eventually(|| channel.status().instances == 0).await;
+    let status = call(&mut client).await.unwrap_err();
+    assert!(status.message().contains("is registered"), "{status}");
+    fixed.set(servers.iter().map(TrimServer::instance));
+    support::eventually(|| channel.status().ready == 3).await;
+    call(&mut client).await.unwrap();
+}
+
+#[tokio::test]
+async fn instances_missing_from_a_much_smaller_answer_are_a_last_resort() {
+    let mut servers = TrimServer::start_many(3).await;
+    let fixed = support::fixed(&servers);
+    let (channel, mut client) = ready(channel(&fixed), 3).await;
+    fixed.set([servers[0].instance()]);
+    // A change that both updates the set and is seen here: the first one's turn comes every time.
+    support::eventually(|| channel.status().listed == 1).await;
+    let before: Vec<_> = servers.iter().map(TrimServer::calls).collect();
+    for _ in 0..10 {
+        call(&mut client).await.unwrap();
+    }
+    assert_eq!(servers[0].calls(), before[0] + 10);
+    servers[0].stop().await;
+    for _ in 0..10 {
+        call(&mut client).await.unwrap();
+    }
+    assert_eq!(
+        servers[1].calls() + servers[2].calls(),
+        before[1] + before[2] + 10
+    );
+}
+
+#[tokio::test]
+async fn a_registry_that_is_not_doubted_is_believed_at_once() {
+    let servers = TrimServer::start_many(2).await;
+    let fixed = support::fixed(&servers);
+    let mut believe = Doubt::default();
+    believe.grace = Duration::ZERO;
+    let (channel, mut client) = ready(channel(&fixed).doubt(believe), 2).await;
+    fixed.set([]);
+    support::eventually(|| channel.status().instances == 0).await;
+    assert!(call(&mut client).await.is_err());
+}

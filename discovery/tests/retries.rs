@@ -1,0 +1,299 @@
+//! What a caller sees when attempts fail: another instance's answer where that is safe, and an
+//! error that tells the whole story where it is not.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::{collections::BTreeSet, future::pending, sync::Arc, time::Duration};
+
+use discovery::{
+    Channel, ChannelBuilder, EjectionPolicy, Instance, ServedBy,
+    registry::Fixed,
+    retry::{Hedge, RetryPolicy},
+};
+use proto::{TrimRequest, trim_client::TrimClient};
+use support::{
+    TrimServer,
+    faulty::{Fault, FaultyServer},
+};
+use tonic::{Code, Request, Response, Status};
+
+const TRIM: &str = "/pb.Trim/TrimSpace";
+/// Longer than any test waits for what must come at once.
+const LONG: Duration = Duration::from_secs(3_600);
+
+/// A channel that ejects nothing: here it is retrying that has to cope.
+fn channel(instances: impl IntoIterator<Item = Instance>) -> ChannelBuilder {
+    let mut ejection = EjectionPolicy::default();
+    ejection.enabled = false;
+    Channel::from_registry(Arc::new(Fixed::new(instances)), "trim_service")
+        .retry_timeout(LONG)
+        .ejection(ejection)
+}
+
+async fn built(builder: ChannelBuilder) -> TrimClient<Channel> {
+    let channel = builder.build().unwrap();
+    support::eventually(|| channel.status().ready == channel.status().instances).await;
+    TrimClient::new(channel)
+}
+
+async fn call(client: &mut TrimClient<Channel>) -> Result<Response<proto::TrimResponse>, Status> {
+    client.trim_space(TrimRequest { s: " x ".into() }).await
+}
+
+fn unavailable(server: &TrimServer) {
+    server.behave(|_| async { Err(Status::unavailable("out to lunch")) });
+}
+
+#[tokio::test]
+async fn a_call_is_saved_by_another_instance_and_never_goes_back_while_one_is_left() {
+    let servers = TrimServer::start_many(3).await;
+    servers[..2].iter().for_each(unavailable);
+    let mut retry = RetryPolicy::default();
+    retry.timeout = LONG;
+    retry.budget.reserve = 1_000;
+    let builder = channel(servers.iter().map(TrimServer::instance)).retry(retry);
+    let mut client = built(builder).await;
+    for _ in 0..30 {
+        let before: Vec<_> = servers.iter().map(TrimServer::calls).collect();
+        let response = call(&mut client).await.unwrap();
+        let served = response.extensions().get::<ServedBy>().unwrap();
+        assert_eq!(served.0.id, servers[2].instance().id);
+        for (server, before) in servers.iter().zip(before) {
+            assert!(server.calls() - before <= 1, "one instance was asked twice");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_error_tells_what_every_attempt_met() {
+    let servers = TrimServer::start_many(4).await;
+    servers.iter().for_each(unavailable);
+    let mut client = built(channel(servers.iter().map(TrimServer::instance))).await;
+    let status = call(&mut client).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let named: BTreeSet<_> = servers
+        .iter()
+        .map(|server| server.instance().id)
+        .filter(|id| status.message().contains(id))
+        .collect();
+    assert_eq!(named.len(), 3, "{status}");
+    assert_eq!(status.message().matches("out to lunch").count(), 3);
+    let source = std::error::Error::source(&status).unwrap();
+    let error = source
+        .downcast_ref::<discovery::retry::CallError>()
+        .unwrap();
+    assert_eq!(error.attempts.len(), 3);
+}
+
+#[tokio::test]
+async fn a_single_failure_is_the_servers_own_answer() {
+    let server = TrimServer::start().await;
+    server.behave(|_| async {
+        let mut status = Status::not_found("no such text");
+        status
+            .metadata_mut()
+            .insert("x-detail", "7".parse().unwrap());
+        Err(status)
+    });
+    let mut client = built(channel([server.instance()])).await;
+    let status = call(&mut client).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+    assert_eq!(status.message(), "no such text");
+    assert_eq!(status.metadata().get("x-detail").unwrap(), "7");
+    assert_eq!(server.calls(), 1);
+}
+
+#[tokio::test]
+async fn an_internal_error_is_repeated_only_where_declared_idempotent() {
+    for idempotent in [false, true] {
+        let servers = TrimServer::start_many(2).await;
+        servers[0].behave(|_| async { Err(Status::internal("bug")) });
+        let mut builder = channel(servers.iter().map(TrimServer::instance));
+        if idempotent {
+            builder = builder.idempotent([TRIM]);
+        }
+        let mut client = built(builder).await;
+        let mut failed = 0;
+        for _ in 0..10 {
+            failed += usize::from(call(&mut client).await.is_err());
+        }
+        assert_eq!(failed, if idempotent { 0 } else { 5 });
+    }
+}
+
+#[tokio::test]
+async fn a_hung_instance_costs_an_attempt_and_not_the_call() {
+    let servers = TrimServer::start_many(2).await;
+    servers[0].behave(|_| pending());
+    let builder = channel(servers.iter().map(TrimServer::instance))
+        .attempt_timeout(Duration::from_millis(50))
+        .idempotent([TRIM]);
+    let mut client = built(builder).await;
+    for _ in 0..6 {
+        let response = call(&mut client).await.unwrap();
+        let served = response.extensions().get::<ServedBy>().unwrap();
+        assert_eq!(served.0.id, servers[1].instance().id);
+    }
+    assert_eq!(servers[0].calls(), 3);
+}
+
+#[tokio::test]
+async fn what_may_not_be_repeated_is_sent_once_and_has_all_the_time() {
+    let server = TrimServer::start().await;
+    server.behave(|_| pending());
+    let builder = channel([server.instance()])
+        .retry_timeout(Duration::from_millis(150))
+        .attempt_timeout(Duration::from_millis(10));
+    let status = call(&mut built(builder).await).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_eq!(server.calls(), 1);
+    assert!(
+        status.message().contains("not declared idempotent"),
+        "{status}"
+    );
+}
+
+#[tokio::test]
+async fn the_callers_deadline_comes_first_and_is_passed_on_shrunk() {
+    let server = TrimServer::start().await;
+    server.behave(|_| pending());
+    let mut client = built(channel([server.instance()]).idempotent([TRIM])).await;
+    let mut request = Request::new(TrimRequest { s: "x".into() });
+    request.set_timeout(Duration::from_millis(120));
+    let status = client.trim_space(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    let sent = server.timeouts();
+    let micros = |text: &String| text.strip_suffix('u').unwrap().parse::<u64>().unwrap();
+    assert!(micros(&sent[0]) < 120_000, "{sent:?}");
+}
+
+#[tokio::test]
+async fn a_malformed_deadline_is_the_callers_mistake() {
+    let server = TrimServer::start().await;
+    let mut client = built(channel([server.instance()])).await;
+    for value in ["soon", "-1S", "999999999S", ""] {
+        let mut request = Request::new(TrimRequest { s: "x".into() });
+        let metadata = request.metadata_mut();
+        metadata.insert("grpc-timeout", value.parse().unwrap());
+        let status = client.trim_space(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{value:?}");
+    }
+    assert_eq!(server.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_server_can_forbid_another_attempt() {
+    let servers = TrimServer::start_many(2).await;
+    for server in &servers {
+        server.behave(|_| async {
+            let mut status = Status::unavailable("full");
+            let metadata = status.metadata_mut();
+            metadata.insert("grpc-retry-pushback-ms", "-1".parse().unwrap());
+            Err(status)
+        });
+    }
+    let mut client = built(channel(servers.iter().map(TrimServer::instance))).await;
+    let status = call(&mut client).await.unwrap_err();
+    assert_eq!(status.message(), "full");
+    assert_eq!(servers[0].calls() + servers[1].calls(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_replaced() {
+    for fault in [
+        Fault::RefuseStream,
+        Fault::ResetAfterHeaders,
+        Fault::ResetInMessage,
+        Fault::CloseInMessage,
+        Fault::GoAway,
+        Fault::UnavailableInTrailers,
+        Fault::Http503,
+    ] {
+        let faulty = FaultyServer::start(fault).await;
+        let good = TrimServer::start().await;
+        let builder = channel([faulty.instance(), good.instance()]).idempotent([TRIM]);
+        let channel = builder.build().unwrap();
+        support::eventually(|| channel.status().ready == 2).await;
+        let mut client = TrimClient::new(channel);
+        for _ in 0..10 {
+            let answer = call(&mut client).await;
+            assert_eq!(answer.unwrap().get_ref().s, "x", "{fault:?}");
+        }
+        assert!(faulty.calls() > 0, "{fault:?} was never met");
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_refused_is_sent_again_though_it_may_not_be_repeated() {
+    let refusing = FaultyServer::start(Fault::RefuseStream).await;
+    let good = TrimServer::start().await;
+    let mut builder = channel([refusing.instance(), good.instance()]);
+    builder = builder.retry_max(1);
+    let mut client = built(builder).await;
+    for _ in 0..10 {
+        call(&mut client).await.unwrap();
+    }
+    assert!(refusing.calls() > 0);
+    assert_eq!(good.calls(), 10);
+}
+
+#[tokio::test]
+async fn the_budget_ends_retries_when_everything_fails() {
+    let servers = TrimServer::start_many(2).await;
+    servers.iter().for_each(unavailable);
+    let mut client = built(channel(servers.iter().map(TrimServer::instance))).await;
+    let mut last = String::new();
+    for _ in 0..100 {
+        last = call(&mut client).await.unwrap_err().message().to_owned();
+    }
+    let calls = servers[0].calls() + servers[1].calls();
+    // The reserve of ten, and at most a few tenths of one that came back.
+    assert!((110..=112).contains(&calls), "{calls}");
+    assert_eq!(last, "out to lunch");
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_overtaken_by_a_second_attempt() {
+    let servers = TrimServer::start_many(2).await;
+    servers[0].behave(|_| pending());
+    let builder = channel(servers.iter().map(TrimServer::instance))
+        .attempt_timeout(LONG)
+        .idempotent([TRIM])
+        .hedge(Hedge::After(Duration::from_millis(20)));
+    let mut client = built(builder).await;
+    for _ in 0..6 {
+        let response = call(&mut client).await.unwrap();
+        let served = response.extensions().get::<ServedBy>().unwrap();
+        assert_eq!(served.0.id, servers[1].instance().id);
+    }
+    assert_eq!(servers[0].calls(), 3);
+}
+
+#[tokio::test]
+async fn a_stream_of_answers_outlives_the_retry_timeout() {
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    let server = TrimServer::start().await;
+    let builder = channel([server.instance()]).retry_timeout(Duration::from_millis(300));
+    let channel = builder.build().unwrap();
+    let mut client = HealthClient::new(channel);
+    let request = HealthCheckRequest::default();
+    let mut updates = client.watch(request).await.unwrap().into_inner();
+    assert_eq!(updates.message().await.unwrap().unwrap().status, 1);
+    let next = tokio::time::timeout(Duration::from_millis(600), updates.message()).await;
+    assert!(next.is_err(), "the stream ended: {next:?}");
+}
+
+#[tokio::test]
+async fn the_callers_deadline_holds_for_the_whole_stream() {
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    let server = TrimServer::start().await;
+    let mut client = HealthClient::new(channel([server.instance()]).build().unwrap());
+    let mut request = Request::new(HealthCheckRequest::default());
+    request.set_timeout(Duration::from_millis(300));
+    let mut updates = client.watch(request).await.unwrap().into_inner();
+    assert!(updates.message().await.unwrap().is_some());
+    let status = updates.message().await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+}

@@ -1,0 +1,135 @@
+//! An HTTP/2 server that breaks off where it is told to, frame by frame.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use discovery::Instance;
+use h2::{Reason, server::SendResponse};
+use http::{HeaderMap, Response};
+use tokio::net::TcpListener;
+
+/// Where an answer breaks off.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// The stream is refused before anything is done.
+    RefuseStream,
+    /// The stream is reset after the response's headers.
+    ResetAfterHeaders,
+    /// The stream is reset in the middle of the message.
+    ResetInMessage,
+    /// The connection is closed in the middle of the message.
+    CloseInMessage,
+    /// The connection says that it is going away and takes no new stream.
+    GoAway,
+    /// Headers, then trailers with UNAVAILABLE.
+    UnavailableInTrailers,
+    /// An HTTP error, as a proxy gives it.
+    Http503,
+    /// Nothing, for ever.
+    Silence,
+}
+
+/// A server on a real socket.
+pub(crate) struct FaultyServer {
+    address: SocketAddr,
+    calls: Arc<AtomicUsize>,
+}
+
+impl FaultyServer {
+    /// Every call meets `fault`.
+    pub(crate) async fn start(fault: Fault) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Self {
+            address: listener.local_addr().unwrap(),
+            calls: Arc::default(),
+        };
+        let calls = Arc::clone(&server.calls);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let calls = Arc::clone(&calls);
+                tokio::spawn(async move {
+                    // A client that goes away ends the connection, which is no fault here.
+                    let _closed = connection(stream, fault, &calls).await;
+                });
+            }
+        });
+        server
+    }
+
+    pub(crate) fn instance(&self) -> Instance {
+        Instance::new("127.0.0.1", self.address.port()).unwrap()
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+}
+
+async fn connection(
+    stream: tokio::net::TcpStream,
+    fault: Fault,
+    calls: &AtomicUsize,
+) -> Result<(), h2::Error> {
+    let mut connection = h2::server::handshake(stream).await?;
+    let mut kept = Vec::new();
+    while let Some(request) = connection.accept().await {
+        let (_request, mut respond) = request?;
+        calls.fetch_add(1, Ordering::SeqCst);
+        match fault {
+            Fault::RefuseStream => respond.send_reset(Reason::REFUSED_STREAM),
+            Fault::GoAway => {
+                respond.send_reset(Reason::REFUSED_STREAM);
+                connection.graceful_shutdown();
+            }
+            Fault::ResetAfterHeaders => {
+                headers(&mut respond, 200)?.send_reset(Reason::INTERNAL_ERROR);
+            }
+            Fault::ResetInMessage => {
+                let mut body = headers(&mut respond, 200)?;
+                body.send_data(Bytes::from_static(&[0, 0, 0, 0, 4, 10, 2]), false)?;
+                // Let the first part out before the reset takes it back.
+                let flushed = std::future::poll_fn(|cx| connection.poll_closed(cx));
+                let _still_open =
+                    tokio::time::timeout(std::time::Duration::from_millis(20), flushed).await;
+                body.send_reset(Reason::INTERNAL_ERROR);
+            }
+            Fault::CloseInMessage => {
+                let mut body = headers(&mut respond, 200)?;
+                body.send_data(Bytes::from_static(&[0, 0, 0, 0, 4, 10, 2]), false)?;
+                let flushed = std::future::poll_fn(|cx| connection.poll_closed(cx));
+                let _still_open =
+                    tokio::time::timeout(std::time::Duration::from_millis(20), flushed).await;
+                return Ok(());
+            }
+            Fault::UnavailableInTrailers => {
+                let mut trailers = HeaderMap::new();
+                trailers.insert("grpc-status", 14.into());
+                headers(&mut respond, 200)?.send_trailers(trailers)?;
+            }
+            Fault::Http503 => {
+                let mut body = headers(&mut respond, 503)?;
+                body.send_data(Bytes::from_static(b"<html>"), true)?;
+            }
+            Fault::Silence => kept.push(respond),
+        }
+    }
+    Ok(())
+}
+
+fn headers(
+    respond: &mut SendResponse<Bytes>,
+    status: u16,
+) -> Result<h2::SendStream<Bytes>, h2::Error> {
+    let response = Response::builder()
+        .status(status)
+        .header("content-type", "application/grpc")
+        .body(())
+        .unwrap();
+    respond.send_response(response, false)
+}

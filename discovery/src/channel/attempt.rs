@@ -343,10 +343,12 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::unnecessary_wraps)]
     fn data(bytes: &'static [u8]) -> Option<Frame<Bytes>> {
         Some(Frame::data(Bytes::from_static(bytes)))
     }
 
+    #[allow(clippy::unnecessary_wraps)]
     fn status(code: i32) -> Option<Frame<Bytes>> {
         let mut trailers = HeaderMap::new();
         trailers.insert(grpc::STATUS, code.into());

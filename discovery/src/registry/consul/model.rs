@@ -271,7 +271,7 @@ mod tests {
             );
         }
         let zoned = read(with(|e| {
-            e["Service"]["Meta"] = json!({"zone": "a", "gone": null})
+            e["Service"]["Meta"] = json!({"zone": "a", "gone": null});
         }));
         assert_eq!(zoned.zone.as_deref(), Some("a"));
         assert_eq!(zoned.meta.len(), 1);

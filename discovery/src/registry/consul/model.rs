@@ -10,7 +10,7 @@ use serde::{
     Deserialize, Deserializer as _,
     de::{SeqAccess, Visitor},
 };
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::{instance::Instance, registry::Query};
 
@@ -76,9 +76,9 @@ impl<'de> Visitor<'de> for Entries<'_> {
         let mut found = Vec::new();
         let mut rejected = Rejected::default();
         let mut empty = true;
-        while let Some(raw) = entries.next_element::<Value>()? {
+        while let Some(raw) = entries.next_element::<&RawValue>()? {
             empty = false;
-            let usable = Entry::deserialize(&raw)
+            let usable = serde_json::from_str::<Entry<'_>>(raw.get())
                 .map_err(|e| e.to_string())
                 .and_then(|entry| entry.into_instance(self.query));
             match usable {
@@ -214,7 +214,7 @@ fn has_all_tags(tags: &[String], wanted: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, prelude::*};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

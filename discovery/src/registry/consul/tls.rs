@@ -68,7 +68,12 @@ fn verifier(
                 .map_err(|e| format!("CA file {}: {e}", file.display()))?;
         }
     } else {
-        return Err("no certificate authority to trust; set CONSUL_CACERT".to_owned());
+        // A system store may hold certificates that rustls cannot read; the others count.
+        let system = rustls_native_certs::load_native_certs();
+        if system.certs.is_empty() {
+            return Err("the system trusts no certificate authority; set CONSUL_CACERT".to_owned());
+        }
+        roots.add_parsable_certificates(system.certs);
     }
     let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .build()

@@ -1,1 +1,3 @@
 //! Real servers and processes for the workspace's tests.
+
+pub mod fake;

@@ -1,0 +1,431 @@
+//! What a watch makes of a Consul that is away, wrong or no Consul at all. The server is a fake,
+//! since no real one gives these answers on demand.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use discovery::{
+    chain,
+    registry::{
+        InstanceSet, Instancer, Query, Registry, RegistryError,
+        consul::{Config, Consul},
+    },
+};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use testkit::fake::{FakeServer, Reply, Request};
+use tokio::{sync::watch, time::Instant};
+
+/// How long the fake holds a query back: over half of the watch's `wait`, which counts as held.
+const HELD: Duration = Duration::from_millis(600);
+
+fn config(server: &FakeServer) -> Config {
+    let mut config = Config::default();
+    config.address = server.address().to_string();
+    config.wait = Duration::from_secs(1);
+    config.request_timeout = Duration::from_millis(500);
+    config.body_limit = 8192;
+    config
+}
+
+fn watch_of(config: &Config) -> Arc<dyn Instancer> {
+    let consul = Consul::new(config).unwrap();
+    consul.instancer(&Query::new("trim_service")).unwrap()
+}
+
+fn entry(id: &str, address: &str, port: i64) -> Value {
+    json!({
+        "Node": {"Node": "n", "Address": address, "Datacenter": "dc1", "Meta": null},
+        "Service": {"ID": id, "Service": "trim_service", "Address": address, "Port": port,
+                    "Tags": null, "Meta": null, "Weights": {"Passing": 1, "Warning": 1}},
+        "Checks": [],
+    })
+}
+
+fn list(ids: &[&str]) -> String {
+    let entries: Vec<_> = ids.iter().map(|id| entry(id, "127.0.0.1", 8975)).collect();
+    Value::from(entries).to_string()
+}
+
+fn ids(set: &InstanceSet) -> Vec<String> {
+    set.instances.iter().map(|i| i.id.clone()).collect()
+}
+
+/// The first set that is as wanted, which has to come within 10 s.
+async fn until(
+    sets: &mut watch::Receiver<InstanceSet>,
+    wanted: impl FnMut(&InstanceSet) -> bool,
+) -> InstanceSet {
+    within(Duration::from_secs(10), sets.wait_for(wanted))
+        .await
+        .unwrap()
+        .clone()
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(limit, work)
+        .await
+        .expect("did not happen in time")
+}
+
+/// Polls a condition that nothing announces.
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A service with `a` at index 5, until `broken` is set; from then on what `bad` says.
+async fn server_that_breaks(bad: Reply) -> (FakeServer, Arc<AtomicBool>) {
+    let broken = Arc::new(AtomicBool::new(false));
+    let is_broken = broken.clone();
+    let answer = move |request: &Request| {
+        if is_broken.load(SeqCst) {
+            bad.clone()
+        } else if request.parameter("index") == Some("5") {
+            Reply::consul(5, list(&["a"])).delayed(HELD)
+        } else {
+            Reply::consul(5, list(&["a"]))
+        }
+    };
+    (FakeServer::start(answer).await.unwrap(), broken)
+}
+
+/// 100 000 spaces, compressed by gzip.
+const BOMB: &[u8] = &[
+    0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03, 0xed, 0xc1, 0x31, 0x01, 0x00, 0x00,
+    0x00, 0xc2, 0xa0, 0x2a, 0xeb, 0x9f, 0xd2, 0x1a, 0x1e, 0x40, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xaf, 0x06, 0x2d, 0xf0, 0x79,
+    0xca, 0xa0, 0x86, 0x01, 0x00,
+];
+
+#[tokio::test]
+async fn the_last_good_set_survives_every_kind_of_nonsense() {
+    let indexed = |body: &str| Reply::consul(6, body);
+    let whole_length = |sent: &str| {
+        let head = "HTTP/1.1 200 OK\r\nX-Consul-Index: 6\r\nContent-Length: 1000\r\n\r\n";
+        Reply::raw(format!("{head}{sent}"))
+    };
+    let gzip = |body: &[u8]| {
+        let headers = [("X-Consul-Index", "6"), ("Content-Encoding", "gzip")];
+        Reply::new(200, &headers, body)
+    };
+    let cases = [
+        ("garbage", indexed("<html>it works</html>"), "unusable"),
+        ("an object", indexed("{}"), "unusable"),
+        ("null", indexed("null"), "unusable"),
+        ("an empty body", indexed(""), "unusable"),
+        ("a list cut short", indexed("[{\"Service\": {"), "unusable"),
+        (
+            "a body cut short",
+            whole_length("[]").then_close(),
+            "did not answer",
+        ),
+        (
+            "a body that stalls",
+            whole_length("[").then_hang(),
+            "did not answer",
+        ),
+        (
+            "a body that trickles",
+            whole_length("[").then_repeat(" ", Duration::from_millis(50)),
+            "did not answer",
+        ),
+        (
+            "a body over the limit",
+            indexed(&" ".repeat(8193)),
+            "over 8192 bytes",
+        ),
+        (
+            "a compressed body over the limit",
+            gzip(BOMB),
+            "over 8192 bytes",
+        ),
+        ("broken compression", gzip(b"[]"), "did not answer"),
+        ("no index", Reply::new(200, &[], "[]"), "X-Consul-Index"),
+        (
+            "an index that is no number",
+            Reply::new(200, &[("X-Consul-Index", "-1")], "[]"),
+            "X-Consul-Index",
+        ),
+        (
+            "no known leader",
+            Reply::new(
+                200,
+                &[("X-Consul-Index", "6"), ("X-Consul-KnownLeader", "false")],
+                "[]",
+            ),
+            "leader",
+        ),
+        (
+            "an error",
+            Reply::new(500, &[], "No cluster leader"),
+            "500: No cluster leader",
+        ),
+        ("a denial", Reply::new(403, &[], "ACL not found"), "denied"),
+        (
+            "redirects without end",
+            Reply::new(301, &[("Location", "/")], ""),
+            "not followed",
+        ),
+        (
+            "no HTTP",
+            Reply::raw("SSH-2.0-OpenSSH_9.2\r\n\r\n").then_close(),
+            "did not answer",
+        ),
+        (
+            "a closed connection",
+            Reply::raw("").then_close(),
+            "did not answer",
+        ),
+        ("silence", Reply::hang(), "did not answer"),
+    ];
+    join_all(cases.map(|(what, bad, reason)| async move {
+        let (server, broken) = server_that_breaks(bad).await;
+        let instancer = watch_of(&config(&server));
+        let mut sets = instancer.watch();
+        until(&mut sets, |set| ids(set) == ["a"]).await;
+        broken.store(true, SeqCst);
+        let set = until(&mut sets, |set| set.error.is_some()).await;
+        assert_eq!(ids(&set), ["a"], "{what}");
+        let said = chain(set.error.as_deref().unwrap());
+        assert!(said.contains(reason), "{what}: {said}");
+        let confirmed = set.confirmed.unwrap();
+        broken.store(false, SeqCst);
+        let set = until(&mut sets, |set| set.error.is_none()).await;
+        assert_eq!(ids(&set), ["a"], "{what}");
+        assert!(set.confirmed.unwrap() > confirmed, "{what}");
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn unusable_entries_are_left_out_and_hide_no_other() {
+    let entries = json!([
+        entry("no address", "", 8975),
+        entry("no port", "127.0.0.1", 0),
+        entry("too high", "127.0.0.1", 70000),
+        entry("negative", "127.0.0.1", -1),
+        entry("any host", "0.0.0.0", 8975),
+        null,
+        {"Service": "text"},
+        entry("good", "127.0.0.1", 8975),
+    ]);
+    let answer = move |request: &Request| match request.parameter("index") {
+        None => Reply::consul(5, entries.to_string()),
+        Some(_) => Reply::hang(),
+    };
+    let server = FakeServer::start(answer).await.unwrap();
+    let instancer = watch_of(&config(&server));
+    let set = until(&mut instancer.watch(), |set| set.confirmed.is_some()).await;
+    assert_eq!(ids(&set), ["good"]);
+}
+
+#[tokio::test]
+async fn a_failure_makes_the_index_void() {
+    let answer = |request: &Request| match request.parameter("index") {
+        None => Reply::consul(1000, list(&["a"])),
+        Some(_) => Reply::raw("").then_close(),
+    };
+    let server = FakeServer::start(answer).await.unwrap();
+    let instancer = watch_of(&config(&server));
+    let mut sets = instancer.watch();
+    until(&mut sets, |set| set.error.is_some()).await;
+    until(&mut sets, |set| set.error.is_none()).await;
+    let indexes: Vec<_> = server
+        .requests()
+        .iter()
+        .map(|r| r.parameter("index").map(str::to_owned))
+        .collect();
+    assert_eq!(indexes[..3], [None, Some("1000".to_owned()), None]);
+}
+
+#[tokio::test]
+async fn an_index_that_goes_back_starts_anew_with_what_it_brought() {
+    let answer = |request: &Request| match request.parameter("index") {
+        None => Reply::consul(100, list(&["a"])),
+        Some("100") => Reply::consul(7, list(&["b"])),
+        Some(_) => Reply::hang(),
+    };
+    let server = FakeServer::start(answer).await.unwrap();
+    let instancer = watch_of(&config(&server));
+    let mut sets = instancer.watch();
+    until(&mut sets, |set| ids(set) == ["b"]).await;
+    eventually("asked anew", || server.requests().len() > 2).await;
+    assert_eq!(server.requests()[2].parameter("index"), None);
+}
+
+#[tokio::test]
+async fn index_zero_is_never_sent_and_makes_no_tight_loop() {
+    let server = FakeServer::start(|_| Reply::consul(0, list(&["a"])))
+        .await
+        .unwrap();
+    let instancer = watch_of(&config(&server));
+    until(&mut instancer.watch(), |set| ids(set) == ["a"]).await;
+    eventually("asked on", || server.requests().len() > 3).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let requests = server.requests();
+    assert!(
+        requests.len() < 9,
+        "{} requests in about 3 s",
+        requests.len()
+    );
+    assert!(requests.iter().all(|r| r.parameter("index") != Some("0")));
+}
+
+#[tokio::test]
+async fn two_hundred_changes_a_second_are_not_downloaded_one_by_one() {
+    let index = Arc::new(AtomicU64::new(10));
+    let current = index.clone();
+    // A change comes at once if it is newer; what is current already is held back.
+    let answer = move |request: &Request| {
+        let now = current.load(SeqCst);
+        let reply = Reply::consul(now, list(&[&now.to_string()]));
+        if request.parameter("index") == Some(&now.to_string()) {
+            let next = now + 1;
+            Reply::consul(next, list(&[&next.to_string()])).delayed(Duration::from_millis(5))
+        } else {
+            reply
+        }
+    };
+    let server = FakeServer::start(answer).await.unwrap();
+    let instancer = watch_of(&config(&server));
+    let mut sets = instancer.watch();
+    until(&mut sets, |set| set.confirmed.is_some()).await;
+    let started = Instant::now();
+    let mut last = 10;
+    while started.elapsed() < Duration::from_secs(3) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        last = index.fetch_add(1, SeqCst) + 1;
+    }
+    let requests = server.requests().len();
+    assert!((8..=14).contains(&requests), "{requests} requests in 3 s");
+    // The last change is not lost in the pause.
+    let seen = |set: &InstanceSet| ids(set)[0].parse::<u64>().unwrap() >= last;
+    within(Duration::from_secs(2), sets.wait_for(seen))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn one_watch_serves_all_and_ends_with_the_last() {
+    let answer = |request: &Request| match request.parameter("index") {
+        None => Reply::consul(5, list(&["a"])),
+        Some(_) => Reply::hang(),
+    };
+    let server = FakeServer::start(answer).await.unwrap();
+    let config = config(&server);
+    let first = watch_of(&config);
+    let second = watch_of(&config);
+    let mut sets = first.watch();
+    until(&mut sets, |set| ids(set) == ["a"]).await;
+    assert_eq!(ids(&second.watch().borrow()), ["a"]);
+    eventually("held", || server.requests().len() == 2).await;
+    assert_eq!(server.connections(), 1);
+
+    // Other credentials or another query may have other answers.
+    let mut other_token = config.clone();
+    other_token.token = Some("secret".to_owned());
+    let other_token = watch_of(&other_token);
+    let consul = Consul::new(&config).unwrap();
+    let other_query = consul.instancer(&Query::new("add_service")).unwrap();
+    eventually("two more are held", || server.requests().len() == 6).await;
+    assert_eq!(server.connections(), 3);
+    let with_token = |r: &Request| r.header("x-consul-token") == Some("secret");
+    assert_eq!(
+        server.requests().iter().filter(|r| with_token(r)).count(),
+        2
+    );
+    drop((other_token, other_query));
+    eventually("the others ended", || server.connections() == 1).await;
+
+    drop(first);
+    assert_eq!(ids(&second.watch().borrow()), ["a"]);
+    assert!(
+        sets.has_changed().is_ok(),
+        "the watch goes on for the second"
+    );
+    drop(second);
+    eventually("the last ended", || server.connections() == 0).await;
+    assert!(sets.has_changed().is_err(), "readers learn that it ended");
+}
+
+#[tokio::test]
+async fn a_wrong_address_is_said_and_watched_on() {
+    let mut nowhere = Config::default();
+    nowhere.address = "no-such-host.invalid:8500".to_owned();
+    // A port that was free a moment ago refuses.
+    let port = FakeServer::start(|_| Reply::hang())
+        .await
+        .unwrap()
+        .address()
+        .port();
+    let mut refused = Config::default();
+    refused.address = format!("127.0.0.1:{port}");
+    for config in [nowhere, refused] {
+        let instancer = watch_of(&config);
+        let set = until(&mut instancer.watch(), |set| set.error.is_some()).await;
+        let error = set.error.unwrap();
+        assert!(
+            matches!(*error, RegistryError::Unreachable { .. }),
+            "{error}"
+        );
+        assert!(error.to_string().contains(&config.address), "{error}");
+        assert_eq!(set.confirmed, None);
+    }
+}
+
+#[test]
+fn what_can_never_be_asked_is_refused() {
+    let consul = Consul::new(&Config::default()).unwrap();
+    for service in ["", "a//b", "..", "/"] {
+        assert!(
+            consul.instancer(&Query::new(service)).is_err(),
+            "{service:?} was taken"
+        );
+    }
+    let empty_tag = Query {
+        tags: vec![String::new()],
+        ..Query::new("trim_service")
+    };
+    assert!(consul.instancer(&empty_tag).is_err());
+}
+
+#[tokio::test]
+async fn names_and_tags_arrive_as_they_are() {
+    let server = FakeServer::start(|_| Reply::hang()).await.unwrap();
+    let consul = Consul::new(&config(&server)).unwrap();
+    let query = Query {
+        tags: vec!["a&b=c".to_owned(), "d e".to_owned()],
+        datacenter: Some("dc2".to_owned()),
+        ..Query::new("trim service/ü?")
+    };
+    let _instancer = consul.instancer(&query).unwrap();
+    eventually("asked", || !server.requests().is_empty()).await;
+    let request = &server.requests()[0];
+    assert_eq!(
+        request.path,
+        "/v1/health/service/trim%20service%2F%C3%BC%3F"
+    );
+    let expected = [
+        ("passing", "1"),
+        ("tag", "a&b=c"),
+        ("tag", "d e"),
+        ("dc", "dc2"),
+    ];
+    let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(request.query, expected);
+}

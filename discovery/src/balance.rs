@@ -7,8 +7,8 @@
 //!
 //! Adding a policy takes a file beside `round_robin.rs` and a line in [`Policy`].
 
-mod random;
-mod round_robin;
+pub mod random;
+pub mod round_robin;
 
 use std::{fmt, str::FromStr, sync::Arc};
 

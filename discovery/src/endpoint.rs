@@ -1,6 +1,6 @@
 //! One instance, its connection, and what the client has seen of it.
 //!
-//! Both halves outlive a change of the set: an instance that stays keeps its [`Link`] and its
+//! Both halves outlive a change of the set: an instance that stays keeps its connection and its
 //! [`Stats`]; one that returns under the same ID at another address gets new ones.
 
 pub(crate) mod link;

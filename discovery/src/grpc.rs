@@ -123,7 +123,7 @@ pub struct UnknownCode(String);
 /// # Errors
 ///
 /// When the header is there and malformed: the value itself.
-pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, HeaderValue> {
+pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, HeaderValue> {
     let Some(value) = headers.get(TIMEOUT) else {
         return Ok(None);
     };

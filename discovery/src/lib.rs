@@ -15,6 +15,8 @@ mod probe;
 mod registrar;
 pub mod registry;
 pub mod retry;
+#[cfg(feature = "service")]
+pub mod service;
 
 pub use self::{
     backoff::Backoff,
@@ -25,7 +27,7 @@ pub use self::{
     ejection::EjectionPolicy,
     endpointer::Doubt,
     error::{BoxError, chain},
-    grpc::{Code, UnknownCode},
+    grpc::{Code, UnknownCode, timeout as grpc_timeout},
     instance::{Instance, InvalidInstance},
     registrar::{Registrar, RegistrationState},
 };

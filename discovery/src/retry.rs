@@ -1,7 +1,7 @@
 //! Retry: how many attempts a call gets, within what time, after which outcomes, with what backoff
 //! and budget.
 //!
-//! The decision is [`RetryPolicy::decide`], a pure function of what an attempt met. What may be
+//! The decision is a pure function of what an attempt met. What may be
 //! repeated follows gRPC's retry design (proposal A6) and goes beyond it where Go kit's users expect
 //! more:
 //!
@@ -12,7 +12,7 @@
 //! | a status in [`RetryPolicy::idempotent_codes`], or no answer in time | if the method is declared idempotent |
 //! | anything else, or anything after the first message of the response | no |
 //!
-//! and always within the deadline, the number of attempts, and the [`budget`] that keeps retries
+//! and always within the deadline, the number of attempts, and the [budget](BudgetPolicy) that keeps retries
 //! from multiplying an outage. A server can say when to come back, or not to
 //! (`grpc-retry-pushback-ms`).
 

@@ -1,2 +1,149 @@
-//! x
-fn main() {}
+//! The trim service: removes spaces from text, over gRPC, and keeps itself registered in Consul for
+//! as long as it runs.
+//!
+//! The order of life: bind, serve, register; on SIGINT or SIGTERM report unhealthy, deregister, let
+//! the watchers learn of it, finish what was accepted, exit 0.
+
+mod args;
+mod fault;
+mod service;
+
+use std::{
+    io::Write as _,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use discovery::{
+    Instance, Registrar, chain, registry,
+    service::{
+        args::outbound_ip,
+        logging,
+        serve::{Protocol, bind, serve},
+        signals::Shutdown,
+    },
+};
+use proto::trim_server::TrimServer;
+use tokio::{sync::oneshot, task::JoinHandle};
+use tonic_health::server::HealthReporter;
+use tracing::{info, warn};
+
+use crate::{args::Args, service::TrimService};
+
+/// Time the registry has to take the instance out.
+const DEREGISTER: Duration = Duration::from_secs(2);
+/// The part of the drain time in which calls are still taken, so that those who learn late that the
+/// instance is leaving are served all the same. Consul's watchers learn within milliseconds.
+const LEARN: u32 = 4;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    logging::init(&args.log);
+    let shutdown = Shutdown::listen().context("cannot listen for signals")?;
+
+    let ip = advertised(&args)?;
+    let listener = bind(SocketAddr::new(args.listen, args.port), "--port").await?;
+    let port = listener.local_addr().context("no local address")?.port();
+    let instance = instance(&args, ip, port)?;
+    let id = instance.id.clone();
+    let registry = registry::connect(&args.registry.url())?;
+    let registration = registry.registration(args.registration(instance))?;
+
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<TrimServer<TrimService>>().await;
+    let routes = tonic::service::Routes::new(TrimServer::new(TrimService::new(args.fault.clone())))
+        .add_service(health)
+        .add_service(reflection()?)
+        .add_service(reflection_alpha()?)
+        .prepare()
+        .into_axum_router();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async {
+        // A dropped sender means that `main` is over, which is a stop as well.
+        let _told = stopped.await;
+    };
+    let server = tokio::spawn(serve(listener, routes, Protocol::Grpc, stopped, args.drain));
+    announce(&id, SocketAddr::new(ip, port))?;
+
+    let registrar = Registrar::start(registration);
+    shutdown.requested().await;
+    leave(&args, &reporter, registrar, stop, server).await
+}
+
+/// The orderly end, once it was asked for.
+async fn leave(
+    args: &Args,
+    reporter: &HealthReporter,
+    registrar: Registrar,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    reporter.set_not_serving::<TrimServer<TrimService>>().await;
+    reporter
+        .set_service_status("", tonic_health::ServingStatus::NotServing)
+        .await;
+    if let Err(error) = registrar.deregister(DEREGISTER).await {
+        // Its health check takes it out of the registry; the requests come first.
+        warn!("not deregistered: {}", chain(&error));
+    }
+    tokio::time::sleep(args.drain / LEARN).await;
+    // The server may have ended by itself, which the join below tells.
+    let _ended = stop.send(());
+    server.await.context("the server's task failed")??;
+    info!("all requests finished");
+    Ok(())
+}
+
+/// The address that others are told: the one given, the one listened on where it is a single one,
+/// or the machine's outbound address.
+fn advertised(args: &Args) -> anyhow::Result<IpAddr> {
+    match args.ip {
+        Some(ip) => Ok(ip),
+        None if !args.listen.is_unspecified() => Ok(args.listen),
+        None => outbound_ip(),
+    }
+}
+
+fn instance(args: &Args, ip: IpAddr, port: u16) -> anyhow::Result<Instance> {
+    let mut instance = Instance::named(&args.name, ip, port)?;
+    instance.tags.clone_from(&args.tag);
+    instance.meta.extend(args.meta.iter().cloned());
+    instance.weight = args.weight.into();
+    Ok(instance)
+}
+
+/// The line that scripts wait for.
+fn announce(id: &str, address: SocketAddr) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    writeln!(out, "trim-service listening grpc={address} id={id}")
+        .and_then(|()| out.flush())
+        .context("cannot write to standard output")
+}
+
+fn reflection() -> anyhow::Result<
+    tonic_reflection::server::v1::ServerReflectionServer<
+        impl tonic_reflection::server::v1::ServerReflection,
+    >,
+> {
+    descriptors().build_v1().context("cannot offer reflection")
+}
+
+/// What grpcurl up to 1.8 asks for.
+fn reflection_alpha() -> anyhow::Result<
+    tonic_reflection::server::v1alpha::ServerReflectionServer<
+        impl tonic_reflection::server::v1alpha::ServerReflection,
+    >,
+> {
+    descriptors()
+        .build_v1alpha()
+        .context("cannot offer reflection")
+}
+
+fn descriptors() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}

@@ -36,11 +36,20 @@ use tokio::{
 use super::{ConnectError, Connection, Factory, SendError, Transport, TransportBody};
 use crate::{BoxError, instance::Instance, retry::body::RequestBody};
 
-/// HTTP/2 over TCP without TLS ("prior knowledge"), one connection per endpoint.
+/// HTTP/2 over TCP, one connection per endpoint; without TLS ("prior knowledge") unless told.
 #[derive(Clone, Debug)]
 pub struct Http2 {
     keep_alive: Option<(Duration, Duration)>,
     tcp_keep_alive: Option<Duration>,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
+}
+
+#[cfg(feature = "tls")]
+#[derive(Clone, Debug)]
+struct Tls {
+    config: Arc<rustls::ClientConfig>,
+    name: Option<rustls::pki_types::ServerName<'static>>,
 }
 
 impl Default for Http2 {
@@ -48,6 +57,8 @@ impl Default for Http2 {
         Self {
             keep_alive: None,
             tcp_keep_alive: Some(Duration::from_secs(10)),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
@@ -71,6 +82,24 @@ impl Http2 {
     #[must_use]
     pub fn tcp_keep_alive(mut self, idle: Option<Duration>) -> Self {
         self.tcp_keep_alive = idle;
+        self
+    }
+
+    /// Speaks TLS with this configuration; its ALPN list is replaced by HTTP/2. Certificates are
+    /// checked against `name`, or against each instance's own host where it is `None`: with a
+    /// registry that knows IP addresses only, name the service. Default: no TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(
+        mut self,
+        mut config: rustls::ClientConfig,
+        name: Option<rustls::pki_types::ServerName<'static>>,
+    ) -> Self {
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        self.tls = Some(Tls {
+            config: Arc::new(config),
+            name,
+        });
         self
     }
 
@@ -119,8 +148,32 @@ impl Factory for Http2 {
                     .keep_alive_timeout(timeout)
                     .keep_alive_while_idle(true);
             }
+            #[cfg(feature = "tls")]
+            if let Some(tls) = &self.tls {
+                let stream = tls.handshake(stream, instance).await?;
+                return establish(&builder, stream, Scheme::HTTPS, authority).await;
+            }
             establish(&builder, stream, Scheme::HTTP, authority).await
         })
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Tls {
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        instance: &Instance,
+    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ConnectError> {
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => rustls::pki_types::ServerName::try_from(instance.host.clone())
+                .map_err(|error| ConnectError::Handshake(error.into()))?,
+        };
+        tokio_rustls::TlsConnector::from(Arc::clone(&self.config))
+            .connect(name, stream)
+            .await
+            .map_err(|error| ConnectError::Handshake(error.into()))
     }
 }
 

@@ -1,0 +1,11 @@
+//! What a service binary needs around its server, the same for all of them: flags, logging,
+//! signals, and serving with an orderly end.
+//!
+//! The order of life: bind, serve, report healthy, register; on a signal report unhealthy,
+//! deregister, let the watchers learn of it, finish what was accepted, exit 0. A second signal
+//! exits at once.
+
+pub mod args;
+pub mod logging;
+pub mod serve;
+pub mod signals;

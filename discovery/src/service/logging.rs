@@ -1,0 +1,60 @@
+//! Logs on standard error, for people or as JSON.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use super::args::{LogArgs, LogFormat};
+
+/// Checks a level or a list of directives and keeps it as written.
+///
+/// # Errors
+///
+/// When a directive makes no sense.
+pub fn directives(text: &str) -> Result<String, String> {
+    let known = ["off", "error", "warn", "info", "debug", "trace"];
+    let plain = !text.contains(['=', ',', '[']);
+    // The filter takes any word for a target's name; a level that is misspelt would silence all.
+    if plain && !known.contains(&text.to_ascii_lowercase().as_str()) {
+        return Err(format!("expected one of {}", known.join(", ")));
+    }
+    EnvFilter::builder()
+        .parse(text)
+        .map(|_| text.to_owned())
+        .map_err(|error| error.to_string())
+}
+
+/// Starts logging. A process does it once; a second call changes nothing.
+pub fn init(args: &LogArgs) {
+    let filter = EnvFilter::new(&args.log_level);
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    // Only a second call fails, and then logging is on already.
+    let _already_on = match args.log_format {
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        LogFormat::Human => registry
+            .with(lines.with_ansi(std::io::stderr().is_terminal()))
+            .try_init(),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_level_is_an_error() {
+        for text in [
+            "info",
+            "WARN",
+            "off",
+            "info,discovery=debug",
+            "discovery=trace",
+        ] {
+            assert_eq!(directives(text).as_deref(), Ok(text));
+        }
+        for text in ["", "inof", "discovery=loud", "verbose"] {
+            assert!(directives(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,8 +1,11 @@
 //! What a watch makes of a Consul that is away, wrong or no Consul at all. The server is a fake,
 //! since no real one gives these answers on demand.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod sets;
+
 use std::{
-    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
@@ -20,7 +23,9 @@ use discovery::{
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use testkit::fake::{FakeServer, Reply, Request};
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
+
+use crate::sets::{eventually, ids, until, within};
 
 /// How long the fake holds a query back: over half of the watch's `wait`, which counts as held.
 const HELD: Duration = Duration::from_millis(600);
@@ -51,36 +56,6 @@ fn entry(id: &str, address: &str, port: i64) -> Value {
 fn list(ids: &[&str]) -> String {
     let entries: Vec<_> = ids.iter().map(|id| entry(id, "127.0.0.1", 8975)).collect();
     Value::from(entries).to_string()
-}
-
-fn ids(set: &InstanceSet) -> Vec<String> {
-    set.instances.iter().map(|i| i.id.clone()).collect()
-}
-
-/// The first set that is as wanted, which has to come within 10 s.
-async fn until(
-    sets: &mut watch::Receiver<InstanceSet>,
-    wanted: impl FnMut(&InstanceSet) -> bool,
-) -> InstanceSet {
-    within(Duration::from_secs(10), sets.wait_for(wanted))
-        .await
-        .unwrap()
-        .clone()
-}
-
-async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(limit, work)
-        .await
-        .expect("did not happen in time")
-}
-
-/// Polls a condition that nothing announces.
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// A service with `a` at index 5, until `broken` is set; from then on what `bad` says.
@@ -264,7 +239,10 @@ async fn an_index_that_goes_back_starts_anew_with_what_it_brought() {
     let instancer = watch_of(&config(&server));
     let mut sets = instancer.watch();
     until(&mut sets, |set| ids(set) == ["b"]).await;
-    eventually("asked anew", || server.requests().len() > 2).await;
+    eventually("asked anew", async || {
+        (server.requests().len() > 2).then_some(())
+    })
+    .await;
     assert_eq!(server.requests()[2].parameter("index"), None);
 }
 
@@ -275,7 +253,10 @@ async fn index_zero_is_never_sent_and_makes_no_tight_loop() {
         .unwrap();
     let instancer = watch_of(&config(&server));
     until(&mut instancer.watch(), |set| ids(set) == ["a"]).await;
-    eventually("asked on", || server.requests().len() > 3).await;
+    eventually("asked on", async || {
+        (server.requests().len() > 3).then_some(())
+    })
+    .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let requests = server.requests();
     assert!(
@@ -333,7 +314,10 @@ async fn one_watch_serves_all_and_ends_with_the_last() {
     let mut sets = first.watch();
     until(&mut sets, |set| ids(set) == ["a"]).await;
     assert_eq!(ids(&second.watch().borrow()), ["a"]);
-    eventually("held", || server.requests().len() == 2).await;
+    eventually("held", async || {
+        (server.requests().len() == 2).then_some(())
+    })
+    .await;
     assert_eq!(server.connections(), 1);
 
     // Other credentials or another query may have other answers.
@@ -342,7 +326,10 @@ async fn one_watch_serves_all_and_ends_with_the_last() {
     let other_token = watch_of(&other_token);
     let consul = Consul::new(&config).unwrap();
     let other_query = consul.instancer(&Query::new("add_service")).unwrap();
-    eventually("two more are held", || server.requests().len() == 6).await;
+    eventually("two more are held", async || {
+        (server.requests().len() == 6).then_some(())
+    })
+    .await;
     assert_eq!(server.connections(), 3);
     let with_token = |r: &Request| r.header("x-consul-token") == Some("secret");
     assert_eq!(
@@ -350,7 +337,10 @@ async fn one_watch_serves_all_and_ends_with_the_last() {
         2
     );
     drop((other_token, other_query));
-    eventually("the others ended", || server.connections() == 1).await;
+    eventually("the others ended", async || {
+        (server.connections() == 1).then_some(())
+    })
+    .await;
 
     drop(first);
     assert_eq!(ids(&second.watch().borrow()), ["a"]);
@@ -359,7 +349,10 @@ async fn one_watch_serves_all_and_ends_with_the_last() {
         "the watch goes on for the second"
     );
     drop(second);
-    eventually("the last ended", || server.connections() == 0).await;
+    eventually("the last ended", async || {
+        (server.connections() == 0).then_some(())
+    })
+    .await;
     assert!(sets.has_changed().is_err(), "readers learn that it ended");
 }
 
@@ -414,7 +407,10 @@ async fn names_and_tags_arrive_as_they_are() {
         ..Query::new("trim service/ü?")
     };
     let _instancer = consul.instancer(&query).unwrap();
-    eventually("asked", || !server.requests().is_empty()).await;
+    eventually("asked", async || {
+        (!server.requests().is_empty()).then_some(())
+    })
+    .await;
     let request = &server.requests()[0];
     assert_eq!(
         request.path,

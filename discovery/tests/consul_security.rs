@@ -1,0 +1,196 @@
+//! Consul behind ACLs and TLS: what works with the right credentials, what is said without.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod sets;
+
+use std::{sync::Arc, time::Duration};
+
+use discovery::{
+    chain,
+    registry::{
+        Check, Instancer, Query, Registry, RegistryError,
+        consul::{Config, Consul as Registered},
+    },
+};
+use serde_json::{Value, json};
+use testkit::{Consul, MASTER_TOKEN};
+
+use crate::sets::{ids, registration, until};
+
+/// Another way to connect to the same Consul.
+type Change = fn(&mut Config, &Consul);
+
+fn config(address: String) -> Config {
+    let mut config = Config::default();
+    config.address = address;
+    config.wait = Duration::from_secs(1);
+    config
+}
+
+fn watch_of(config: &Config) -> Arc<dyn Instancer> {
+    let registry = Registered::new(config).unwrap();
+    registry.instancer(&Query::new("trim_service")).unwrap()
+}
+
+async fn register(config: &Config) -> Result<(), RegistryError> {
+    let registry = Registered::new(config)?;
+    let client = registry.registration(registration(8975, Check::None))?;
+    client.register().await
+}
+
+/// A policy of these rules, and a token with it: their IDs.
+async fn policy_and_token(consul: &Consul, rules: &str) -> (String, String) {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let policy = json!({"Name": "test", "Rules": rules});
+    let policy = consul.put("/v1/acl/policy", &policy).await.unwrap();
+    let token = json!({"Policies": [{"ID": policy["ID"]}]});
+    let token = consul.put("/v1/acl/token", &token).await.unwrap();
+    (text(&policy["ID"]), text(&token["SecretID"]))
+}
+
+const READ: &str = r#"service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }"#;
+
+#[tokio::test]
+async fn without_a_token_all_is_denied_and_said() {
+    let consul = Consul::options().acl().start().await.unwrap();
+    let mut wrong_token = config(consul.address());
+    wrong_token.token = Some("00000000-0000-4000-8000-000000000000".to_owned());
+    for config in [config(consul.address()), wrong_token] {
+        let error = register(&config).await.unwrap_err();
+        assert!(matches!(error, RegistryError::Denied { .. }), "{error}");
+        // Consul itself shows an empty list, as if there were no instance.
+        let instancer = watch_of(&config);
+        let set = until(&mut instancer.watch(), |set| set.error.is_some()).await;
+        let error = set.error.unwrap();
+        assert!(matches!(*error, RegistryError::Denied { .. }), "{error}");
+        assert_eq!(set.confirmed, None);
+    }
+}
+
+#[tokio::test]
+async fn a_token_opens_what_its_policy_allows() {
+    let consul = Consul::options().acl().start().await.unwrap();
+    let mut master = config(consul.address());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, format!("{MASTER_TOKEN}\n")).unwrap();
+    master.token_file = Some(file.path().to_owned());
+    register(&master).await.unwrap();
+
+    let (policy, token) = policy_and_token(&consul, READ).await;
+    let mut reader = config(consul.address());
+    reader.token = Some(token);
+    let denied = register(&reader).await.unwrap_err();
+    assert!(matches!(denied, RegistryError::Denied { .. }), "{denied}");
+    let instancer = watch_of(&reader);
+    let mut sets = instancer.watch();
+    let id = "trim_service-127.0.0.1-8975";
+    until(&mut sets, |set| ids(set) == [id]).await;
+
+    // A right that is taken away does not take the instances along.
+    let path = format!("/v1/acl/policy/{policy}");
+    let services_only =
+        json!({"Name": "test", "Rules": r#"service_prefix "" { policy = "read" }"#});
+    consul.put(&path, &services_only).await.unwrap();
+    let set = until(&mut sets, |set| set.error.is_some()).await;
+    assert_eq!(ids(&set), [id]);
+    let said = set.error.unwrap().to_string();
+    assert!(said.contains("may not read nodes"), "{said}");
+    consul
+        .put(&path, &json!({"Name": "test", "Rules": READ}))
+        .await
+        .unwrap();
+    until(&mut sets, |set| set.error.is_none()).await;
+}
+
+#[tokio::test]
+async fn an_empty_service_is_no_denial_to_one_who_may_read() {
+    let consul = Consul::options().acl().start().await.unwrap();
+    let (_, token) = policy_and_token(&consul, READ).await;
+    let mut reader = config(consul.address());
+    reader.token = Some(token);
+    let instancer = watch_of(&reader);
+    let set = until(&mut instancer.watch(), |set| set.confirmed.is_some()).await;
+    assert!(set.error.is_none() && set.instances.is_empty());
+}
+
+#[tokio::test]
+async fn https_with_a_client_certificate() {
+    let consul = Consul::options().tls().start().await.unwrap();
+    let mut good = config(consul.tls_address());
+    good.tls = true;
+    good.ca_file = Some(consul.file("ca.pem"));
+    good.client_cert = Some(consul.file("client.pem"));
+    good.client_key = Some(consul.file("client.key"));
+    register(&good).await.unwrap();
+    let instancer = watch_of(&good);
+    until(&mut instancer.watch(), |set| set.instances.len() == 1).await;
+
+    let works: [Change; 2] = [
+        |config, _| config.tls_server_name = Some("server.dc1.consul".to_owned()),
+        |config, consul| {
+            config.ca_file = Some(consul.file("other-ca.pem"));
+            config.tls_verify = false;
+        },
+    ];
+    for change in works {
+        let mut config = good.clone();
+        change(&mut config, &consul);
+        register(&config)
+            .await
+            .unwrap_or_else(|e| panic!("{config:?}: {}", chain(&e)));
+    }
+    let fails: [(Change, &str); 4] = [
+        (
+            |config, _| (config.client_cert, config.client_key) = (None, None),
+            "did not answer",
+        ),
+        (
+            |config, consul| config.ca_file = Some(consul.file("other-ca.pem")),
+            "certificate",
+        ),
+        (
+            |config, _| config.tls_server_name = Some("other.consul".to_owned()),
+            "not valid for name",
+        ),
+        (|config, _| config.tls = false, "400"),
+    ];
+    for (change, reason) in fails {
+        let mut config = good.clone();
+        change(&mut config, &consul);
+        let said = chain(&register(&config).await.unwrap_err());
+        assert!(said.contains(reason), "{config:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_is_named() {
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let path = || Some(empty.path().to_owned());
+    let mut files: [Config; 4] = std::array::from_fn(|_| {
+        let mut config = config("localhost:8501".to_owned());
+        config.tls = true;
+        config
+    });
+    files[0].ca_file = path();
+    files[1].ca_file = Some("/no/such/file".into());
+    files[2].token_file = Some("/no/such/file".into());
+    (files[3].client_cert, files[3].client_key) = (path(), path());
+    for config in files {
+        let error = Registered::new(&config).unwrap_err();
+        assert!(
+            matches!(error, RegistryError::InvalidSetting { .. }),
+            "{error}"
+        );
+        let said = error.to_string();
+        let file = empty.path().display().to_string();
+        assert!(
+            said.contains(&file) || said.contains("/no/such/file"),
+            "{said}"
+        );
+    }
+}

@@ -1,0 +1,219 @@
+//! What a watch sees of services in a real Consul.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod sets;
+
+use std::{sync::Arc, time::Duration};
+
+use discovery::registry::{self, Instancer, Query};
+use serde_json::{Value, json};
+use testkit::Consul;
+use tokio::time::Instant;
+
+use crate::sets::{ids, until, within};
+
+fn watch_of(consul: &Consul, query: &Query) -> Arc<dyn Instancer> {
+    let registry = registry::connect(&consul.url()).unwrap();
+    registry.instancer(query).unwrap()
+}
+
+async fn register(consul: &Consul, id: &str, more: Value) {
+    let mut body = json!({"ID": id, "Name": "trim_service", "Address": "127.0.0.1", "Port": 8975});
+    body.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    consul
+        .put("/v1/agent/service/register", &body)
+        .await
+        .unwrap();
+}
+
+async fn deregister(consul: &Consul, id: &str) {
+    let path = format!("/v1/agent/service/deregister/{id}");
+    consul.put(&path, &Value::Null).await.unwrap();
+}
+
+async fn set_check(consul: &Consul, state: &str, id: &str) {
+    let path = format!("/v1/agent/check/{state}/service:{id}");
+    consul.put(&path, &Value::Null).await.unwrap();
+}
+
+#[tokio::test]
+async fn follows_instances_as_they_come_fall_sick_and_go() {
+    let consul = Consul::start().await.unwrap();
+    let instancer = watch_of(&consul, &Query::new("trim_service"));
+    let mut sets = instancer.watch();
+    // A service that nobody has registered yet is empty, not an error.
+    let set = until(&mut sets, |set| set.confirmed.is_some()).await;
+    assert_eq!(ids(&set), [""; 0]);
+    assert!(set.error.is_none());
+
+    let ttl = json!({"Check": {"TTL": "60s", "Status": "passing"}});
+    register(&consul, "a", ttl.clone()).await;
+    until(&mut sets, |set| ids(set) == ["a"]).await;
+    register(&consul, "b", ttl).await;
+    let both = until(&mut sets, |set| ids(set) == ["a", "b"]).await;
+    set_check(&consul, "fail", "a").await;
+    let set = until(&mut sets, |set| ids(set) == ["b"]).await;
+    assert!(
+        Arc::ptr_eq(&both.instances[1], &set.instances[0]),
+        "unchanged is kept as it is"
+    );
+    set_check(&consul, "pass", "a").await;
+    until(&mut sets, |set| ids(set) == ["a", "b"]).await;
+    deregister(&consul, "a").await;
+    until(&mut sets, |set| ids(set) == ["b"]).await;
+    deregister(&consul, "b").await;
+    let set = until(&mut sets, |set| set.instances.is_empty()).await;
+    assert!(set.error.is_none());
+}
+
+#[tokio::test]
+async fn a_lone_change_is_seen_at_once() {
+    let consul = Consul::start().await.unwrap();
+    let instancer = watch_of(&consul, &Query::new("trim_service"));
+    let mut sets = instancer.watch();
+    until(&mut sets, |set| set.confirmed.is_some()).await;
+    let started = Instant::now();
+    register(&consul, "a", json!({})).await;
+    until(&mut sets, |set| ids(set) == ["a"]).await;
+    let took = started.elapsed();
+    // Milliseconds on a quiet machine; a poll would take half a second and more.
+    assert!(took < Duration::from_millis(400), "{took:?}");
+}
+
+#[tokio::test]
+async fn knows_what_was_registered() {
+    let consul = Consul::start().await.unwrap();
+    let more = json!({
+        "Tags": ["blue"], "Meta": {"zone": "a", "version": "2"},
+        "Weights": {"Passing": 10, "Warning": 3}, "Check": {"TTL": "60s", "Status": "passing"},
+    });
+    register(&consul, "a", more).await;
+    register(&consul, "nowhere", json!({"Port": 0})).await;
+    register(&consul, "too high", json!({"Port": 70000})).await;
+    register(&consul, "on the node", json!({"Address": ""})).await;
+    let query = Query {
+        passing_only: false,
+        ..Query::new("trim_service")
+    };
+    let instancer = watch_of(&consul, &query);
+    let mut sets = instancer.watch();
+    let set = until(&mut sets, |set| ids(set) == ["a", "on the node"]).await;
+    let a = &set.instances[0];
+    assert_eq!(
+        (a.authority().as_str(), &*a.service),
+        ("127.0.0.1:8975", "trim_service")
+    );
+    assert_eq!(
+        (a.tags.clone(), a.meta["version"].as_str()),
+        (vec!["blue".to_owned()], "2")
+    );
+    assert_eq!(
+        (a.zone.as_deref(), a.datacenter.as_deref(), a.weight),
+        (Some("a"), Some("dc1"), 10)
+    );
+    assert_eq!(set.instances[1].authority(), "127.0.0.1:8975");
+
+    set_check(&consul, "warn", "a").await;
+    until(&mut sets, |set| set.instances[0].weight == 3).await;
+}
+
+#[tokio::test]
+async fn all_wanted_tags_must_be_there() {
+    let consul = Consul::start().await.unwrap();
+    register(&consul, "both", json!({"Tags": ["Blue", "eu"]})).await;
+    register(&consul, "one", json!({"Tags": ["blue"]})).await;
+    register(&consul, "none", json!({})).await;
+    for (tags, expected) in [
+        (vec![], vec!["both", "none", "one"]),
+        (vec!["blue"], vec!["both", "one"]),
+        (vec!["blue", "EU"], vec!["both"]),
+    ] {
+        let query = Query {
+            tags: tags.into_iter().map(str::to_owned).collect(),
+            ..Query::new("trim_service")
+        };
+        let instancer = watch_of(&consul, &query);
+        until(&mut instancer.watch(), |set| ids(set) == expected).await;
+    }
+    let unknown = Query {
+        tags: vec!["blue".to_owned(), "us".to_owned()],
+        ..Query::new("trim_service")
+    };
+    let instancer = watch_of(&consul, &unknown);
+    let set = until(&mut instancer.watch(), |set| set.confirmed.is_some()).await;
+    assert!(set.instances.is_empty() && set.error.is_none());
+}
+
+#[tokio::test]
+async fn a_large_service_on_many_nodes_arrives_whole() {
+    let consul = Consul::start().await.unwrap();
+    // The default ID is the name, on each node the same.
+    for node in 0..300 {
+        let body = json!({
+            "Node": format!("node-{node}"), "Address": "127.0.0.1",
+            "Service": {"Service": "trim_service", "Port": 10_000 + node},
+        });
+        consul.put("/v1/catalog/register", &body).await.unwrap();
+    }
+    let instancer = watch_of(&consul, &Query::new("trim_service"));
+    let set = until(&mut instancer.watch(), |set| set.instances.len() == 300).await;
+    let ports: std::collections::BTreeSet<_> = set.instances.iter().map(|i| i.port).collect();
+    assert_eq!(ports.len(), 300);
+    assert_eq!(set.instances[0].id, "trim_service@node-0");
+}
+
+#[tokio::test]
+async fn a_stopped_consul_changes_nothing_and_is_followed_again() {
+    let consul = Consul::start().await.unwrap();
+    register(&consul, "a", json!({})).await;
+    let instancer = watch_of(&consul, &Query::new("trim_service"));
+    let mut sets = instancer.watch();
+    until(&mut sets, |set| ids(set) == ["a"]).await;
+    consul.pause().unwrap();
+    // A time in which nothing may happen cannot be waited for otherwise.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(ids(&sets.borrow()), ["a"]);
+    consul.resume().unwrap();
+    register(&consul, "b", json!({})).await;
+    until(&mut sets, |set| ids(set) == ["a", "b"]).await;
+}
+
+#[tokio::test]
+async fn a_killed_consul_leaves_the_set_and_its_successor_is_followed() {
+    let mut consul = Consul::start().await.unwrap();
+    for n in 0..5 {
+        register(&consul, &format!("a{n}"), json!({})).await;
+    }
+    let instancer = watch_of(&consul, &Query::new("trim_service"));
+    let mut sets = instancer.watch();
+    let before = until(&mut sets, |set| set.instances.len() == 5).await;
+    consul.kill().await.unwrap();
+    let set = until(&mut sets, |set| set.error.is_some()).await;
+    assert_eq!(ids(&set), ids(&before));
+    // Its index is lower than the old one, which must not hide what comes.
+    consul.restart().await.unwrap();
+    let seen = async {
+        register(&consul, "b", json!({})).await;
+        until(&mut sets, |set| ids(set) == ["b"]).await
+    };
+    let set = within(Duration::from_secs(7), seen).await;
+    assert!(set.error.is_none());
+    assert!(set.confirmed > before.confirmed);
+}
+
+#[tokio::test]
+async fn a_consul_that_keeps_its_data_has_its_instances_back() {
+    let mut consul = Consul::options().data_dir().start().await.unwrap();
+    register(&consul, "a", json!({})).await;
+    let instancer = watch_of(&consul, &Query::new("trim_service"));
+    let mut sets = instancer.watch();
+    until(&mut sets, |set| ids(set) == ["a"]).await;
+    consul.terminate().await.unwrap();
+    let set = until(&mut sets, |set| set.error.is_some()).await;
+    assert_eq!(ids(&set), ["a"]);
+    consul.restart().await.unwrap();
+    until(&mut sets, |set| set.error.is_none() && ids(set) == ["a"]).await;
+}

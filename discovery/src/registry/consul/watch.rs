@@ -26,7 +26,7 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use metrics::{Counter, counter};
+use metrics::{Counter, counter, describe_counter};
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use tokio::{
     sync::watch,
@@ -59,6 +59,25 @@ const NOT_HELD: Backoff = Backoff::new(Duration::from_millis(500), Duration::fro
 /// A body up to this size is decoded where it arrives, in well under a millisecond.
 const SMALL_BODY: usize = 64 << 10;
 
+const UPDATES: &str = "discovery_registry_updates_total";
+const ERRORS: &str = "discovery_registry_errors_total";
+const INVALID: &str = "discovery_invalid_instances_total";
+
+fn describe() {
+    describe_counter!(
+        UPDATES,
+        "Changes of an instance set, or of whether it is known."
+    );
+    describe_counter!(
+        ERRORS,
+        "Answers that a registry did not give, or that were none."
+    );
+    describe_counter!(
+        INVALID,
+        "Registered instances left out because they cannot be used."
+    );
+}
+
 /// A running watch; dropping it ends the watch and its request.
 pub(super) struct ConsulInstancer {
     sets: watch::Receiver<InstanceSet>,
@@ -74,15 +93,16 @@ impl ConsulInstancer {
         change_interval: Duration,
     ) -> Self {
         let (publish, sets) = watch::channel(InstanceSet::default());
+        describe();
         let labels = [
             ("registry", client.name().to_owned()),
             ("service", query.service.clone()),
         ];
         let watch = Watch {
             action: format!("watch {}", query.service),
-            updates: counter!("discovery_registry_updates_total", &labels),
-            errors: counter!("discovery_registry_errors_total", &labels),
-            invalid: counter!("discovery_invalid_instances_total", &labels),
+            updates: counter!(UPDATES, &labels),
+            errors: counter!(ERRORS, &labels),
+            invalid: counter!(INVALID, &labels),
             client,
             query,
             wait,

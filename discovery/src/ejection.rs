@@ -778,9 +778,9 @@ mod tests {
         let mut bench = Bench::new(2);
         bench.note(0, Verdict::Success, 9);
         bench.note(1, Verdict::Transport, 3);
+        assert_eq!(bench.ejected(Duration::ZERO), [1]);
         bench.set[1].reconnected(bench.now);
-        bench.after(SECOND);
-        assert!(bench.after(Duration::ZERO).probe.is_empty());
+        assert!(bench.after(SECOND).probe.is_empty(), "connected before");
         bench.set[1].reconnected(bench.now);
         assert_eq!(bench.after(Duration::ZERO).probe, [1]);
         bench.set[1].postpone(bench.now + SECOND);

@@ -117,9 +117,8 @@ pub fn host_port(text: &str) -> Result<String, String> {
 /// When its scheme is unknown or its address malformed.
 pub fn registry_url(text: &str) -> Result<String, String> {
     match crate::registry::connect(text) {
-        Ok(_) => Ok(text.to_owned()),
-        // Where the environment is wrong too, starting up says so.
-        Err(RegistryError::InvalidSetting { .. }) => Ok(text.to_owned()),
+        // Where the environment is wrong, starting up says so.
+        Ok(_) | Err(RegistryError::InvalidSetting { .. }) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -1,0 +1,91 @@
+//! What the service does, whichever way it was asked: adds two numbers, joins two texts.
+
+use std::num::NonZeroU32;
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::time::Instant;
+use tonic::Status;
+
+use crate::trim::Trimmer;
+
+/// What the contract calls a business error: told in the answer, not by the transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BusinessError {
+    /// The sum is no int64.
+    #[error("integer overflow")]
+    Overflow,
+    /// Both texts are empty once they are trimmed.
+    #[error("can't concat two empty strings")]
+    TwoEmptyStrings,
+}
+
+/// A text joined, and who helped.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) result: Result<String, BusinessError>,
+    /// IDs of the trim instances that served the first and the second text.
+    pub(crate) instances: String,
+}
+
+/// Adds two numbers.
+pub(crate) fn sum(a: i64, b: i64) -> Result<i64, BusinessError> {
+    a.checked_add(b).ok_or(BusinessError::Overflow)
+}
+
+/// The service; one for all connections.
+pub(crate) struct AddService {
+    trim: Trimmer,
+    limit: Option<DefaultDirectRateLimiter>,
+}
+
+impl AddService {
+    pub(crate) fn new(trim: Trimmer, rate_limit: Option<NonZeroU32>) -> Self {
+        Self {
+            trim,
+            limit: rate_limit.map(|limit| RateLimiter::direct(Quota::per_second(limit))),
+        }
+    }
+
+    /// Takes a request, if the rate limit allows it.
+    pub(crate) fn admit(&self) -> Result<(), Status> {
+        match &self.limit {
+            Some(limit) if limit.check().is_err() => Err(Status::resource_exhausted(
+                "too many requests; try again later",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Joins two texts without their spaces. Both are trimmed at the same time.
+    pub(crate) async fn concat(
+        &self,
+        a: String,
+        b: String,
+        deadline: Option<Instant>,
+    ) -> Result<Joined, Status> {
+        let (a, b) = tokio::try_join!(self.trim.trim(a, deadline), self.trim.trim(b, deadline))?;
+        let text = a.text + &b.text;
+        Ok(Joined {
+            result: if text.is_empty() {
+                Err(BusinessError::TwoEmptyStrings)
+            } else {
+                Ok(text)
+            },
+            instances: format!("{},{}", a.instance, b.instance),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_that_does_not_fit_is_a_business_error() {
+        assert_eq!(sum(1, 2), Ok(3));
+        assert_eq!(sum(i64::MAX, i64::MIN), Ok(-1));
+        for (a, b) in [(i64::MAX, 1), (i64::MIN, -1)] {
+            assert_eq!(sum(a, b), Err(BusinessError::Overflow));
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The client side: the trim service, through a channel that finds its instances, balances and
+//! retries.
+
+use std::time::Duration;
+
+use discovery::{Channel, ServedBy};
+use proto::{TrimRequest, trim_client::TrimClient};
+use tokio::time::Instant;
+use tonic::{Code, Request, Status};
+
+/// The one method that is called. Trimming a text twice gives what trimming it once gives, so it may
+/// be repeated.
+pub(crate) const PATH: &str = "/pb.Trim/TrimSpace";
+
+/// A text without spaces, and who took them out.
+#[derive(Debug)]
+pub(crate) struct Trimmed {
+    pub(crate) text: String,
+    /// The ID of the instance that answered.
+    pub(crate) instance: String,
+}
+
+/// Calls the trim service.
+pub(crate) struct Trimmer {
+    client: TrimClient<Channel>,
+}
+
+impl Trimmer {
+    pub(crate) fn new(channel: Channel, max_message: usize) -> Self {
+        Self {
+            client: TrimClient::new(channel).max_decoding_message_size(max_message),
+        }
+    }
+
+    /// Has one text trimmed, by the caller's deadline at the latest.
+    ///
+    /// Fails with UNAVAILABLE when no instance could answer, whatever the reason was, and with
+    /// `DEADLINE_EXCEEDED` when there was not enough time: the caller of this service cannot be told
+    /// apart what went wrong behind it in any other way.
+    pub(crate) async fn trim(
+        &self,
+        text: String,
+        deadline: Option<Instant>,
+    ) -> Result<Trimmed, Status> {
+        let mut request = Request::new(TrimRequest { s: text });
+        if let Some(deadline) = deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left < Duration::from_micros(1) {
+                return Err(Status::deadline_exceeded("the deadline has passed"));
+            }
+            request.set_timeout(left);
+        }
+        let response =
+            self.client
+                .clone()
+                .trim_space(request)
+                .await
+                .map_err(|status| match status.code() {
+                    Code::DeadlineExceeded | Code::Unavailable => status,
+                    code => {
+                        let message =
+                            format!("the trim service failed: {code:?}: {}", status.message());
+                        Status::unavailable(message)
+                    }
+                })?;
+        let instance = response
+            .extensions()
+            .get::<ServedBy>()
+            .map_or_else(String::new, |served| served.0.id.clone());
+        Ok(Trimmed {
+            text: response.into_inner().s,
+            instance,
+        })
+    }
+}

@@ -12,7 +12,8 @@ use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 
 pub use self::http2::Http2;
-use crate::{BoxError, instance::Instance, retry::body::RequestBody};
+pub use crate::retry::body::RequestBody;
+use crate::{BoxError, instance::Instance};
 
 /// Makes the connection of an endpoint.
 ///

@@ -2,5 +2,9 @@
 
 mod consul;
 pub mod fake;
+mod table;
 
-pub use self::consul::{Consul, MASTER_TOKEN, Options};
+pub use self::{
+    consul::{Consul, MASTER_TOKEN, Options},
+    table::Table,
+};

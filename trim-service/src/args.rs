@@ -84,7 +84,7 @@ pub(crate) enum CheckKind {
     Grpc,
     /// The instance sends heartbeats
     Ttl,
-    /// None: the instance counts as well for as long as it is registered
+    /// No check: the instance counts as well for as long as it is registered
     None,
 }
 

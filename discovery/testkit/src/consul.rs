@@ -213,7 +213,7 @@ impl Consul {
     ///
     /// When it does not answer, or with an error.
     pub async fn get(&self, path: &str) -> Result<Value> {
-        let request = reqwest_client()?.get(format!("http://{}{path}", self.address()));
+        let request = http_client()?.get(format!("http://{}{path}", self.address()));
         let response = request
             .header("x-consul-token", MASTER_TOKEN)
             .send()
@@ -229,7 +229,7 @@ impl Consul {
     ///
     /// When it does not answer, or with an error.
     pub async fn put(&self, path: &str, body: &Value) -> Result<Value> {
-        let request = reqwest_client()?.put(format!("http://{}{path}", self.address()));
+        let request = http_client()?.put(format!("http://{}{path}", self.address()));
         let request = request.header("x-consul-token", MASTER_TOKEN).json(body);
         let response = request.send().await?;
         let (status, text) = (response.status(), response.text().await?);
@@ -336,7 +336,13 @@ impl Consul {
     }
 }
 
-fn reqwest_client() -> Result<reqwest::Client> {
+/// A client for plain HTTP. Building one otherwise panics in this workspace, where no TLS provider is
+/// the default.
+///
+/// # Errors
+///
+/// When it cannot be made.
+pub fn http_client() -> Result<reqwest::Client> {
     // Never used, but the client panics where it has to choose one itself.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)

@@ -2,9 +2,15 @@
 
 mod consul;
 pub mod fake;
+mod process;
+mod services;
 mod table;
+mod wait;
 
 pub use self::{
-    consul::{Consul, MASTER_TOKEN, Options},
+    consul::{Consul, MASTER_TOKEN, Options, http_client},
+    process::{Process, Signal},
+    services::{AddService, TrimService, add_service, service_binary, trim_service},
     table::Table,
+    wait::eventually,
 };

@@ -1,0 +1,156 @@
+//! The workspace's two service binaries, started on free ports of the loopback interface.
+
+use std::{
+    env, fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tokio::{process::Command, sync::Mutex};
+
+use crate::Process;
+
+/// A debug binary on a busy machine needs a moment to be loaded.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running trim service.
+#[derive(Debug)]
+pub struct TrimService {
+    /// The process.
+    pub process: Process,
+    /// Where it serves gRPC.
+    pub grpc: SocketAddr,
+    /// The ID that it registers under.
+    pub id: String,
+}
+
+/// A running add service.
+#[derive(Debug)]
+pub struct AddService {
+    /// The process.
+    pub process: Process,
+    /// Where it serves HTTP.
+    pub http: SocketAddr,
+    /// Where it serves gRPC.
+    pub grpc: SocketAddr,
+}
+
+/// Starts a trim service on 127.0.0.1 and a free port, unless the flags say otherwise, and waits
+/// until it listens.
+///
+/// # Errors
+///
+/// When there is no such binary and none can be built, or when it does not start.
+pub async fn trim_service(flags: &[&str]) -> Result<TrimService> {
+    let process = start("trim-service", flags, &["--port"]).await?;
+    let line = process.stdout_line("listening", START_LIMIT).await?;
+    Ok(TrimService {
+        grpc: field(&line, "grpc")?.parse()?,
+        id: field(&line, "id")?.to_owned(),
+        process,
+    })
+}
+
+/// Starts an add service on 127.0.0.1 and free ports, unless the flags say otherwise, and waits
+/// until it listens.
+///
+/// # Errors
+///
+/// When there is no such binary and none can be built, or when it does not start.
+pub async fn add_service(flags: &[&str]) -> Result<AddService> {
+    let process = start("add-service", flags, &["--http-port", "--grpc-port"]).await?;
+    let line = process.stdout_line("listening", START_LIMIT).await?;
+    Ok(AddService {
+        http: field(&line, "http")?.parse()?,
+        grpc: field(&line, "grpc")?.parse()?,
+        process,
+    })
+}
+
+async fn start(package: &str, flags: &[&str], ports: &[&str]) -> Result<Process> {
+    let mut arguments = flags.to_vec();
+    let given = |flag: &str| flags.iter().any(|f| f.split('=').next() == Some(flag));
+    for (flag, value) in [("--listen", "127.0.0.1")]
+        .into_iter()
+        .chain(ports.iter().map(|port| (*port, "0")))
+    {
+        if !given(flag) {
+            arguments.extend([flag, value]);
+        }
+    }
+    Process::spawn(&service_binary(package).await?, arguments)
+}
+
+/// The value in `... name=value ...`.
+fn field<'a>(line: &'a str, name: &str) -> Result<&'a str> {
+    let mut fields = line.split(' ').filter_map(|field| field.split_once('='));
+    let found = fields.find(|(key, _)| *key == name);
+    Ok(found.with_context(|| format!("no {name}= in {line:?}"))?.1)
+}
+
+/// The binary of a package of this workspace, beside the test's own.
+///
+/// Cargo builds a package's binary before that package's tests, and not before another's: there it
+/// is built here where it is missing or older than the sources.
+///
+/// # Errors
+///
+/// When it is missing and cannot be built.
+pub async fn service_binary(package: &str) -> Result<PathBuf> {
+    static BUILDING: Mutex<()> = Mutex::const_new(());
+    // target/PROFILE/deps/TEST
+    let test = env::current_exe()?;
+    let profile = test.ancestors().nth(2).context("no target folder")?;
+    let binary = profile.join(package);
+    let _one_at_a_time = BUILDING.lock().await;
+    if !is_current(&binary, package)? {
+        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(["build", "--quiet", "--package", package]);
+        match profile.file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => {}
+            Some(name) => _ = command.args(["--profile", name]),
+        }
+        let output = command.current_dir(workspace()).output().await;
+        let output = output.context("cannot run cargo")?;
+        ensure!(
+            output.status.success() && binary.exists(),
+            "these tests need {}, and `cargo build -p {package}` did not make it: {}",
+            binary.display(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(binary)
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn is_current(binary: &Path, package: &str) -> Result<bool> {
+    let Ok(built) = fs::metadata(binary).and_then(|metadata| metadata.modified()) else {
+        return Ok(false);
+    };
+    for folder in [package, "discovery", "proto"] {
+        for part in ["src", "pb", "build.rs"] {
+            let path = workspace().join(folder).join(part);
+            if path.exists() && newest(&path)? > built {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// When a file, or the newest one in a folder, was last written.
+fn newest(path: &Path) -> Result<SystemTime> {
+    if !path.is_dir() {
+        return Ok(fs::metadata(path)?.modified()?);
+    }
+    let mut newest = SystemTime::UNIX_EPOCH;
+    for entry in fs::read_dir(path)? {
+        newest = newest.max(self::newest(&entry?.path())?);
+    }
+    Ok(newest)
+}

@@ -1,0 +1,375 @@
+//! The trim service's binary and a real Consul: what is registered, what ends it, what brings it
+//! back.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use proto::{TrimRequest, trim_client::TrimClient};
+use serde_json::{Value, json};
+use testkit::{Consul, Signal, TrimService, eventually, trim_service};
+use tokio::{task::JoinHandle, time::Instant};
+use tonic::{Response, Status, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::support::{LIMIT, connect, trim};
+
+/// Consul's least interval between two checks, so that nothing waits for more.
+const QUICK_CHECK: [&str; 2] = ["--check-interval", "1s"];
+
+/// Each registered instance and what its own checks say together.
+async fn listed(consul: &Consul) -> anyhow::Result<Vec<(String, String)>> {
+    let entries = consul.get("/v1/health/service/trim_service").await?;
+    let entries = entries.as_array().cloned().unwrap_or_default();
+    Ok(entries.iter().map(status).collect())
+}
+
+fn status(entry: &Value) -> (String, String) {
+    let id = &entry["Service"]["ID"];
+    let checks = entry["Checks"].as_array().into_iter().flatten();
+    let own = checks.filter(|check| check["ServiceID"] == *id);
+    let bad = own.filter_map(|check| check["Status"].as_str());
+    let worst = bad.max_by_key(|status| {
+        ["passing", "warning", "critical"]
+            .iter()
+            .position(|s| s == status)
+    });
+    let id = id.as_str().unwrap_or_default();
+    (id.to_owned(), worst.unwrap_or("no check").to_owned())
+}
+
+/// Waits until Consul shows this instance alone, with this status; how long that took.
+async fn until(consul: &Consul, service: &TrimService, status: &str) -> Duration {
+    let wanted = vec![(service.id.clone(), status.to_owned())];
+    let look = async || match listed(consul).await {
+        Ok(found) if found == wanted => Ok(()),
+        other => Err(other),
+    };
+    eventually(&format!("{} {status}", service.id), LIMIT, look)
+        .await
+        .unwrap()
+        .1
+}
+
+/// Starts a service with a check of this kind, and waits until it is registered and well.
+async fn registered(consul: &Consul, flags: &[&str]) -> TrimService {
+    let address = consul.address();
+    let flags = [&["--consul", &address], &QUICK_CHECK[..], flags].concat();
+    let service = trim_service(&flags).await.unwrap();
+    until(consul, &service, "passing").await;
+    service
+}
+
+type Call = JoinHandle<Result<Response<proto::TrimResponse>, Status>>;
+
+/// A call that the service has accepted and not yet answered.
+async fn in_flight(channel: &Channel) -> Call {
+    let mut client = TrimClient::new(channel.clone());
+    let mut health = HealthClient::new(channel.clone());
+    let mut call = Box::pin(async move {
+        client
+            .trim_space(TrimRequest {
+                s: " a b ".to_owned(),
+            })
+            .await
+    });
+    // Both use one connection, where what is sent later arrives later.
+    tokio::select! {
+        biased;
+        answer = &mut call => panic!("answered at once: {answer:?}"),
+        answer = health.check(HealthCheckRequest::default()) => { answer.unwrap(); }
+    }
+    tokio::spawn(call)
+}
+
+#[tokio::test]
+async fn consul_shows_what_the_flags_say() {
+    let consul = Consul::start().await.unwrap();
+    let address = consul.address();
+    let common = [
+        "--consul",
+        &address,
+        "--tag",
+        "trim",
+        "--tag",
+        "blue,green",
+        "--meta",
+        "version=2",
+        "--meta",
+        "zone=a",
+        "--weight",
+        "7",
+        "--check-interval",
+        "3s",
+        "--deregister-after",
+        "90s",
+    ];
+    for (kind, expected) in [
+        ("grpc", json!("grpc")),
+        ("ttl", json!("ttl")),
+        ("none", Value::Null),
+    ] {
+        let service = trim_service(&[&common[..], &["--check", kind]].concat())
+            .await
+            .unwrap();
+        let (id, port) = (&service.id, service.grpc.port());
+        assert_eq!(*id, format!("trim_service-127.0.0.1-{port}"));
+        let path = format!("/v1/agent/service/{id}");
+        let look = async || consul.get(&path).await;
+        let (shown, _) = eventually("registered", LIMIT, look).await.unwrap();
+        assert_eq!(shown["ID"], json!(id));
+        assert_eq!(shown["Service"], "trim_service");
+        assert_eq!(shown["Address"], "127.0.0.1");
+        assert_eq!(shown["Port"], json!(port));
+        assert_eq!(shown["Tags"], json!(["trim", "blue", "green"]));
+        assert_eq!(shown["Meta"], json!({"version": "2", "zone": "a"}));
+        assert_eq!(shown["Weights"], json!({"Passing": 7, "Warning": 1}));
+        let checks = consul.get("/v1/agent/checks").await.unwrap();
+        let own = checks
+            .as_object()
+            .unwrap()
+            .values()
+            .find(|check| check["ServiceID"] == json!(id));
+        assert_eq!(
+            own.map_or(&Value::Null, |check| &check["Type"]),
+            &expected,
+            "--check {kind}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_environment_says_it_as_well_as_the_flags() {
+    let consul = Consul::start().await.unwrap();
+    let address = consul.address();
+    let environment = [
+        ("CONSUL_HTTP_ADDR", &*address),
+        ("TRIM_PORT", "0"),
+        ("TRIM_IP", "127.0.0.2"),
+        ("TRIM_LISTEN", "127.0.0.1"),
+        ("TRIM_NAME", "other"),
+        ("TRIM_TAGS", "one,two"),
+        ("TRIM_META", "a=1,b=2"),
+        ("TRIM_CHECK", "none"),
+    ];
+    let binary = testkit::service_binary("trim-service").await.unwrap();
+    let process = testkit::Process::spawn_with(&binary, [""; 0], environment).unwrap();
+    let line = process.stdout_line("listening", LIMIT).await.unwrap();
+    let look = async || match consul.get("/v1/health/service/other").await {
+        Ok(entries) if !entries[0].is_null() => Ok(entries[0]["Service"].clone()),
+        other => Err(other),
+    };
+    let (service, _) = eventually("registered", LIMIT, look).await.unwrap();
+    assert!(
+        line.contains(&format!("id=other-127.0.0.2-{}", service["Port"])),
+        "{line}"
+    );
+    assert_eq!(service["Address"], "127.0.0.2");
+    assert_eq!(service["Tags"], json!(["one", "two"]));
+    assert_eq!(service["Meta"], json!({"a": "1", "b": "2"}));
+}
+
+#[tokio::test]
+async fn a_signal_deregisters_and_exits_with_0() {
+    let consul = Consul::start().await.unwrap();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut service = registered(&consul, &["--drain", "400ms"]).await;
+        service.process.signal(signal).unwrap();
+        let status = service.process.exit(LIMIT).await.unwrap();
+        assert_eq!(status.code(), Some(0), "{signal}");
+        assert_eq!(listed(&consul).await.unwrap(), [], "after {signal}");
+    }
+}
+
+#[tokio::test]
+async fn it_is_out_of_consul_before_it_stops_serving() {
+    let consul = Consul::start().await.unwrap();
+    let mut service = registered(&consul, &["--drain", "8s"]).await;
+    let channel = connect(service.grpc).await;
+    service.process.signal(Signal::SIGTERM).unwrap();
+    let look = async || match listed(&consul).await {
+        Ok(found) if found.is_empty() => Ok(()),
+        other => Err(other),
+    };
+    eventually("deregistered", LIMIT, look).await.unwrap();
+    // A watcher that learns late calls it still, on the connection it has and on a new one.
+    assert_eq!(trim(channel, " a b ").await.unwrap(), "ab");
+    assert_eq!(
+        trim(connect(service.grpc).await, "c d").await.unwrap(),
+        "cd"
+    );
+    assert_eq!(service.process.exit(LIMIT).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_exits_at_once() {
+    let consul = Consul::start().await.unwrap();
+    let address = consul.address();
+    let flags = [
+        "--consul",
+        &address,
+        "--fault",
+        "latency=60s",
+        "--drain",
+        "60s",
+    ];
+    for (second, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let mut service = trim_service(&flags).await.unwrap();
+        let _call = in_flight(&connect(service.grpc).await).await;
+        service.process.signal(Signal::SIGTERM).unwrap();
+        service
+            .process
+            .stderr_line("a second signal exits at once", LIMIT)
+            .await
+            .unwrap();
+        let begun = Instant::now();
+        service.process.signal(second).unwrap();
+        let status = service.process.exit(LIMIT).await.unwrap();
+        assert_eq!(status.code(), Some(code), "{second}");
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(5), "{second} took {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_accepted_call_is_answered_after_the_signal() {
+    let consul = Consul::start().await.unwrap();
+    let mut service = registered(&consul, &["--fault", "latency=500ms"]).await;
+    let call = in_flight(&connect(service.grpc).await).await;
+    service.process.signal(Signal::SIGTERM).unwrap();
+    let answer = call.await.unwrap().unwrap().into_inner();
+    assert_eq!(answer.s, "ab");
+    assert_eq!(service.process.exit(LIMIT).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_call_that_outlasts_the_drain_is_told_in_the_exit_code() {
+    let consul = Consul::start().await.unwrap();
+    let mut service = registered(&consul, &["--fault", "latency=60s", "--drain", "200ms"]).await;
+    let call = in_flight(&connect(service.grpc).await).await;
+    service.process.signal(Signal::SIGTERM).unwrap();
+    assert_eq!(service.process.exit(LIMIT).await.unwrap().code(), Some(1));
+    assert!(
+        service
+            .process
+            .stderr()
+            .contains("--drain gives them more time")
+    );
+    call.await.unwrap().unwrap_err();
+}
+
+#[tokio::test]
+async fn kill_9_leaves_it_critical() {
+    let consul = Consul::start().await.unwrap();
+    let mut service = registered(&consul, &[]).await;
+    service.process.signal(Signal::SIGKILL).unwrap();
+    service.process.exit(LIMIT).await.unwrap();
+    until(&consul, &service, "critical").await;
+}
+
+#[tokio::test]
+async fn it_serves_while_consul_is_away_and_registers_when_it_comes() {
+    let mut consul = Consul::start().await.unwrap();
+    consul.kill().await.unwrap();
+    let service = trim_service(&["--consul", &consul.address()])
+        .await
+        .unwrap();
+    let said = service
+        .process
+        .stderr_line("not registered", LIMIT)
+        .await
+        .unwrap();
+    assert!(said.contains(&consul.address()), "{said}");
+    assert_eq!(
+        trim(connect(service.grpc).await, " a b ").await.unwrap(),
+        "ab"
+    );
+    consul.restart().await.unwrap();
+    let took = until(&consul, &service, "passing").await;
+    assert!(
+        took < Duration::from_secs(5),
+        "registered {took:?} after Consul came"
+    );
+}
+
+#[tokio::test]
+async fn a_consul_that_restarts_empty_gets_it_back() {
+    let mut consul = Consul::start().await.unwrap();
+    let service = registered(&consul, &[]).await;
+    for _ in 0..2 {
+        consul.kill().await.unwrap();
+        consul.restart().await.unwrap();
+        let took = until(&consul, &service, "passing").await;
+        assert!(
+            took < Duration::from_secs(5),
+            "registered {took:?} after Consul was back"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_deregistration_by_somebody_else_is_mended() {
+    let consul = Consul::start().await.unwrap();
+    let service = registered(&consul, &[]).await;
+    let path = format!("/v1/agent/service/deregister/{}", service.id);
+    consul.put(&path, &Value::Null).await.unwrap();
+    let took = until(&consul, &service, "passing").await;
+    assert!(
+        took < Duration::from_secs(5),
+        "registered again after {took:?}"
+    );
+}
+
+async fn stopped_and_continued(kind: &str) {
+    let consul = Consul::start().await.unwrap();
+    let service = registered(&consul, &["--check", kind]).await;
+    service.process.signal(Signal::SIGSTOP).unwrap();
+    until(&consul, &service, "critical").await;
+    service.process.signal(Signal::SIGCONT).unwrap();
+    until(&consul, &service, "passing").await;
+}
+
+#[tokio::test]
+async fn a_grpc_check_that_went_critical_is_brought_back() {
+    stopped_and_continued("grpc").await;
+}
+
+#[tokio::test]
+async fn a_ttl_check_that_went_critical_is_brought_back() {
+    stopped_and_continued("ttl").await;
+}
+
+#[tokio::test]
+async fn it_ends_with_0_while_consul_is_away() {
+    let mut consul = Consul::start().await.unwrap();
+    let mut first = registered(&consul, &["--drain", "400ms"]).await;
+    consul.kill().await.unwrap();
+    first
+        .process
+        .stderr_line("not registered", LIMIT)
+        .await
+        .unwrap();
+    first.process.signal(Signal::SIGTERM).unwrap();
+    assert_eq!(first.process.exit(LIMIT).await.unwrap().code(), Some(0));
+    assert!(first.process.stderr().contains("not deregistered"));
+}
+
+#[tokio::test]
+async fn it_ends_with_0_while_consul_hangs() {
+    let consul = Consul::start().await.unwrap();
+    let mut service = registered(&consul, &["--drain", "400ms"]).await;
+    consul.pause().unwrap();
+    let begun = Instant::now();
+    service.process.signal(Signal::SIGTERM).unwrap();
+    assert_eq!(service.process.exit(LIMIT).await.unwrap().code(), Some(0));
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(8), "took {took:?}");
+    assert!(service.process.stderr().contains("not deregistered"));
+    consul.resume().unwrap();
+}

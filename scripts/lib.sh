@@ -1,0 +1,108 @@
+# What the scripts share; sourced by them, not run. Each defines `usage` before sourcing.
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# Everything that is fetched goes here and nowhere else on the machine.
+# shellcheck disable=SC2034 # used by those who source this
+cache=${DISCOVERY_CACHE:-$root/.cache}
+# Processes that this script has started, to be ended by `end_all`.
+started=()
+
+say() { printf '%s\n' "$*"; }
+
+die() {
+    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+    exit 1
+}
+
+# need COMMAND PACKAGE: fails early and says what to install.
+need() {
+    command -v "$1" >/dev/null || die "needs '$1'; install it with: apt-get install $2"
+}
+
+# wait_until SECONDS WHAT COMMAND...: polls until the command succeeds.
+wait_until() {
+    local deadline=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@"; do
+        ((SECONDS < deadline)) || {
+            printf '%s: gave up waiting for %s\n' "$(basename "$0")" "$what" >&2
+            return 1
+        }
+        sleep 0.1
+    done
+}
+
+# start LOG COMMAND...: starts a process in a session of its own, so that a Ctrl-C reaches this
+# script only, which then ends its processes once and in order. Sets `pid`.
+start() {
+    local log=$1
+    shift
+    # A background process of a script ignores SIGINT unless told otherwise.
+    setsid env --default-signal=INT "$@" >"$log" 2>&1 </dev/null &
+    pid=$!
+    started+=("$pid")
+}
+
+alive() { kill -0 "$1" 2>/dev/null; }
+
+gone() { ! alive "$1"; }
+
+# end_all SECONDS: asks every started process to end, last started first, and insists after a while.
+end_all() {
+    local i pid
+    for ((i = ${#started[@]} - 1; i >= 0; i--)); do
+        pid=${started[i]}
+        alive "$pid" || continue
+        kill -TERM "$pid" 2>/dev/null || true
+        wait_until "$1" "process $pid to end" gone "$pid" || kill -KILL "$pid" 2>/dev/null || true
+    done
+    started=()
+}
+
+# free_port: a port that nothing listens on, below the range that the kernel gives out by itself.
+free_port() {
+    local port tries
+    for ((tries = 0; tries < 100; tries++)); do
+        port=$((20000 + RANDOM % 10000))
+        if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+            say "$port"
+            return
+        fi
+    done
+    die "found no free port in 100 tries"
+}
+
+consul_leads() { [[ $(curl -fsS --max-time 2 "http://$1/v1/status/leader" 2>/dev/null) == *:* ]]; }
+
+# start_consul FOLDER: starts a Consul of our own on free ports. Sets `consul` to its HOST:PORT.
+start_consul() {
+    local binary tries
+    binary=$("$root/scripts/get-consul.sh") || die "no Consul to be had, see above"
+    for ((tries = 0; tries < 5; tries++)); do
+        local ports=()
+        for _ in 1 2 3 4; do ports+=("$(free_port)"); done
+        consul=127.0.0.1:${ports[0]}
+        start "$1/consul.log" "$binary" agent -dev -bind 127.0.0.1 -client 127.0.0.1 \
+            -http-port "${ports[0]}" -server-port "${ports[1]}" -serf-lan-port "${ports[2]}" \
+            -serf-wan-port "${ports[3]}" -grpc-port -1 -dns-port -1 \
+            -hcl 'limits { http_max_conns_per_client = 1000 }'
+        if wait_until 20 "Consul to elect itself" consul_leads_or_died "$pid" && alive "$pid"; then
+            return
+        fi
+    done
+    tail -n 5 "$1/consul.log" >&2
+    die "Consul does not start"
+}
+
+# The first condition that ends waiting for a Consul: it leads, or it has died of a taken port.
+consul_leads_or_died() { consul_leads "$consul" || gone "$1"; }
+
+# listening LOG: whether a service has printed its addresses.
+listening() { grep -qE '^(trim|add)-service listening ' "$1"; }
+
+# field NAME LOG: a value of that line, for example `field grpc trim.log`.
+field() { sed -nE "s/^[a-z]+-service listening .*\b$1=([^ ]+).*/\1/p" "$2" | head -n 1; }
+
+# The first condition that ends waiting for a service: it listens, or it has died.
+listening_or_died() { listening "$2" || gone "$1"; }

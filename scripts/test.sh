@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# All the tests, with what they need.
+set -euo pipefail
+
+parts=(lint test doc scripts readme compose bench drill)
+usage() {
+    cat <<EOF
+usage: test.sh [PART...]
+
+Runs all the tests, or the named parts of them: ${parts[*]}
+
+  lint      rustfmt, clippy with warnings as errors, shellcheck
+  test      every Rust test: units, policies, and behaviour against real Consuls and processes
+  doc       the documentation builds without a warning
+  scripts   the demo (--once), trim-instances.sh and its Ctrl-C, bad arguments
+  readme    what the README quotes of --help is what --help says
+  compose   docker-compose.yml is well-formed
+  bench     every benchmark runs, for a moment, and the simulation in small
+  drill     the fault drill, in a short form
+
+It fetches Consul and grpcurl into the project's cache where they are missing. A part whose tool is
+missing fails with the package to install; it is never skipped in silence.
+
+  --help    this text
+EOF
+}
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+chosen=()
+while (($#)); do
+    case $1 in
+        --help | -h) usage && exit ;;
+        *) [[ " ${parts[*]} " == *" $1 "* ]] || { usage >&2; die "unknown part '$1'"; }; chosen+=("$1") ;;
+    esac
+    shift
+done
+((${#chosen[@]})) || chosen=("${parts[@]}")
+need cargo "rustup (or cargo)"
+need curl curl
+cd "$root"
+# A terminal's width or colours must not change what is compared below.
+export CARGO_TERM_COLOR=never NO_COLOR=1
+unset COLUMNS
+
+part_lint() {
+    need shellcheck shellcheck
+    cargo fmt --all --check
+    cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+    shellcheck -x scripts/*.sh .ci/run
+}
+
+part_test() {
+    cargo build --locked --workspace --bins
+    CONSUL_BIN=$(scripts/get-consul.sh) cargo test --locked --workspace --all-features
+}
+
+part_doc() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --all-features --no-deps --quiet
+}
+
+part_scripts() {
+    scripts/get-grpcurl.sh >/dev/null || say "no grpcurl to be had (see above): the demo goes without"
+    scripts/demo.sh --once
+    ctrl_c_on_instances
+    local script
+    for script in scripts/*.sh; do
+        [[ $script == */lib.sh ]] && continue
+        (cd / && "$root/$script" --help | grep -q '^usage: ') || die "$script --help says nothing"
+        if "$script" --no-such-flag >/dev/null 2>&1; then
+            die "$script takes a flag that does not exist"
+        fi
+    done
+}
+
+# Two instances register, a Ctrl-C ends them, and none is left in Consul.
+ctrl_c_on_instances() {
+    local work consul instances
+    work=$(mktemp -d)
+    trap 'end_all 20; rm -rf "$work"' EXIT
+    start_consul "$work"
+    start "$work/instances.log" scripts/trim-instances.sh 2 --port 0 -- \
+        --ip 127.0.0.1 --listen 127.0.0.1 --consul "$consul" --drain 200ms
+    instances=$pid
+    in_consul() { [[ $(curl -fsS "http://$consul/v1/agent/services" | grep -oE '"ID": ?"trim_service-' | wc -l) == "$1" ]]; }
+    wait_until 120 "two registrations" in_consul 2
+    kill -INT "$instances"
+    wait "$instances" || { cat "$work/instances.log" >&2; die "trim-instances.sh did not end in order"; }
+    in_consul 0 || die "trim-instances.sh left registrations behind"
+    end_all 20
+    rm -rf "$work"
+    trap - EXIT
+    say "trim-instances.sh: two came, two went"
+}
+
+part_readme() {
+    cargo build --locked --quiet --workspace --bins
+    local bin=${CARGO_TARGET_DIR:-$root/target}/debug name
+    for name in trim-service add-service; do
+        # The block that follows the line `$ NAME --help`, up to the end of its fence.
+        diff <(sed -n "/^\\\$ $name --help\$/,/^\`\`\`/p" README.md | sed '1d;$d') \
+            <("$bin/$name" --help) || die "README.md quotes $name --help of another day"
+    done
+}
+
+part_compose() {
+    need docker-compose docker-compose
+    docker-compose -f docker-compose.yml config -q
+}
+
+part_bench() {
+    cargo bench --locked -p discovery -- --test
+}
+
+part_drill() {
+    scripts/drill.sh --seconds 4
+}
+
+for part in "${chosen[@]}"; do
+    printf '\n=== %s\n' "$part"
+    begun=$SECONDS
+    "part_$part"
+    printf '=== %s: passed in %d s\n' "$part" $((SECONDS - begun))
+done

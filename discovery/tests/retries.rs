@@ -13,10 +13,8 @@ use discovery::{
     retry::{Hedge, RetryPolicy},
 };
 use proto::{TrimRequest, trim_client::TrimClient};
-use support::{
-    TrimServer,
-    faulty::{Fault, FaultyServer},
-};
+use support::TrimServer;
+use testkit::faulty::{Fault, FaultyServer};
 use tonic::{Code, Request, Response, Status};
 
 const TRIM: &str = "/pb.Trim/TrimSpace";
@@ -211,9 +209,9 @@ async fn an_answer_that_breaks_off_is_replaced() {
         Fault::UnavailableInTrailers,
         Fault::Http503,
     ] {
-        let faulty = FaultyServer::start(fault).await;
+        let faulty = FaultyServer::start(fault).await.unwrap();
         let good = TrimServer::start().await;
-        let builder = channel([faulty.instance(), good.instance()]).idempotent([TRIM]);
+        let builder = channel([support::faulty(&faulty), good.instance()]).idempotent([TRIM]);
         let channel = builder.build().unwrap();
         support::eventually(|| channel.status().ready == 2).await;
         let mut client = TrimClient::new(channel);
@@ -227,9 +225,9 @@ async fn an_answer_that_breaks_off_is_replaced() {
 
 #[tokio::test]
 async fn what_a_server_refused_is_sent_again_though_it_may_not_be_repeated() {
-    let refusing = FaultyServer::start(Fault::RefuseStream).await;
+    let refusing = FaultyServer::start(Fault::RefuseStream).await.unwrap();
     let good = TrimServer::start().await;
-    let mut builder = channel([refusing.instance(), good.instance()]);
+    let mut builder = channel([support::faulty(&refusing), good.instance()]);
     builder = builder.retry_max(1);
     let mut client = built(builder).await;
     for _ in 0..10 {

@@ -2,6 +2,7 @@
 
 mod consul;
 pub mod fake;
+pub mod faulty;
 mod process;
 mod services;
 mod table;

@@ -100,9 +100,12 @@ fn field<'a>(line: &'a str, name: &str) -> Result<&'a str> {
 /// When it is missing and cannot be built.
 pub async fn service_binary(package: &str) -> Result<PathBuf> {
     static BUILDING: Mutex<()> = Mutex::const_new(());
-    // target/PROFILE/deps/TEST
-    let test = env::current_exe()?;
-    let profile = test.ancestors().nth(2).context("no target folder")?;
+    // target/PROFILE/deps/TEST, or target/PROFILE/PROGRAM
+    let own = env::current_exe()?;
+    let mut folders = own.ancestors().skip(1);
+    let profile = folders
+        .find(|folder| folder.file_name().is_some_and(|name| name != "deps"))
+        .context("no target folder")?;
     let binary = profile.join(package);
     let _one_at_a_time = BUILDING.lock().await;
     if !is_current(&binary, package)? {

@@ -3,8 +3,6 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-pub(crate) mod faulty;
-
 use std::{
     net::SocketAddr,
     sync::{
@@ -44,6 +42,11 @@ pub(crate) fn refused_port() -> u16 {
 /// A registry of these servers.
 pub(crate) fn fixed<'a>(servers: impl IntoIterator<Item = &'a TrimServer>) -> Fixed {
     Fixed::new(servers.into_iter().map(TrimServer::instance))
+}
+
+/// A faulty server as an instance.
+pub(crate) fn faulty(server: &testkit::faulty::FaultyServer) -> Instance {
+    Instance::new("127.0.0.1", server.address().port()).unwrap()
 }
 
 /// What a server does with a call; may wait.

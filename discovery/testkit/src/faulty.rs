@@ -1,6 +1,7 @@
 //! An HTTP/2 server that breaks off where it is told to, frame by frame.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -9,14 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use discovery::Instance;
 use h2::{Reason, server::SendResponse};
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokio::net::TcpListener;
 
 /// Where an answer breaks off.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Fault {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
     /// The stream is refused before anything is done.
     RefuseStream,
     /// The stream is reset after the response's headers.
@@ -36,17 +36,21 @@ pub(crate) enum Fault {
 }
 
 /// A server on a real socket.
-pub(crate) struct FaultyServer {
+pub struct FaultyServer {
     address: SocketAddr,
     calls: Arc<AtomicUsize>,
 }
 
 impl FaultyServer {
     /// Every call meets `fault`.
-    pub(crate) async fn start(fault: Fault) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    ///
+    /// # Errors
+    ///
+    /// When there is no port to listen on.
+    pub async fn start(fault: Fault) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
         let server = Self {
-            address: listener.local_addr().unwrap(),
+            address: listener.local_addr()?,
             calls: Arc::default(),
         };
         let calls = Arc::clone(&server.calls);
@@ -59,14 +63,18 @@ impl FaultyServer {
                 });
             }
         });
-        server
+        Ok(server)
     }
 
-    pub(crate) fn instance(&self) -> Instance {
-        Instance::new("127.0.0.1", self.address.port()).unwrap()
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
-    pub(crate) fn calls(&self) -> usize {
+    /// Calls that have met the fault.
+    #[must_use]
+    pub fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
 }
@@ -126,10 +134,10 @@ fn headers(
     respond: &mut SendResponse<Bytes>,
     status: u16,
 ) -> Result<h2::SendStream<Bytes>, h2::Error> {
-    let response = Response::builder()
-        .status(status)
-        .header("content-type", "application/grpc")
-        .body(())
-        .unwrap();
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+    response
+        .headers_mut()
+        .insert("content-type", HeaderValue::from_static("application/grpc"));
     respond.send_response(response, false)
 }

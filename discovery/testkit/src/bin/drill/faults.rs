@@ -1,0 +1,237 @@
+//! The faults, each a function of the environment and of the time there is for it. They say when the
+//! fault began and ended, and who was sick.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use testkit::{
+    Signal, TrimService,
+    faulty::{Fault as Wire, FaultyServer},
+};
+use tokio::time::{Instant, sleep};
+
+use crate::{env::Env, network, network::Host};
+
+/// What a fault did, in times from the beginning of the load.
+#[derive(Debug, Default)]
+pub(crate) struct Story {
+    /// When it began.
+    pub(crate) began: Duration,
+    /// When the sick were well again, where they were.
+    pub(crate) ended: Option<Duration>,
+    /// IDs of the sick instances.
+    pub(crate) sick: Vec<String>,
+    /// Attempts that a faulty server of the drill's own has counted.
+    pub(crate) counted: Option<usize>,
+}
+
+/// The time of a row: when the load began and how long it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    pub(crate) begun: Instant,
+    pub(crate) length: Duration,
+}
+
+impl Clock {
+    fn now(self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Waits until this part of the row is over. A row is what it is: the fault lasts a share of it.
+    async fn until(self, share: f64) {
+        tokio::time::sleep_until(self.begun + self.length.mul_f64(share)).await;
+    }
+}
+
+const FAULT: f64 = 0.2;
+const CURE: f64 = 0.6;
+
+pub(crate) async fn rolling_restart(env: &mut Env, clock: Clock) -> Result<Story> {
+    clock.until(0.1).await;
+    let began = clock.now();
+    for index in 0..env.trims.len() {
+        env.terminate(index).await?;
+        env.revive(index).await?;
+    }
+    Ok(Story {
+        began,
+        ..Story::default()
+    })
+}
+
+pub(crate) async fn kill(env: &mut Env, clock: Clock, count: usize) -> Result<Story> {
+    clock.until(FAULT).await;
+    let began = clock.now();
+    for trim in &env.trims[..count] {
+        trim.process.signal(Signal::SIGKILL)?;
+    }
+    let sick = ids(&env.trims[..count]);
+    clock.until(CURE).await;
+    for index in 0..count {
+        env.revive(index).await?;
+    }
+    let ended = Some(clock.now());
+    Ok(Story {
+        began,
+        ended,
+        sick,
+        counted: None,
+    })
+}
+
+pub(crate) async fn hang(env: &mut Env, clock: Clock, count: usize) -> Result<Story> {
+    clock.until(FAULT).await;
+    let began = clock.now();
+    let hung = &env.trims[..count];
+    for trim in hung {
+        trim.process.signal(Signal::SIGSTOP)?;
+    }
+    clock.until(CURE).await;
+    for trim in hung {
+        trim.process.signal(Signal::SIGCONT)?;
+    }
+    let ended = Some(clock.now());
+    Ok(Story {
+        began,
+        ended,
+        sick: ids(hung),
+        counted: None,
+    })
+}
+
+/// An instance that is registered, called well by Consul, and sick.
+pub(crate) async fn sick(env: &mut Env, clock: Clock, fault: &str) -> Result<Story> {
+    clock.until(FAULT).await;
+    let trim = env.trim(0, &["--fault", fault]).await?;
+    let began = clock.now();
+    let sick = vec![trim.id.clone()];
+    env.trims.push(trim);
+    clock.until(1.0).await;
+    Ok(Story {
+        began,
+        sick,
+        ..Story::default()
+    })
+}
+
+pub(crate) async fn flap(env: &mut Env, clock: Clock) -> Result<Story> {
+    clock.until(0.1).await;
+    let began = clock.now();
+    while clock.now() + Duration::from_secs(2) < clock.length {
+        env.kill(0).await?;
+        sleep(Duration::from_secs(1)).await;
+        env.revive(0).await?;
+        sleep(Duration::from_secs(1)).await;
+    }
+    Ok(Story {
+        began,
+        ..Story::default()
+    })
+}
+
+pub(crate) async fn consul_hangs(env: &mut Env, clock: Clock) -> Result<Story> {
+    clock.until(FAULT).await;
+    let began = clock.now();
+    env.consul.pause()?;
+    clock.until(CURE).await;
+    env.consul.resume()?;
+    Ok(Story {
+        began,
+        ..Story::default()
+    })
+}
+
+/// Killed and started again: empty, or, if it keeps its data, with every check critical.
+pub(crate) async fn consul_restarts(env: &mut Env, clock: Clock) -> Result<Story> {
+    clock.until(FAULT).await;
+    let began = clock.now();
+    env.consul.kill().await?;
+    sleep(clock.length.mul_f64(0.1)).await;
+    env.consul.restart().await?;
+    Ok(Story {
+        began,
+        ..Story::default()
+    })
+}
+
+/// A host whose packets vanish, with connections to it open, or, before the load, idle.
+pub(crate) async fn vanish(env: &mut Env, clock: Clock, host: &Host) -> Result<Story> {
+    clock.until(FAULT).await;
+    let began = clock.now();
+    host.swallow()?;
+    clock.until(CURE).await;
+    host.heal()?;
+    let ended = Some(clock.now());
+    let sick = vec![add_host(env).await?];
+    Ok(Story {
+        began,
+        ended,
+        sick,
+        counted: None,
+    })
+}
+
+/// Registers the other host's service; the add service connects to it.
+pub(crate) async fn add_host(env: &Env) -> Result<String> {
+    let id = format!("trim_service-{}-{}", network::THERE, network::PORT);
+    env.register(&id, network::THERE, network::PORT).await?;
+    Ok(id)
+}
+
+pub(crate) async fn all_dead(env: &mut Env, clock: Clock) -> Result<Story> {
+    clock.until(FAULT).await;
+    for trim in &env.trims {
+        trim.process.signal(Signal::SIGKILL)?;
+    }
+    let began = clock.now();
+    clock.until(CURE).await;
+    env.revive(0).await?;
+    let ended = Some(clock.now());
+    Ok(Story {
+        began,
+        ended,
+        ..Story::default()
+    })
+}
+
+pub(crate) async fn scale(env: &mut Env, clock: Clock) -> Result<Story> {
+    const MANY: usize = 50;
+    const FEW: usize = 3;
+    clock.until(0.1).await;
+    let began = clock.now();
+    while env.trims.len() < MANY && clock.now() < clock.length.mul_f64(0.5) {
+        let trim = env.trim(0, &[]).await?;
+        env.trims.push(trim);
+    }
+    clock.until(0.6).await;
+    for trim in &env.trims[FEW..] {
+        trim.process.signal(Signal::SIGTERM)?;
+    }
+    for trim in &mut env.trims[FEW..] {
+        trim.process.exit(Duration::from_secs(30)).await?;
+    }
+    Ok(Story {
+        began,
+        ..Story::default()
+    })
+}
+
+/// An instance that breaks HTTP/2's rules, or uses its right to refuse.
+pub(crate) async fn wire(env: &mut Env, clock: Clock, fault: Wire) -> Result<Story> {
+    clock.until(FAULT).await;
+    let server = FaultyServer::start(fault).await?;
+    let began = clock.now();
+    let address = server.address();
+    env.register("trim_service-faulty", "127.0.0.1", address.port())
+        .await?;
+    clock.until(1.0).await;
+    Ok(Story {
+        began,
+        counted: Some(server.calls()),
+        ..Story::default()
+    })
+}
+
+fn ids(trims: &[TrimService]) -> Vec<String> {
+    trims.iter().map(|trim| trim.id.clone()).collect()
+}

@@ -1,0 +1,118 @@
+//! An open-loop load: calls are due at fixed times whether or not earlier ones were answered, and a
+//! call's latency counts from when it was due. A system that stalls cannot hide it by being asked
+//! less.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Result;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+/// The client gives up this long after the call was due.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(1);
+
+/// One call as the client saw it.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// When it was due, from the beginning of the load.
+    pub(crate) due: Duration,
+    pub(crate) latency: Duration,
+    /// The instances that served it, or what went wrong.
+    pub(crate) result: Result<String, String>,
+}
+
+/// A load under way.
+pub(crate) struct Load {
+    pub(crate) begun: Instant,
+    calls: Arc<Mutex<Vec<Call>>>,
+    task: JoinHandle<()>,
+}
+
+impl Load {
+    /// `rate` calls a second for as long as `length`.
+    pub(crate) fn start(http: SocketAddr, rate: u32, length: Duration) -> Result<Self> {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(1_024)
+            .tcp_nodelay(true)
+            .build()?;
+        let begun = Instant::now();
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let task = tokio::spawn(send_all(
+            client,
+            format!("http://{http}/concat"),
+            (rate, length, begun),
+            Arc::clone(&calls),
+        ));
+        Ok(Self { begun, calls, task })
+    }
+
+    /// All calls, once the last one has ended.
+    pub(crate) async fn end(self) -> Result<Vec<Call>> {
+        self.task.await?;
+        let mut calls =
+            std::mem::take(&mut *self.calls.lock().unwrap_or_else(PoisonError::into_inner));
+        calls.sort_by_key(|call| call.due);
+        Ok(calls)
+    }
+}
+
+async fn send_all(
+    client: reqwest::Client,
+    url: String,
+    (rate, length, begun): (u32, Duration, Instant),
+    calls: Arc<Mutex<Vec<Call>>>,
+) {
+    let gap = Duration::from_secs(1) / rate;
+    let mut running = tokio::task::JoinSet::new();
+    let mut due = Duration::ZERO;
+    while due < length {
+        sleep_until(begun + due).await;
+        let (client, url, calls) = (client.clone(), url.clone(), Arc::clone(&calls));
+        running.spawn(async move {
+            let result = timeout_at(begun + due + DEADLINE, send(&client, &url)).await;
+            let call = Call {
+                due,
+                latency: begun.elapsed().saturating_sub(due),
+                result: result.unwrap_or_else(|_| Err("no answer within 1 s".to_owned())),
+            };
+            calls
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(call);
+        });
+        while running.try_join_next().is_some() {}
+        due += gap;
+    }
+    running.join_all().await;
+}
+
+async fn send(client: &reqwest::Client, url: &str) -> Result<String, String> {
+    let response = client
+        .post(url)
+        .header("content-type", "application/json")
+        .header("grpc-timeout", "1S")
+        .body(r#"{"a":"1 0","b":"2 0"}"#)
+        .send()
+        .await
+        .map_err(|error| format!("{error:?}"))?;
+    let status = response.status();
+    let instances = response
+        .headers()
+        .get("x-trim-instance")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
+    let body = response.text().await.map_err(|error| error.to_string())?;
+    if status == 200 && body == r#"{"v":"1020"}"# {
+        Ok(instances)
+    } else {
+        Err(format!("{}: {body}", status.as_u16()))
+    }
+}

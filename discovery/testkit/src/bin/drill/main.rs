@@ -1,0 +1,141 @@
+//! The fault drill: a real Consul, five real trim services and a real add service under a steady
+//! load, one fault at a time; then a table of what the callers noticed.
+//!
+//! Each row has an environment of its own (`env.rs`), a load that does not wait for answers
+//! (`load.rs`), and a fault (`faults.rs`). What a row must hold to is in `rows.rs`.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for the terminal"
+)]
+
+mod env;
+mod faults;
+mod load;
+mod network;
+mod rows;
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use testkit::Table;
+
+use crate::rows::{Outcome, ROWS, Row};
+
+/// Runs the fault drill and prints a table. Exits with 1 if a row did not hold.
+#[derive(Debug, Parser)]
+#[command(name = "drill.sh", max_term_width = 100)]
+struct Args {
+    /// Only this row, by its number or name; repeatable
+    #[arg(long, value_name = "ROW")]
+    only: Vec<String>,
+    /// Length of each row's load, in seconds
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(4..=600))]
+    seconds: u64,
+    /// Calls a second
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..=5_000))]
+    rate: u32,
+    /// One JSON object a row instead of a table
+    #[arg(long)]
+    json: bool,
+    /// List the rows and what they do
+    #[arg(long)]
+    list: bool,
+    /// Flags for the add service, after --
+    #[arg(last = true, value_name = "FLAG")]
+    flags: Vec<String>,
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let args = Args::parse();
+    if args.list {
+        for row in ROWS {
+            println!("{:4} {:18} {}", row.number, row.name, row.what);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let chosen: Vec<&Row> = ROWS
+        .iter()
+        .filter(|row| {
+            args.only.is_empty()
+                || args.only.iter().any(|only| {
+                    only == row.name
+                        || only == row.number
+                        || row.number.trim_end_matches(char::is_alphabetic) == only
+                })
+        })
+        .collect();
+    ensure!(!chosen.is_empty(), "no such row; --list names them");
+
+    let mut table = Table::new([
+        "row",
+        "calls",
+        "failed",
+        "p50 ms",
+        "p99 ms",
+        "worst ms",
+        "met the sick",
+        "noticed ms",
+        "recovered ms",
+        "",
+    ]);
+    let mut held = true;
+    for row in chosen {
+        eprintln!("{:4} {}: {}", row.number, row.name, row.what);
+        let length = Duration::from_secs(args.seconds);
+        // A row that cannot be run here says so loudly and is no failure: it needs root.
+        if let Some(reason) = row.cannot_run() {
+            eprintln!("     SKIPPED: {reason}");
+            table.row([
+                format!("{} {}", row.number, row.name),
+                format!("SKIPPED: {reason}"),
+            ]);
+            continue;
+        }
+        let outcome = row.run(length, args.rate, &args.flags).await?;
+        for complaint in &outcome.complaints {
+            eprintln!("     DID NOT HOLD: {complaint}");
+        }
+        held &= outcome.complaints.is_empty();
+        if args.json {
+            println!("{}", outcome.json(row));
+        }
+        table.row(cells(row, &outcome));
+    }
+    if !args.json {
+        println!("{table}");
+    }
+    Ok(if held {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn cells(row: &Row, outcome: &Outcome) -> Vec<String> {
+    let millis = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
+    let maybe =
+        |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), |t| t.as_millis().to_string());
+    vec![
+        format!("{} {}", row.number, row.name),
+        outcome.calls.to_string(),
+        outcome.failed.to_string(),
+        millis(outcome.p50),
+        millis(outcome.p99),
+        millis(outcome.worst),
+        outcome
+            .met_sick
+            .map_or_else(|| "-".to_owned(), |met| met.to_string()),
+        maybe(outcome.noticed),
+        maybe(outcome.recovered),
+        if outcome.complaints.is_empty() {
+            "held"
+        } else {
+            "FAILED"
+        }
+        .to_owned(),
+    ]
+}

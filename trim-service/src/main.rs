@@ -146,4 +146,7 @@ fn descriptors() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // The descriptors name the other service as well, which this one does not serve.
+        .with_service_name("pb.Trim")
+        .with_service_name("grpc.health.v1.Health")
 }

@@ -343,6 +343,15 @@ impl Consul {
 ///
 /// When it cannot be made.
 pub fn http_client() -> Result<reqwest::Client> {
+    Ok(http_client_builder()?.build()?)
+}
+
+/// What [`http_client`] is made from, for a client with settings of its own.
+///
+/// # Errors
+///
+/// When it cannot be made.
+pub fn http_client_builder() -> Result<reqwest::ClientBuilder> {
     // Never used, but the client panics where it has to choose one itself.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -352,7 +361,7 @@ pub fn http_client() -> Result<reqwest::Client> {
     let builder = reqwest::Client::builder()
         .no_proxy()
         .tls_backend_preconfigured(tls);
-    Ok(builder.timeout(Duration::from_secs(10)).build()?)
+    Ok(builder.timeout(Duration::from_secs(10)))
 }
 
 /// `CONSUL_BIN`, or what the project's script finds or fetches.

@@ -9,7 +9,7 @@ mod table;
 mod wait;
 
 pub use self::{
-    consul::{Consul, MASTER_TOKEN, Options, http_client},
+    consul::{Consul, MASTER_TOKEN, Options, http_client, http_client_builder},
     process::{Process, Signal},
     services::{AddService, TrimService, add_service, service_binary, trim_service},
     table::Table,

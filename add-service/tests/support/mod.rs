@@ -1,0 +1,139 @@
+//! What the tests of the add service's binary share.
+
+#![allow(dead_code, reason = "each test file uses its part of it")]
+
+use std::{net::SocketAddr, time::Duration};
+
+use reqwest::{Client, StatusCode, header::HeaderMap};
+use serde_json::Value;
+use testkit::{AddService, TrimService, add_service, eventually, http_client, trim_service};
+use tonic::transport::{Channel, Endpoint};
+
+/// Far above what anything here takes, and below what a person waits for.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// For answers that must not wait for a timeout of seconds.
+pub(crate) const QUICK: Duration = Duration::from_secs(2);
+
+/// An answer over HTTP.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// `err` of a body that has nothing else in it.
+    pub(crate) fn reason(&self) -> String {
+        assert_eq!(self.header("content-type"), "application/json", "{self:?}");
+        let body: Value = serde_json::from_str(&self.text).unwrap();
+        assert_eq!(
+            body.as_object().map(serde_json::Map::len),
+            Some(1),
+            "{self:?}"
+        );
+        let reason = body["err"].as_str().unwrap();
+        assert!(!reason.is_empty(), "{self:?}");
+        reason.to_owned()
+    }
+}
+
+/// A client of one add service over HTTP.
+#[derive(Clone, Debug)]
+pub(crate) struct Http {
+    client: Client,
+    address: SocketAddr,
+}
+
+impl Http {
+    pub(crate) fn new(service: &AddService) -> Self {
+        Self {
+            client: http_client().unwrap(),
+            address: service.http,
+        }
+    }
+
+    /// The same service by another client.
+    pub(crate) fn with(&self, client: Client) -> Self {
+        Self {
+            client,
+            address: self.address,
+        }
+    }
+
+    pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = method.parse().unwrap();
+        self.client
+            .request(method, format!("http://{}{path}", self.address))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        send(self.request("GET", path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+        send(self.request("POST", path).body(body)).await
+    }
+
+    /// Waits until this many instances are connected.
+    pub(crate) async fn until_ready(&self, instances: usize) {
+        let wanted = format!("ready: {instances} of {instances} instances\n");
+        let look = async || {
+            let answer = self.get("/readyz").await;
+            if answer.text == wanted {
+                Ok(())
+            } else {
+                Err(answer)
+            }
+        };
+        eventually("ready", LIMIT, look).await.unwrap();
+    }
+}
+
+/// A gRPC connection.
+pub(crate) async fn connect(address: SocketAddr) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    endpoint.connect().await.unwrap()
+}
+
+pub(crate) async fn send(request: reqwest::RequestBuilder) -> Answer {
+    let response = request.send().await.unwrap();
+    Answer {
+        status: response.status(),
+        headers: response.headers().clone(),
+        text: response.text().await.unwrap(),
+    }
+}
+
+/// Trim instances in no registry.
+pub(crate) async fn trims(count: usize, flags: &[&str]) -> Vec<TrimService> {
+    let mut started = Vec::new();
+    for _ in 0..count {
+        let flags = [&["--consul", "127.0.0.1:1"], flags].concat();
+        started.push(trim_service(&flags).await.unwrap());
+    }
+    started
+}
+
+/// An add service that uses these instances.
+pub(crate) async fn add_over(trims: &[TrimService], flags: &[&str]) -> AddService {
+    let fixed: Vec<_> = trims.iter().map(|trim| trim.grpc.to_string()).collect();
+    let fixed = fixed.join(",");
+    add_service(&[&["--fixed", &fixed], flags].concat())
+        .await
+        .unwrap()
+}
+
+/// An add service without any instance: `Sum` works all the same.
+pub(crate) async fn add_alone(flags: &[&str]) -> AddService {
+    add_service(&[&["--consul", "127.0.0.1:1"], flags].concat())
+        .await
+        .unwrap()
+}

@@ -7,15 +7,22 @@
 //!
 //! Adding a policy takes a file beside `round_robin.rs` and a line in [`Policy`].
 
+pub mod least_request;
+pub mod peak_ewma;
 pub mod random;
 pub mod round_robin;
+mod two_choices;
+pub mod weighted_round_robin;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use tokio::time::Instant;
 
-pub use self::{random::Random, round_robin::RoundRobin};
-use crate::endpoint::Endpoint;
+pub use self::{
+    least_request::LeastRequest, peak_ewma::PeakEwma, random::Random, round_robin::RoundRobin,
+    weighted_round_robin::WeightedRoundRobin,
+};
+use crate::{endpoint::Endpoint, hash};
 
 /// A policy, as long-lived as its channel.
 pub trait Balancer: Send + Sync + 'static {
@@ -46,8 +53,16 @@ pub struct Context {
 }
 
 impl Context {
+    /// More random bits, where [`random`](Self::random) does not suffice: a word of its own for
+    /// every `nth`, independent of the others. The channel's own use of them begins at 8.
+    #[must_use]
+    pub fn further(&self, nth: u64) -> u64 {
+        hash::nth(self.random, nth)
+    }
+
     /// A number below `bound`, from the upper or the lower half of the random bits (Lemire's
-    /// multiplication instead of a division). `bound` must not be zero.
+    /// multiplication instead of a division); the two halves are independent. 0 for a `bound` of 0.
+    /// No number is more likely than another by more than `bound` parts in 2^32.
     pub(crate) fn below(&self, bound: usize, half: Half) -> usize {
         let bits = match half {
             Half::Lower => self.random & 0xffff_ffff,
@@ -63,8 +78,13 @@ impl Context {
 #[derive(Clone, Copy)]
 pub(crate) enum Half {
     Lower,
-    #[allow(dead_code)]
     Upper,
+}
+
+/// The weight a policy gives an endpoint: the registry's, brought into the range that policies
+/// reckon with.
+fn weight(endpoint: &Endpoint) -> u32 {
+    endpoint.instance().weight.clamp(1, 65_535)
 }
 
 macro_rules! policies {
@@ -110,6 +130,12 @@ policies! {
     RoundRobin = "round-robin" => RoundRobin::starting_at(fastrand::usize(..)),
     /// Any, each as likely as the other.
     Random = "random" => Random,
+    /// The one with fewer calls in flight, of two drawn at random.
+    LeastRequest = "least-request" => LeastRequest,
+    /// The one that is likely to answer sooner, of two drawn at random.
+    PeakEwma = "peak-ewma" => PeakEwma,
+    /// One after another, each as often as its weight says.
+    WeightedRoundRobin = "weighted-round-robin" => WeightedRoundRobin::starting_at(fastrand::u64(..)),
 }
 
 impl fmt::Display for Policy {
@@ -136,18 +162,34 @@ pub(crate) mod testing {
             .collect()
     }
 
+    /// Endpoints of these weights.
+    pub(crate) fn weighted(weights: &[u32]) -> Vec<Arc<Endpoint>> {
+        (1..)
+            .zip(weights)
+            .map(|(port, weight)| {
+                let mut instance = Instance::new("127.0.0.1", port).unwrap();
+                instance.weight = *weight;
+                Arc::new(Endpoint::new(instance))
+            })
+            .collect()
+    }
+
+    /// A first attempt without a key, now.
+    pub(crate) fn context(rng: &mut fastrand::Rng) -> Context {
+        Context {
+            now: Instant::now(),
+            random: rng.u64(..),
+            key: None,
+            attempt: 0,
+        }
+    }
+
     /// How often each endpoint is picked in `picks` picks with a seeded generator.
     pub(crate) fn spread(picker: &dyn Picker, set: &[Arc<Endpoint>], picks: usize) -> Vec<usize> {
         let mut rng = fastrand::Rng::with_seed(42);
         let mut counts = vec![0; set.len()];
         for _ in 0..picks {
-            let context = Context {
-                now: Instant::now(),
-                random: rng.u64(..),
-                key: None,
-                attempt: 0,
-            };
-            counts[picker.pick(set, &context) % set.len()] += 1;
+            counts[picker.pick(set, &context(&mut rng)) % set.len()] += 1;
         }
         counts
     }
@@ -155,6 +197,8 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -164,5 +208,35 @@ mod tests {
         }
         let error = "best".parse::<Policy>().unwrap_err().to_string();
         assert!(error.contains("round-robin"), "{error}");
+    }
+    proptest! {
+        /// Whatever the set and the load: every policy names one of the candidates.
+        #[test]
+        fn every_policy_stays_within_the_set(
+            weights in prop::collection::vec(0_u32..=70_000, 1..300),
+            loaded in prop::collection::vec((any::<usize>(), 0_u64..10_000), 0..300),
+            seed: u64,
+        ) {
+            let set = testing::weighted(&weights);
+            for (index, millis) in loaded {
+                let stats = set[index % set.len()].stats();
+                stats.begin();
+                let latency = std::time::Duration::from_millis(millis);
+                stats.observe(Instant::now(), latency, millis % 7 == 0);
+            }
+            let mut rng = fastrand::Rng::with_seed(seed);
+            for name in Policy::NAMES {
+                let balancer = name.parse::<Policy>().unwrap().balancer();
+                // A set that is empty for a while must not trip a policy.
+                balancer.picker(&[]);
+                let picker = balancer.picker(&set);
+                for attempt in 0..20 {
+                    let mut context = testing::context(&mut rng);
+                    context.attempt = attempt / 4;
+                    context.key = rng.bool().then(|| rng.u64(..));
+                    prop_assert!(picker.pick(&set, &context) < set.len(), "{name}");
+                }
+            }
+        }
     }
 }

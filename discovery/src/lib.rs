@@ -9,6 +9,7 @@ pub mod endpoint;
 mod endpointer;
 mod error;
 mod grpc;
+mod hash;
 mod instance;
 mod metrics;
 mod probe;

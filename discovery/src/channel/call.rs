@@ -9,11 +9,7 @@
 //! An answer is handed out when its first message is whole: up to there another attempt can take
 //! its place unnoticed. A call whose request is streamed is handed out with the response's headers.
 
-use std::{
-    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -35,6 +31,7 @@ use crate::{
     endpointer::{Endpointer, Outlook, Snapshot},
     error::chain,
     grpc::{self, Code},
+    hash,
     metrics::Counters,
     retry::{
         CallError, Decision, Failure, Hedge, Progress, RetryPolicy,
@@ -569,9 +566,10 @@ fn down(all: &[Arc<Endpoint>]) -> String {
 pub struct HashKey(pub u64);
 
 impl HashKey {
-    /// The key of these bytes: the same in every process.
+    /// The key of these bytes: the same in every process and in every release (FNV-1a, 64 bits,
+    /// mixed).
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        Self(BuildHasherDefault::<DefaultHasher>::default().hash_one(bytes))
+        Self(hash::bytes(bytes))
     }
 }

@@ -1,0 +1,141 @@
+//! Peak EWMA: of two endpoints drawn at random, the one that is likely to answer sooner.
+//!
+//! The cost of an endpoint is its smoothed latency times the calls it would then have in flight
+//! (Finagle's and Linkerd's peak EWMA). The latency jumps to a peak at once and sinks from there
+//! with a time constant of 10 s, also without new calls, so that an avoided endpoint is tried again;
+//! a failure counts as 5 s. See [`Stats::latency`](crate::endpoint::Stats::latency).
+//!
+//! An endpoint of which nothing is known costs nothing as long as it has no call in flight, so that
+//! it gets a first call (as with Finagle), and counts as taking 30 ms (Linkerd's default) until that
+//! call has ended, so that it gets no flood of them.
+//!
+//! Calls in flight are divided by the weight relative to the average, and the first of the two is
+//! drawn by weight. Weights range from 1 to 65535.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Balancer, Context, Picker, two_choices::Pairs};
+use crate::endpoint::Endpoint;
+
+/// What an endpoint is taken for before its first call has ended.
+const SEED: Duration = Duration::from_millis(30);
+
+/// See the [module](self).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PeakEwma;
+
+impl Balancer for PeakEwma {
+    fn picker(&self, candidates: &[Arc<Endpoint>]) -> Box<dyn Picker> {
+        Box::new(Ready(Pairs::of(candidates)))
+    }
+}
+
+struct Ready(Pairs);
+
+impl Ready {
+    fn cost(&self, candidates: &[Arc<Endpoint>], index: usize, context: &Context) -> f64 {
+        let stats = candidates[index].stats();
+        let in_flight = stats.in_flight();
+        let latency = match stats.latency(context.now) {
+            Some(latency) => latency,
+            None if in_flight == 0 => return 0.0,
+            None => SEED,
+        };
+        latency.as_secs_f64() * (1.0 + f64::from(in_flight) / self.0.relative(index))
+    }
+}
+
+impl Picker for Ready {
+    fn pick(&self, candidates: &[Arc<Endpoint>], context: &Context) -> usize {
+        let (first, second) = self.0.draw(candidates.len(), context);
+        if self.cost(candidates, second, context) < self.cost(candidates, first, context) {
+            second
+        } else {
+            first
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, advance};
+
+    use super::*;
+    use crate::balance::testing::{endpoints, spread, weighted};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn observe(endpoint: &Endpoint, latency: Duration, failed: bool) {
+        endpoint.stats().observe(Instant::now(), latency, failed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn takes_all_about_as_often_while_nothing_is_known() {
+        let set = endpoints(5);
+        for count in spread(&*PeakEwma.picker(&set), &set, 10_000) {
+            assert!((1_850..2_150).contains(&count), "{count} of 10000");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn follows_the_weights_while_latencies_are_alike() {
+        let set = weighted(&[1, 3]);
+        for endpoint in &set {
+            observe(endpoint, 5 * MS, false);
+        }
+        let counts = spread(&*PeakEwma.picker(&set), &set, 10_000);
+        assert!((2_350..2_650).contains(&counts[0]), "{counts:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn evades_the_slow_and_comes_back_in_time() {
+        let set = endpoints(2);
+        let picker = PeakEwma.picker(&set);
+        observe(&set[0], 300 * MS, false);
+        observe(&set[1], 5 * MS, false);
+        assert_eq!(spread(&*picker, &set, 100), [0, 100]);
+        for _ in 0..45 {
+            advance(1_000 * MS).await;
+            observe(&set[1], 5 * MS, false);
+        }
+        // 300 ms have sunk below 5 ms without a call: it is asked again.
+        assert_eq!(spread(&*picker, &set, 100), [100, 0]);
+        observe(&set[0], 300 * MS, false);
+        assert_eq!(spread(&*picker, &set, 100), [0, 100]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_in_no_time_is_not_fast() {
+        let set = endpoints(2);
+        observe(&set[0], Duration::ZERO, true);
+        observe(&set[1], 900 * MS, false);
+        assert_eq!(spread(&*PeakEwma.picker(&set), &set, 100), [0, 100]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_one_gets_one_call_and_no_flood() {
+        let set = endpoints(2);
+        let picker = PeakEwma.picker(&set);
+        observe(&set[0], MS, false);
+        assert_eq!(spread(&*picker, &set, 100), [0, 100]);
+        set[1].stats().begin();
+        assert_eq!(spread(&*picker, &set, 100), [100, 0]);
+        observe(&set[1], MS / 2, false);
+        set[1].stats().end();
+        assert_eq!(spread(&*picker, &set, 100), [0, 100]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fast_one_with_a_queue_is_as_dear_as_a_slow_idle_one() {
+        let set = endpoints(2);
+        let picker = PeakEwma.picker(&set);
+        observe(&set[0], 10 * MS, false);
+        observe(&set[1], 35 * MS, false);
+        for _ in 0..2 {
+            set[0].stats().begin();
+        }
+        assert_eq!(spread(&*picker, &set, 100), [100, 0], "30 beside 35");
+        set[0].stats().begin();
+        assert_eq!(spread(&*picker, &set, 100), [0, 100], "40 beside 35");
+    }
+}

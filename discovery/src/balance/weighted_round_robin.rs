@@ -1,0 +1,278 @@
+//! Weighted round robin: one after another, each as often as its weight says.
+//!
+//! Weights are the registry's (Consul's `Weights`), from 1 to 65535; others count as the nearest of
+//! these. Divided by what they have in common and added up they give the length of a cycle: any so
+//! many picks in a row take each endpoint exactly as often as its weight, from however many threads
+//! they come. With equal weights this is round robin.
+//!
+//! A cycle is a row of slots, of which each endpoint owns as many next to each other as it weighs.
+//! The next pick is always the same stride further around, a stride near the golden section of the
+//! cycle and without a common divisor with it: so every slot has its turn once a cycle, and the
+//! turns of one endpoint are spread over the cycle about as evenly as they can be (three-distance
+//! theorem, Sós 1957). gRPC's static stride scheduler (A58) has the same shares, but passes over
+//! light endpoints one by one; here a pick costs the same whatever the weights are.
+//!
+//! Retries stay outside of the rotation, as in [round robin](super::round_robin).
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use super::{Balancer, Context, Picker, weight};
+use crate::endpoint::Endpoint;
+
+/// Longer cycles are shortened by rounding the weights: slots must multiply within 64 bits. Takes
+/// more than 65000 endpoints of the greatest weight.
+const LONGEST_CYCLE: u64 = u32::MAX as u64;
+/// Strides tried for the most even one.
+const STRIDES: u64 = 64;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct WeightedRoundRobin {
+    next: Arc<Position>,
+}
+
+/// On a cache line of its own: every pick of every thread writes here.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Position(AtomicU64);
+
+impl WeightedRoundRobin {
+    /// A rotation that begins at this turn of the cycle.
+    #[must_use]
+    pub fn starting_at(first: u64) -> Self {
+        Self {
+            next: Arc::new(Position(AtomicU64::new(first))),
+        }
+    }
+}
+
+impl Balancer for WeightedRoundRobin {
+    fn picker(&self, candidates: &[Arc<Endpoint>]) -> Box<dyn Picker> {
+        Box::new(Rotation {
+            next: Arc::clone(&self.next),
+            cycle: Cycle::new(candidates.iter().map(|e| weight(e)).collect()),
+        })
+    }
+}
+
+struct Rotation {
+    next: Arc<Position>,
+    cycle: Cycle,
+}
+
+impl Picker for Rotation {
+    fn pick(&self, _candidates: &[Arc<Endpoint>], context: &Context) -> usize {
+        let cycle = &self.cycle;
+        if context.attempt > 0 {
+            return cycle.owner(((context.random >> 32) * cycle.length) >> 32);
+        }
+        let turn = self.next.0.fetch_add(1, Ordering::Relaxed) % cycle.length;
+        cycle.owner(turn * cycle.stride % cycle.length)
+    }
+}
+
+/// Who has which slot, and in which order they come.
+struct Cycle {
+    length: u64,
+    stride: u64,
+    /// Where the slots of each endpoint end.
+    ends: Vec<u64>,
+    /// The cycle cut into as many equal parts as there are endpoints: the owner of the first slot
+    /// of each part. From there the owner of a slot is one step away on average.
+    guide: Vec<usize>,
+}
+
+impl Cycle {
+    fn new(mut weights: Vec<u32>) -> Self {
+        let sum = |weights: &[u32]| weights.iter().copied().map(u64::from).sum::<u64>();
+        while sum(&weights) > LONGEST_CYCLE {
+            for weight in &mut weights {
+                *weight = (*weight / 2).max(1);
+            }
+        }
+        let common = weights
+            .iter()
+            .fold(0, |divisor, weight| euclid(divisor, u64::from(*weight)).0)
+            .max(1);
+        let ends: Vec<u64> = weights
+            .iter()
+            .scan(0, |end, weight| {
+                *end += u64::from(*weight) / common;
+                Some(*end)
+            })
+            .collect();
+        // Nothing is ever picked from an empty set; it has a cycle all the same.
+        let length = ends.last().copied().unwrap_or(1);
+        let count = ends.len() as u64;
+        let guide = (0..count)
+            .map(|part| {
+                let first = (part * length).div_ceil(count);
+                ends.partition_point(|end| *end <= first)
+            })
+            .collect();
+        let stride = if length == count { 1 } else { stride(length) };
+        Self {
+            length,
+            stride,
+            ends,
+            guide,
+        }
+    }
+
+    fn owner(&self, slot: u64) -> usize {
+        // Both factors are below 2^32, and the part is below the number of endpoints.
+        #[allow(clippy::cast_possible_truncation)]
+        let part = (slot * self.ends.len() as u64 / self.length) as usize;
+        let mut owner = self.guide[part];
+        while self.ends[owner] <= slot {
+            owner += 1;
+        }
+        owner
+    }
+}
+
+/// The stride near the golden section of `length` that spreads turns most evenly: the one whose
+/// quotients in Euclid's algorithm stay smallest, among those that visit every slot.
+fn stride(length: u64) -> u64 {
+    // 0.618 of the length, rounded.
+    let golden = (length * 1_000).div_ceil(1_618);
+    (0..STRIDES)
+        .flat_map(|step| [golden.saturating_add(step), golden.saturating_sub(step)])
+        .filter(|stride| (1..length).contains(stride))
+        .map(|stride| (euclid(length, stride), stride))
+        .filter(|((divisor, _), _)| *divisor == 1)
+        .min_by_key(|((_, quotient), _)| *quotient)
+        .map_or(1, |(_, stride)| stride)
+}
+
+/// The greatest common divisor, and the largest quotient on the way to it.
+fn euclid(mut a: u64, mut b: u64) -> (u64, u64) {
+    let mut quotient = 0;
+    while b > 0 {
+        quotient = quotient.max(a / b);
+        (a, b) = (b, a % b);
+    }
+    (a, quotient)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::balance::testing::{context, endpoints, spread, weighted};
+
+    fn sequence(weights: &[u32], picks: usize) -> Vec<usize> {
+        let set = weighted(weights);
+        let picker = WeightedRoundRobin::default().picker(&set);
+        let mut rng = fastrand::Rng::with_seed(1);
+        (0..picks)
+            .map(|_| picker.pick(&set, &context(&mut rng)))
+            .collect()
+    }
+
+    #[test]
+    fn equal_weights_are_round_robin() {
+        assert_eq!(sequence(&[5, 5, 5], 7), [0, 1, 2, 0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn spreads_the_turns_of_the_heavy_over_the_cycle() {
+        assert_eq!(sequence(&[2, 1], 6), [0, 1, 0, 0, 1, 0]);
+        let picks = sequence(&[50, 10, 10], 14);
+        let light: Vec<_> = (0..14).filter(|turn| picks[*turn] > 0).collect();
+        for pair in light.windows(2) {
+            assert!((2..=5).contains(&(pair[1] - pair[0])), "{picks:?}");
+        }
+    }
+
+    #[test]
+    fn is_exact_from_many_threads_across_a_change_of_the_set() {
+        let balancer = WeightedRoundRobin::starting_at(u64::MAX / 2);
+        spread(&*balancer.picker(&endpoints(3)), &endpoints(3), 2);
+        let set = weighted(&[1, 2, 3]);
+        let picker = balancer.picker(&set);
+        let counts = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| spread(&*picker, &set, 1_500)))
+                .collect();
+            threads.into_iter().fold(vec![0; 3], |sum, thread| {
+                let counts = thread.join().unwrap();
+                sum.iter().zip(counts).map(|(a, b)| a + b).collect()
+            })
+        });
+        assert_eq!(counts, [1_000, 2_000, 3_000]);
+    }
+
+    #[test]
+    fn a_retry_goes_anywhere_by_weight_and_leaves_the_rotation() {
+        let set = weighted(&[1, 3]);
+        let picker = WeightedRoundRobin::default().picker(&set);
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut counts = [0_u32; 2];
+        for _ in 0..4_000 {
+            let retry = Context {
+                attempt: 1,
+                ..context(&mut rng)
+            };
+            counts[picker.pick(&set, &retry)] += 1;
+        }
+        assert!((900..1_100).contains(&counts[0]), "{counts:?}");
+        let firsts: Vec<_> = (0..4)
+            .map(|_| picker.pick(&set, &context(&mut rng)))
+            .collect();
+        assert_eq!(firsts.iter().filter(|index| **index == 0).count(), 1);
+    }
+
+    #[test]
+    fn weights_beyond_the_longest_cycle_keep_their_proportions() {
+        let mut weights = vec![65_535; 70_000];
+        weights[0] = 1;
+        let cycle = Cycle::new(weights);
+        assert!(cycle.length <= LONGEST_CYCLE);
+        assert_eq!(cycle.ends[2] - cycle.ends[1], 32_767);
+    }
+
+    proptest! {
+        /// Over one cycle, from wherever it begins, every endpoint has its weight, and waits at no
+        /// time much longer than its share lets it expect.
+        #[test]
+        fn shares_are_exact_and_turns_evenly_spread(
+            weights in prop::collection::vec(1_u32..=100, 1..60),
+            start in 0_usize..1_000,
+        ) {
+            let total: u64 = weights.iter().copied().map(u64::from).sum();
+            let length = usize::try_from(total).unwrap();
+            let picks = sequence(&weights, start + 2 * length);
+            let mut counts = vec![0; weights.len()];
+            for index in &picks[start..start + length] {
+                counts[*index] += 1;
+            }
+            prop_assert_eq!(&counts, &weights);
+            let mut last = vec![None; weights.len()];
+            for (turn, index) in picks.iter().enumerate() {
+                if let Some(last) = last[*index].replace(turn) {
+                    let usual = length.div_ceil(usize::try_from(weights[*index]).unwrap());
+                    prop_assert!(turn - last <= 4 * usual, "{} beside {usual}", turn - last);
+                }
+            }
+        }
+
+        /// Any slot of any cycle has the owner that counting would give it, quickly.
+        #[test]
+        fn finds_the_owner_of_any_slot(
+            weights in prop::collection::vec(1_u32..=65_535, 1..300),
+            at in 0.0..1.0_f64,
+        ) {
+            let cycle = Cycle::new(weights);
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+            let slot = (cycle.length as f64 * at) as u64;
+            let expected = cycle.ends.iter().position(|end| *end > slot).unwrap();
+            prop_assert_eq!(cycle.owner(slot), expected);
+            prop_assert_eq!(euclid(cycle.length, cycle.stride).0, 1);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Many threads call while the set changes under them: nothing is lost, nothing is counted twice.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use discovery::{
+    BoxError, Channel, Instance,
+    balance::{Balancer, Picker, Policy},
+    connection::{
+        ConnectError, Connection, Factory, RequestBody, SendError, Transport, TransportBody,
+    },
+    endpoint::Endpoint,
+    registry::Fixed,
+};
+use futures_util::future::{BoxFuture, FutureExt as _, pending, ready, select};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use proto::{TrimRequest, trim_client::TrimClient};
+use tokio::task::{JoinSet, yield_now};
+
+const CALLERS: u64 = 32;
+const CALLS: u64 = 300;
+const INSTANCES: u16 = 40;
+
+/// Connections to nowhere that answer every call, and count them.
+#[derive(Clone, Default)]
+struct Answering {
+    sent: Arc<AtomicU64>,
+    answered: Arc<AtomicU64>,
+}
+
+impl Factory for Answering {
+    fn connect<'a>(&'a self, _: &'a Instance) -> BoxFuture<'a, Result<Connection, ConnectError>> {
+        ready(Ok(Connection {
+            transport: Box::new(self.clone()),
+            driver: pending().boxed(),
+        }))
+        .boxed()
+    }
+}
+
+impl Transport for Answering {
+    fn send(
+        &self,
+        _: Request<RequestBody>,
+    ) -> BoxFuture<'static, Result<Response<TransportBody>, SendError>> {
+        let number = self.sent.fetch_add(1, Ordering::Relaxed);
+        let answered = Arc::clone(&self.answered);
+        async move {
+            for _ in 0..number % 4 {
+                yield_now().await;
+            }
+            answered.fetch_add(1, Ordering::Relaxed);
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", HeaderValue::from_static("0"));
+            let frames: [Result<_, BoxError>; 2] = [
+                Ok(Frame::data(Bytes::from_static(&[0; 5]))),
+                Ok(Frame::trailers(trailers)),
+            ];
+            let body = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
+            Ok(Response::new(body))
+        }
+        .boxed()
+    }
+
+    fn is_closed(&self) -> bool {
+        false
+    }
+}
+
+/// Round robin that remembers every endpoint it was ever given.
+struct Remembering {
+    policy: Arc<dyn Balancer>,
+    seen: Arc<Mutex<Vec<Arc<Endpoint>>>>,
+}
+
+impl Balancer for Remembering {
+    fn picker(&self, candidates: &[Arc<Endpoint>]) -> Box<dyn Picker> {
+        let mut seen = self.seen.lock().unwrap();
+        for endpoint in candidates {
+            if !seen.iter().any(|known| Arc::ptr_eq(known, endpoint)) {
+                seen.push(Arc::clone(endpoint));
+            }
+        }
+        self.policy.picker(candidates)
+    }
+}
+
+struct Stress {
+    channel: Channel,
+    registry: Fixed,
+    transport: Answering,
+    seen: Arc<Mutex<Vec<Arc<Endpoint>>>>,
+}
+
+impl Stress {
+    fn new() -> Self {
+        let transport = Answering::default();
+        let seen = Arc::default();
+        let registry = Fixed::new((1..=INSTANCES).map(instance));
+        let channel = Channel::from_registry(Arc::new(registry.clone()), "fleet")
+            .factory(transport.clone())
+            .custom_balancer(Arc::new(Remembering {
+                policy: Policy::RoundRobin.balancer(),
+                seen: Arc::clone(&seen),
+            }))
+            .retry_timeout(Duration::from_secs(60))
+            .build()
+            .unwrap();
+        Self {
+            channel,
+            registry,
+            transport,
+            seen,
+        }
+    }
+
+    /// Has `caller` run many times at once while the set changes all the time; says how often it
+    /// changed.
+    async fn run<F>(&self, caller: impl Fn(u64, TrimClient<Channel>) -> F) -> u64
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let done = Arc::new(AtomicBool::new(false));
+        let churn = tokio::spawn(churn(self.registry.clone(), Arc::clone(&done)));
+        let mut callers = JoinSet::new();
+        for number in 0..CALLERS {
+            callers.spawn(caller(number, TrimClient::new(self.channel.clone())));
+        }
+        while let Some(ended) = callers.join_next().await {
+            ended.unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        churn.await.unwrap()
+    }
+
+    fn assert_nothing_in_flight(&self) {
+        let seen = self.seen.lock().unwrap();
+        assert!(seen.len() > usize::from(INSTANCES), "nothing ever changed");
+        for endpoint in &*seen {
+            assert_eq!(endpoint.stats().in_flight(), 0, "{}", endpoint.instance());
+        }
+    }
+}
+
+fn instance(port: u16) -> Instance {
+    Instance::new("127.0.0.1", port).unwrap()
+}
+
+/// Another half of the instances every time, until told to stop.
+async fn churn(registry: Fixed, done: Arc<AtomicBool>) -> u64 {
+    let mut rng = fastrand::Rng::with_seed(3);
+    let mut changes = 0;
+    while !done.load(Ordering::Relaxed) {
+        let ports = (1..=INSTANCES).filter(|_| rng.bool());
+        // One that never leaves: a set without a connection would have calls wait for one.
+        registry.set(ports.chain([INSTANCES + 1]).map(instance));
+        changes += 1;
+        yield_now().await;
+    }
+    changes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_call_is_sent_once_and_answered_once_while_the_set_changes() {
+    let stress = Stress::new();
+    let changes = stress
+        .run(|_, mut client| async move {
+            for _ in 0..CALLS {
+                client.trim_space(TrimRequest::default()).await.unwrap();
+            }
+        })
+        .await;
+    assert!(changes > 10, "the set changed {changes} times");
+    assert_eq!(
+        stress.transport.sent.load(Ordering::Relaxed),
+        CALLERS * CALLS
+    );
+    assert_eq!(
+        stress.transport.answered.load(Ordering::Relaxed),
+        CALLERS * CALLS
+    );
+    stress.assert_nothing_in_flight();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_call_given_up_at_any_moment_is_no_longer_counted() {
+    let stress = Stress::new();
+    stress
+        .run(|number, client| async move {
+            let mut rng = fastrand::Rng::with_seed(number);
+            for _ in 0..CALLS {
+                let mut client = client.clone();
+                let call = async move { client.trim_space(TrimRequest::default()).await };
+                let patience = rng.u32(..4);
+                let giving_up = async move {
+                    for _ in 0..patience {
+                        yield_now().await;
+                    }
+                };
+                // Whichever comes first; the other is dropped.
+                select(std::pin::pin!(call), std::pin::pin!(giving_up)).await;
+            }
+        })
+        .await;
+    let sent = stress.transport.sent.load(Ordering::Relaxed);
+    let answered = stress.transport.answered.load(Ordering::Relaxed);
+    assert!(answered < sent, "no call was ever given up");
+    stress.assert_nothing_in_flight();
+}

@@ -150,6 +150,7 @@ impl Task {
     async fn run(mut self, mut instances: watch::Receiver<InstanceSet>) {
         loop {
             tokio::select! {
+                biased;
                 changed = instances.changed() => {
                     if changed.is_err() {
                         // The instancer is held by the handle that aborts this task.

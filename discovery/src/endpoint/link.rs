@@ -227,6 +227,7 @@ impl Driver {
         tokio::pin!(attempt);
         loop {
             tokio::select! {
+                biased;
                 result = &mut attempt => return Some(result),
                 () = self.link.poke.notified() => {
                     if self.link.phase() == Phase::Retired {

@@ -20,10 +20,9 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
-use tokio::{
-    sync::{oneshot, watch},
-    time::sleep,
-};
+use tokio::{sync::oneshot, time::sleep};
+
+use super::changing::Changing;
 
 /// Time to connect, and the shortest and longest time of a call; ten times as long when slow.
 const CONNECT: Duration = Duration::from_millis(2);
@@ -51,7 +50,7 @@ struct Shared {
 
 /// One instance's process.
 pub(crate) struct Process {
-    gone: watch::Sender<bool>,
+    gone: Changing<bool>,
     slow: AtomicBool,
     calls: AtomicU64,
     connections: AtomicU64,
@@ -67,7 +66,7 @@ impl Fleet {
 
     pub(crate) fn start(&self, instance: &Instance) {
         let process = Process {
-            gone: watch::Sender::new(false),
+            gone: Changing::new(false),
             slow: AtomicBool::new(false),
             calls: AtomicU64::new(0),
             connections: AtomicU64::new(0),
@@ -78,7 +77,7 @@ impl Fleet {
     /// Ends a process: its connections break with it.
     pub(crate) fn kill(&self, id: &str) {
         if let Some(process) = self.process(id) {
-            process.gone.send_replace(true);
+            process.gone.change(|gone| *gone = true);
         }
     }
 
@@ -102,7 +101,7 @@ impl Process {
     }
 
     pub(crate) fn lives(&self) -> bool {
-        !*self.gone.borrow()
+        !self.gone.read(|gone| *gone)
     }
 
     pub(crate) fn calls(&self) -> u64 {
@@ -114,12 +113,8 @@ impl Process {
     }
 
     /// Ends with the process; never before.
-    fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut gone = self.gone.subscribe();
-        async move {
-            // The sender goes with the process as well.
-            let _gone = gone.wait_for(|gone| *gone).await;
-        }
+    async fn ended(self: Arc<Self>) {
+        self.gone.wait_for(|gone| gone.then_some(())).await;
     }
 }
 
@@ -136,7 +131,7 @@ impl Factory for Fleet {
                 .ok_or_else(|| ConnectError::Connect("refused".into()))?;
             let (open, closed) = oneshot::channel();
             let counted = Counted::new(&process);
-            let ended = process.ended();
+            let ended = Arc::clone(&process).ended();
             let driver = async move {
                 let _counted = counted;
                 tokio::select! {
@@ -201,7 +196,7 @@ impl Transport for Line {
             1
         };
         let sick = self.shared.outage.load(Ordering::Relaxed);
-        let ended = self.process.ended();
+        let ended = Arc::clone(&self.process).ended();
         async move {
             tokio::select! {
                 biased;

@@ -1,5 +1,6 @@
 //! The simulation: who calls whom through which phases, and what is counted.
 
+mod changing;
 mod clients;
 mod fleet;
 mod registry;

@@ -24,6 +24,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use super::changing::Changing;
+
 /// Between two answers while changes keep coming, and after failures: the Consul watch's values.
 const CHANGE_INTERVAL: Duration = Duration::from_millis(500);
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
@@ -31,7 +33,7 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from
 /// A registry of one service.
 #[derive(Clone)]
 pub(crate) struct Listing {
-    state: Arc<watch::Sender<State>>,
+    state: Arc<Changing<State>>,
     requests: Arc<AtomicU64>,
     watches: Arc<AtomicU64>,
     subset: usize,
@@ -49,7 +51,7 @@ impl Listing {
     /// Each watch is to see as many instances as `subset`.
     pub(crate) fn new(instances: Arc<[Arc<Instance>]>, subset: usize) -> Self {
         Self {
-            state: Arc::new(watch::Sender::new(State {
+            state: Arc::new(Changing::new(State {
                 up: true,
                 version: 1,
                 instances,
@@ -64,7 +66,7 @@ impl Listing {
     /// Lists these from now on, sorted by ID, and those that are dead without being noticed.
     pub(crate) fn set(&self, mut instances: Vec<Arc<Instance>>) {
         let now = Instant::now();
-        self.state.send_modify(|state| {
+        self.state.change(|state| {
             state.unnoticed.retain(|(_, until)| now < *until);
             instances.extend(
                 state
@@ -82,11 +84,11 @@ impl Listing {
     pub(crate) fn list_dead(&self, instance: Arc<Instance>, notice: Duration) {
         let until = Instant::now() + notice;
         self.state
-            .send_modify(|state| state.unnoticed.push((instance, until)));
+            .change(|state| state.unnoticed.push((instance, until)));
     }
 
     pub(crate) fn set_up(&self, up: bool) {
-        self.state.send_modify(|state| state.up = up);
+        self.state.change(|state| state.up = up);
     }
 
     /// Questions asked so far.
@@ -109,7 +111,7 @@ impl Registry for Listing {
             size: self.subset,
         };
         let task = tokio::spawn(follow(
-            self.state.subscribe(),
+            Arc::clone(&self.state),
             Arc::clone(&self.requests),
             view,
             sets,
@@ -150,7 +152,7 @@ impl Drop for Watch {
 
 /// One client's watch.
 async fn follow(
-    mut state: watch::Receiver<State>,
+    state: Arc<Changing<State>>,
     requests: Arc<AtomicU64>,
     view: View,
     sets: watch::Sender<InstanceSet>,
@@ -159,15 +161,12 @@ async fn follow(
     let mut failures = 0;
     loop {
         requests.fetch_add(1, Ordering::Relaxed);
-        let answer = match state
-            .wait_for(|state| !state.up || state.version != seen)
-            .await
-        {
-            Ok(state) => state
-                .up
-                .then(|| (state.version, Arc::clone(&state.instances))),
-            Err(_gone) => return,
-        };
+        let answer = state
+            .wait_for(|state| {
+                let answer = || (state.version, Arc::clone(&state.instances));
+                (!state.up || state.version != seen).then(|| state.up.then(answer))
+            })
+            .await;
         if let Some((version, instances)) = answer {
             seen = version;
             failures = 0;

@@ -7,6 +7,7 @@
 //!
 //! Adding a policy takes a file beside `round_robin.rs` and a line in [`Policy`].
 
+pub mod consistent_hash;
 pub mod least_request;
 pub mod peak_ewma;
 pub mod random;
@@ -19,8 +20,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 use tokio::time::Instant;
 
 pub use self::{
-    least_request::LeastRequest, peak_ewma::PeakEwma, random::Random, round_robin::RoundRobin,
-    weighted_round_robin::WeightedRoundRobin,
+    consistent_hash::ConsistentHash, least_request::LeastRequest, peak_ewma::PeakEwma,
+    random::Random, round_robin::RoundRobin, weighted_round_robin::WeightedRoundRobin,
 };
 use crate::{endpoint::Endpoint, hash};
 
@@ -136,6 +137,8 @@ policies! {
     PeakEwma = "peak-ewma" => PeakEwma,
     /// One after another, each as often as its weight says.
     WeightedRoundRobin = "weighted-round-robin" => WeightedRoundRobin::starting_at(fastrand::u64(..)),
+    /// The same key to the same endpoint; calls without a key anywhere.
+    ConsistentHash = "consistent-hash" => ConsistentHash::default(),
 }
 
 impl fmt::Display for Policy {

@@ -1,0 +1,299 @@
+//! Consistent hash: the same key goes to the same endpoint, in every process.
+//!
+//! The key is a [`HashKey`](crate::HashKey) in the request's extensions, or the value of the
+//! header that [`key_header`](crate::ChannelBuilder::key_header) names. A call without a key goes
+//! anywhere. Endpoints stand on a [ring](ring) by their instances' IDs (Karger et al. 1997): one
+//! that leaves or is ejected leaves its keys to all the others, one that comes takes some from all,
+//! and no other key moves.
+//!
+//! A popular key must not bury its endpoint. One that has more than 1.25 times the average of calls
+//! in flight for its weight is passed over for the next on the ring (Mirrokni, Thorup,
+//! Zadimoghaddam 2016; 1.25 is what Vimeo and `HAProxy`'s manual use). Fewer than 8 calls in flight
+//! count as no load: with a call or two under way the bound would be one call per endpoint, and
+//! move keys for nothing. The average is taken over 16 endpoints, beginning anywhere, so that a pick
+//! costs the same for any set.
+//!
+//! The second attempt of a call goes to the key's second endpoint, which is where its key will live
+//! if the first one leaves, and so on.
+//!
+//! An endpoint has 128 points on the ring, which keeps the share of keys of nearly all within a
+//! quarter of the average; where weights (1 to 65535) differ, the heaviest has 128 and the others
+//! as many as their weight beside it asks for, at least one. A ring takes 1 KiB per endpoint; a
+//! change costs one pass over it.
+
+mod ring;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use self::ring::{Member, Ring};
+use super::{Balancer, Context, Half, Picker, weight};
+use crate::{endpoint::Endpoint, hash};
+
+/// Points of the heaviest endpoint.
+const POINTS: u32 = 128;
+/// Share of the average load that an endpoint may have.
+const BOUND: f64 = 1.25;
+/// As many calls in flight are no load.
+const NO_LOAD: u32 = 8;
+/// Endpoints from which the average load is taken.
+const SAMPLE: usize = 16;
+/// Different endpoints considered for one key.
+const CONSIDERED: usize = 8;
+/// Points looked at to find so many.
+const WALK: usize = 1_024;
+/// Rings kept for the next change: zone preference asks for two sets at a time.
+const KEPT: usize = 2;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct ConsistentHash {
+    rings: Mutex<Vec<Arc<Ring>>>,
+}
+
+impl Balancer for ConsistentHash {
+    fn picker(&self, candidates: &[Arc<Endpoint>]) -> Box<dyn Picker> {
+        let members = members(candidates);
+        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = rings.iter().position(|ring| ring.members() == members);
+        let ring = if let Some(index) = same {
+            rings.remove(index)
+        } else {
+            // The one that has most in common with the new set is the cheapest to change.
+            let nearest = rings.iter().max_by_key(|ring| ring.in_common(&members));
+            Arc::new(match nearest {
+                Some(nearest) => nearest.change(members),
+                None => Ring::default().change(members),
+            })
+        };
+        rings.insert(0, Arc::clone(&ring));
+        rings.truncate(KEPT);
+        Box::new(Ready(ring))
+    }
+}
+
+fn members(candidates: &[Arc<Endpoint>]) -> Vec<Member> {
+    let heaviest = candidates.iter().map(|e| weight(e)).max().unwrap_or(1);
+    candidates
+        .iter()
+        .map(|endpoint| Member {
+            id: hash::bytes(endpoint.instance().id.as_bytes()),
+            points: (POINTS * weight(endpoint)).div_ceil(heaviest),
+        })
+        .collect()
+}
+
+struct Ready(Arc<Ring>);
+
+impl Picker for Ready {
+    fn pick(&self, candidates: &[Arc<Endpoint>], context: &Context) -> usize {
+        let key = context.key.unwrap_or(context.random);
+        // Those passed over or turned down, in the order of the ring.
+        let mut seen = [usize::MAX; CONSIDERED];
+        let mut count = 0;
+        let mut least: Option<(u32, usize)> = None;
+        let mut load = None;
+        for owner in self.0.clockwise(key).take(WALK) {
+            if seen[..count].contains(&owner) {
+                continue;
+            }
+            if count == CONSIDERED {
+                break;
+            }
+            seen[count] = owner;
+            count += 1;
+            if count <= context.attempt as usize {
+                continue;
+            }
+            let in_flight = candidates[owner].stats().in_flight();
+            if in_flight < NO_LOAD {
+                return owner;
+            }
+            let load = *load.get_or_insert_with(|| average(candidates, context));
+            let bound = (BOUND * load * f64::from(weight(&candidates[owner]))).ceil();
+            if f64::from(in_flight) < bound {
+                return owner;
+            }
+            if least.is_none_or(|(least, _)| in_flight < least) {
+                least = Some((in_flight, owner));
+            }
+        }
+        match least {
+            Some((_, owner)) => owner,
+            // All have been tried in this call, or nearly.
+            None => context.below(candidates.len(), Half::Upper),
+        }
+    }
+}
+
+/// Calls in flight per weight, the one to come included.
+fn average(candidates: &[Arc<Endpoint>], context: &Context) -> f64 {
+    let count = candidates.len();
+    let first = context.below(count, Half::Lower);
+    let stride = (count / SAMPLE).max(1);
+    let (calls, weights) = (0..count.min(SAMPLE))
+        .map(|step| &candidates[(first + step * stride) % count])
+        .fold((1, 0), |(calls, weights), endpoint| {
+            let in_flight = u64::from(endpoint.stats().in_flight());
+            (calls + in_flight, weights + u64::from(weight(endpoint)))
+        });
+    // Far from where an `f64` loses whole numbers.
+    #[allow(clippy::cast_precision_loss)]
+    let average = calls as f64 / weights as f64;
+    average
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        HashKey,
+        balance::testing::{self, endpoints, spread, weighted},
+    };
+
+    fn context(key: u64) -> Context {
+        let mut rng = fastrand::Rng::with_seed(key);
+        Context {
+            key: Some(key),
+            ..testing::context(&mut rng)
+        }
+    }
+
+    /// Where each key lives, by ID.
+    fn homes(set: &[Arc<Endpoint>], keys: u64) -> Vec<&str> {
+        let picker = ConsistentHash::default().picker(set);
+        (0..keys)
+            .map(|key| set[picker.pick(set, &context(key))].instance().id.as_str())
+            .collect()
+    }
+
+    /// Another release must send the same keys to the same instances, or caches go cold.
+    #[test]
+    fn never_changes() {
+        let set = endpoints(5);
+        let picker = ConsistentHash::default().picker(&set);
+        let home = |key: &str| picker.pick(&set, &context(HashKey::of(key.as_bytes()).0));
+        let homes: Vec<_> = ["a", "b", "c", "d", "e", "f", "g", "h"].map(home).into();
+        assert_eq!(homes, [1, 0, 1, 1, 3, 4, 0, 1]);
+    }
+
+    #[test]
+    fn without_a_key_all_get_their_share() {
+        let set = endpoints(5);
+        for count in spread(&*ConsistentHash::default().picker(&set), &set, 10_000) {
+            assert!((1_400..2_600).contains(&count), "{count} of 10000");
+        }
+    }
+
+    #[test]
+    fn keys_follow_the_weights() {
+        let set = weighted(&[1, 1, 8]);
+        let mut counts = HashMap::new();
+        for home in homes(&set, 10_000) {
+            *counts.entry(home).or_insert(0) += 1;
+        }
+        let heavy = counts[set[2].instance().id.as_str()];
+        assert!((7_200..8_800).contains(&heavy), "{counts:?}");
+    }
+
+    #[test]
+    fn a_second_attempt_goes_where_the_key_would_live_without_the_first() {
+        let set = endpoints(10);
+        let picker = ConsistentHash::default().picker(&set);
+        for key in 0..200 {
+            let first = picker.pick(&set, &context(key));
+            let retry = Context {
+                attempt: 1,
+                ..context(key)
+            };
+            let second = picker.pick(&set, &retry);
+            let mut others = set.clone();
+            others.remove(first);
+            let moved = ConsistentHash::default().picker(&others);
+            let home = moved.pick(&others, &context(key));
+            assert!(Arc::ptr_eq(&others[home], &set[second]));
+        }
+    }
+
+    #[test]
+    fn a_popular_key_does_not_bury_its_endpoint() {
+        let set = endpoints(10);
+        let picker = ConsistentHash::default().picker(&set);
+        let mut rng = fastrand::Rng::with_seed(5);
+        let calls = 4_000;
+        for call in 0..calls {
+            // Nine of ten calls are for one key.
+            let key = if call % 10 == 0 { rng.u64(..) } else { 7 };
+            let context = Context {
+                key: Some(key),
+                ..testing::context(&mut rng)
+            };
+            set[picker.pick(&set, &context)].stats().begin();
+        }
+        let most = set.iter().map(|e| e.stats().in_flight()).max().unwrap();
+        assert!(most <= 501, "{most} calls of {calls} on one of ten");
+    }
+
+    #[test]
+    fn a_few_calls_at_once_do_not_move_a_key() {
+        let set = endpoints(10);
+        let picker = ConsistentHash::default().picker(&set);
+        let home = picker.pick(&set, &context(7));
+        for _ in 0..NO_LOAD {
+            assert_eq!(picker.pick(&set, &context(7)), home);
+            set[home].stats().begin();
+        }
+        assert_ne!(picker.pick(&set, &context(7)), home);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// When one leaves, its keys and no others move, and they go to many; when it comes back,
+        /// they return.
+        #[test]
+        fn only_the_keys_of_the_one_that_leaves_move(count in 2_u16..300, gone: usize) {
+            let set = endpoints(count);
+            let mut left = set.clone();
+            let gone = left.remove(gone % left.len());
+            for (before, after) in homes(&set, 2_000).iter().zip(homes(&left, 2_000)) {
+                prop_assert!(*before == after || *before == gone.instance().id);
+            }
+        }
+
+        /// Changing a ring step by step gives the ring that building it anew does.
+        #[test]
+        fn a_changed_ring_is_the_ring_built_anew(
+            steps in prop::collection::vec(
+                prop::collection::vec((0_u16..400, 1_u32..=65_535), 1..60),
+                1..6,
+            ),
+        ) {
+            let balancer = ConsistentHash::default();
+            for step in steps {
+                let mut set = endpoints(400);
+                let chosen: HashMap<u16, u32> = step.into_iter().collect();
+                let mut index = 0;
+                set.retain_mut(|endpoint| {
+                    let weight = chosen.get(&index);
+                    index += 1;
+                    weight.is_some_and(|weight| {
+                        let mut instance = (**endpoint.instance()).clone();
+                        instance.weight = *weight;
+                        *endpoint = Arc::new(Endpoint::new(instance));
+                        true
+                    })
+                });
+                let changed = balancer.picker(&set);
+                let anew = ConsistentHash::default().picker(&set);
+                for key in 0..200 {
+                    let context = context(key);
+                    prop_assert_eq!(changed.pick(&set, &context), anew.pick(&set, &context));
+                }
+            }
+        }
+    }
+}

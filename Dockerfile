@@ -20,7 +20,7 @@ FROM toolchain AS manifests
 COPY . .
 RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock ! -name lib.rs ! -name main.rs \
         ! -name build.rs ! -path './*/benches/*.rs' -delete \
-    && find . -type f -name '*.rs' -exec sh -c 'for f; do echo "fn main() {}" >"$f"; done' sh {} + \
+    && find . -type f -name '*.rs' -exec sh -c 'echo "fn main() { }" | tee "$@" >/dev/null' sh {} + \
     && find . -type d -empty -delete
 
 FROM toolchain AS build

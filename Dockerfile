@@ -7,7 +7,9 @@
 # base images, Debian's build-essential and the crates of Cargo.lock.
 
 FROM rust:1-slim-bookworm AS toolchain
-# ring, which does the TLS, compiles C and assembler.
+# ring, which does the TLS, compiles C and assembler. Versions are Debian's to choose: it keeps only
+# the newest of a release.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends build-essential ca-certificates \
     && rm -rf /var/lib/apt/lists/*

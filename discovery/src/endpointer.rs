@@ -23,6 +23,7 @@ use crate::{
     balance::Balancer,
     ejection::{EjectionPolicy, Ejector, Health},
     endpoint::{Connector, Endpoint, Phase},
+    filter::{subset::Subset, zone::Locality},
     metrics::Gauges,
     probe,
     registry::{InstanceSet, Instancer},
@@ -41,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) balancer: Arc<dyn Balancer>,
     pub(crate) ejection: EjectionPolicy,
     pub(crate) doubt: Doubt,
+    pub(crate) subset: Option<Subset>,
+    pub(crate) locality: Option<Locality>,
     pub(crate) connector: Arc<Connector>,
     pub(crate) gauges: Gauges,
 }
@@ -170,13 +173,15 @@ impl Task {
     fn take(&mut self, latest: &InstanceSet) {
         let news = !Arc::ptr_eq(&latest.instances, &self.registry.instances);
         if latest.confirmed.is_some() && (news || self.registry.confirmed.is_none()) {
-            let change = self
-                .set
-                .update(&latest.instances, &self.config.doubt, Instant::now());
+            let listed = match &self.config.subset {
+                Some(subset) => &*subset.choose(&latest.instances),
+                None => &*latest.instances,
+            };
+            let change = self.set.update(listed, &self.config.doubt, Instant::now());
             if !change.doubted.is_empty() {
                 warn!(
                     missing = change.doubted.len(),
-                    listed = latest.instances.len(),
+                    listed = listed.len(),
                     "the registry suddenly names far fewer instances; keeping those that still \
                      answer as a last resort for {:?}",
                     self.config.doubt.grace
@@ -214,7 +219,12 @@ impl Task {
             }
         }
         let next = self.review(now);
-        let selection = Selection::of(self.set.endpoints(), now, &self.config.ejection);
+        let selection = Selection::of(
+            self.set.endpoints(),
+            now,
+            &self.config.ejection,
+            self.config.locality.as_ref(),
+        );
         self.config.gauges.show(self.set.endpoints());
         self.due = [
             next,

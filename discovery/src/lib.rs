@@ -8,6 +8,7 @@ mod ejection;
 pub mod endpoint;
 mod endpointer;
 mod error;
+mod filter;
 mod grpc;
 mod hash;
 mod instance;
@@ -28,6 +29,7 @@ pub use self::{
     ejection::EjectionPolicy,
     endpointer::Doubt,
     error::{BoxError, chain},
+    filter::zone::Locality,
     grpc::{Code, UnknownCode, timeout as grpc_timeout},
     instance::{Instance, InvalidInstance},
     registrar::{Registrar, RegistrationState},

@@ -2,7 +2,7 @@
 //!
 //! The key is a [`HashKey`](crate::HashKey) in the request's extensions, or the value of the
 //! header that [`key_header`](crate::ChannelBuilder::key_header) names. A call without a key goes
-//! anywhere. Endpoints stand on a [ring](ring) by their instances' IDs (Karger et al. 1997): one
+//! anywhere. Endpoints stand on a ring by their instances' IDs (Karger et al. 1997): one
 //! that leaves or is ejected leaves its keys to all the others, one that comes takes some from all,
 //! and no other key moves.
 //!

@@ -1,6 +1,9 @@
 //! Says what a channel is to be, and checks that it makes sense.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use http::{HeaderName, HeaderValue};
 use tokio::{
@@ -16,6 +19,7 @@ use crate::{
     ejection::EjectionPolicy,
     endpoint::Connector,
     endpointer::{Config, Doubt, Endpointer},
+    filter::{subset::Subset, zone::Locality},
     metrics::{Counters, Gauges},
     registry::{self, Query, Registry, RegistryError},
     retry::{Hedge, RetryPolicy, budget::Budget, latency::Latencies},
@@ -36,6 +40,9 @@ pub struct ChannelBuilder {
     retry: RetryPolicy,
     ejection: EjectionPolicy,
     doubt: Doubt,
+    subset: Option<usize>,
+    subset_id: Option<String>,
+    locality: Option<Locality>,
     factory: Arc<dyn Factory>,
     eager: bool,
     connect_timeout: Duration,
@@ -76,6 +83,9 @@ impl ChannelBuilder {
             retry: RetryPolicy::default(),
             ejection: EjectionPolicy::default(),
             doubt: Doubt::default(),
+            subset: None,
+            subset_id: None,
+            locality: None,
             factory: Arc::new(Http2::default()),
             eager: true,
             connect_timeout: Duration::from_secs(1),
@@ -163,6 +173,37 @@ impl ChannelBuilder {
     /// When to disbelieve a registry that suddenly names far fewer instances.
     pub fn doubt(mut self, doubt: Doubt) -> Self {
         self.doubt = doubt;
+        self
+    }
+
+    /// Prefers instances of this zone, as they name it, as long as they can carry the calls. Default:
+    /// all instances are alike. See [`prefer`](Self::prefer) for the datacenter and for how much the
+    /// zone is trusted to carry.
+    pub fn zone(self, zone: impl Into<String>) -> Self {
+        self.prefer(Locality::zone(zone))
+    }
+
+    /// Prefers instances near this place as long as they can carry the calls; the rest goes to the
+    /// next nearest, and a call that failed near is tried there. Default: all instances are alike.
+    pub fn prefer(mut self, locality: Locality) -> Self {
+        self.locality = Some(locality);
+        self
+    }
+
+    /// Uses so many instances only, and connects to no others: for fleets so large that a connection
+    /// of every client to every instance is too much. Different clients use different ones; a
+    /// client's change by one at most when one instance comes or goes (gRPC's A68). Take 20 or more,
+    /// or the load of instances will differ much. Default: all instances.
+    pub fn subset(mut self, instances: usize) -> Self {
+        self.subset = Some(instances);
+        self
+    }
+
+    /// Decides which instances a [`subset`](Self::subset) has: two clients of one name have the same.
+    /// Name it after the client's host or its place in a deployment, and a restart keeps its subset.
+    /// Default: a random name for each process.
+    pub fn subset_id(mut self, client: impl Into<String>) -> Self {
+        self.subset_id = Some(client.into());
         self
     }
 
@@ -254,6 +295,11 @@ impl ChannelBuilder {
             balancer: self.balancer,
             ejection: self.ejection.clone(),
             doubt: self.doubt,
+            subset: self.subset.map(|size| match &self.subset_id {
+                Some(id) => Subset::new(size, id.as_bytes()),
+                None => Subset::new(size, &process_id().to_le_bytes()),
+            }),
+            locality: self.locality,
             connector,
             gauges: Gauges::new(&service),
         };
@@ -279,7 +325,7 @@ impl ChannelBuilder {
         let ejection = &self.ejection;
         let share = |share: f64| (0.0..=1.0).contains(&share);
         let path = |path: &String| path.starts_with('/') && path.matches('/').count() == 2;
-        let rules: [(bool, &'static str, &str); 15] = [
+        let rules: [Rule; 15] = [
             (
                 !self.query.service.trim().is_empty(),
                 "service",
@@ -359,7 +405,8 @@ impl ChannelBuilder {
                 "at least one connection must be allowed at a time",
             ),
         ];
-        match rules.into_iter().find(|(holds, ..)| !holds) {
+        let mut rules = rules.into_iter().chain(self.filter_rules());
+        match rules.find(|(holds, ..)| !holds) {
             None => Ok(()),
             Some((_, setting, reason)) => Err(BuildError::Setting {
                 service: self.query.service.clone(),
@@ -368,6 +415,44 @@ impl ChannelBuilder {
             }),
         }
     }
+
+    fn filter_rules(&self) -> [Rule; 4] {
+        let named = |part: fn(&Locality) -> Option<&str>| {
+            let name = self.locality.as_ref().and_then(part);
+            name.is_none_or(|name| !name.trim().is_empty())
+        };
+        [
+            (
+                self.subset != Some(0),
+                "subset",
+                "a client needs at least one instance",
+            ),
+            (
+                self.subset_id.is_none() || self.subset.is_some(),
+                "subset_id",
+                "it decides nothing without a subset's size",
+            ),
+            (
+                named(|l| l.zone.as_deref()) && named(|l| l.datacenter.as_deref()),
+                "zone and prefer",
+                "an empty name is no place; leave it out",
+            ),
+            (
+                self.locality.as_ref().is_none_or(|l| l.headroom >= 1.0),
+                "prefer",
+                "the headroom must be at least 1",
+            ),
+        ]
+    }
+}
+
+/// What must hold, which setting it is about, and what is wrong otherwise.
+type Rule = (bool, &'static str, &'static str);
+
+/// What this process is called where nobody names it.
+fn process_id() -> u64 {
+    static ID: OnceLock<u64> = OnceLock::new();
+    *ID.get_or_init(|| fastrand::u64(..))
 }
 
 #[cfg(test)]
@@ -381,6 +466,8 @@ mod tests {
     #[tokio::test]
     async fn says_which_setting_makes_no_sense() {
         let hour = Duration::from_secs(3_600);
+        let mut timid = Locality::zone("a");
+        timid.headroom = 0.5;
         for (builder, setting) in [
             (Channel::builder("static://127.0.0.1:1", " "), "service"),
             (builder().retry_max(0), "retry_max"),
@@ -395,6 +482,10 @@ mod tests {
             (builder().connect_parallel(0), "connect_parallel"),
             (builder().user_agent("a\nb"), "user_agent"),
             (builder().key_header("a b"), "key_header"),
+            (builder().subset(0), "subset"),
+            (builder().subset_id("a"), "subset_id"),
+            (builder().zone(""), "zone"),
+            (builder().prefer(timid), "headroom"),
         ] {
             let error = builder.build().unwrap_err().to_string();
             assert!(error.contains(setting), "{error} does not name {setting}");

@@ -8,7 +8,7 @@
 //!
 //! A popular key must not bury its endpoint. One that has more than 1.25 times the average of calls
 //! in flight for its weight is passed over for the next on the ring (Mirrokni, Thorup,
-//! Zadimoghaddam 2016; 1.25 is what Vimeo and `HAProxy`'s manual use). Fewer than 8 calls in flight
+//! Zadimoghaddam 2016; `HAProxy`'s manual calls 1.25 to 2 reasonable). Fewer than 8 calls in flight
 //! count as no load: with a call or two under way the bound would be one call per endpoint, and
 //! move keys for nothing. The average is taken over 16 endpoints, beginning anywhere, so that a pick
 //! costs the same for any set.
@@ -18,8 +18,8 @@
 //!
 //! An endpoint has 128 points on the ring, which keeps the share of keys of nearly all within a
 //! quarter of the average; where weights (1 to 65535) differ, the heaviest has 128 and the others
-//! as many as their weight beside it asks for, at least one. A ring takes 1 KiB per endpoint; a
-//! change costs one pass over it.
+//! as many as their weight beside it asks for, at least one. A ring takes 1 KiB per endpoint, and the
+//! one before it is kept for the next change; a change costs one pass over it.
 
 mod ring;
 

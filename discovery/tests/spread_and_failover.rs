@@ -150,6 +150,8 @@ async fn a_server_that_ends_gracefully_loses_no_call() {
     for server in &mut servers {
         server.stop().await;
         server.restart().await;
+        // One at a time: that the next one stops while this one is still out is another test.
+        all_ready(&channel, 3).await;
     }
     for caller in callers {
         let counts = caller.await.unwrap();

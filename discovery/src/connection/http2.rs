@@ -1,40 +1,49 @@
-//! The default factory: HTTP/2 over TCP, by hyper.
+//! The default factory: HTTP/2 over TCP, by h2.
 //!
 //! tonic's own channel hides whether it is connected and whether a failed call was ever sent; both
-//! decide here what is picked and what may be repeated. So this factory takes hyper's connection as
-//! it is, which also spares a queue and a task switch per call.
+//! decide here what is picked and what may be repeated. So this factory takes h2's connection as it
+//! is, which also spares the queues, the task and the task switches that a call takes there.
 //!
 //! A connection counts as made when the server's first frame has come, as in gRPC: a process that
 //! hangs still lets its kernel accept connections.
 
+mod driver;
+mod greeting;
+mod keep_alive;
+mod pump;
+mod transport;
+
 use std::{
     io,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{
-    Request, Response, Uri,
-    uri::{Authority, PathAndQuery, Scheme},
-};
-use http_body_util::BodyExt as _;
-use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use h2::client::Builder;
+use http::uri::{Authority, Scheme};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::oneshot,
 };
 
-use super::{ConnectError, Connection, Factory, SendError, Transport, TransportBody};
-use crate::{BoxError, instance::Instance, retry::body::RequestBody};
+use self::{
+    driver::Driver,
+    greeting::Greeting,
+    keep_alive::{Heard, KeepAlive},
+    transport::Http2Transport,
+};
+use super::{ConnectError, Connection, Factory};
+use crate::{BoxError, instance::Instance};
+
+/// h2's own defaults suit single small calls; gRPC's windows suit both. The limits are hyper's.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+const MOST_HEADERS: u32 = 16 << 10;
+const MOST_BUFFERED: usize = 1 << 20;
 
 /// HTTP/2 over TCP, one connection per endpoint; without TLS ("prior knowledge") unless told.
 #[derive(Clone, Debug)]
@@ -120,6 +129,65 @@ impl Http2 {
         }
         Ok(stream)
     }
+
+    /// Shakes hands and waits for the server's first frame.
+    async fn establish<S>(
+        &self,
+        stream: S,
+        scheme: Scheme,
+        authority: Authority,
+    ) -> Result<Connection, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let handshake = |error: BoxError| ConnectError::Handshake(error);
+        let heard = self.keep_alive.map(|_| Arc::new(Heard::default()));
+        let (stream, greeted) = Greeting::of(stream, heard.clone());
+        let (sender, mut connection) = Builder::new()
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(MOST_HEADERS)
+            .max_send_buffer_size(MOST_BUFFERED)
+            .handshake::<_, Bytes>(stream)
+            .await
+            .map_err(|error| handshake(error.into()))?;
+        let keep_alive = match (self.keep_alive, heard, connection.ping_pong()) {
+            (Some(times), Some(heard), Some(pings)) => Some(KeepAlive::new(times, heard, pings)),
+            _ => None,
+        };
+        let (open, dropped) = oneshot::channel();
+        let closed = Arc::new(AtomicBool::new(false));
+        let mut driver = Driver {
+            connection: Some(connection),
+            probe: Some(sender.clone()),
+            open: dropped,
+            closed: Arc::clone(&closed),
+            keep_alive,
+        };
+        tokio::select! {
+            biased;
+            greeting = greeted => match greeting {
+                Ok(true) => {}
+                Ok(false) => return Err(handshake("the answer is not HTTP/2".into())),
+                Err(_) => return Err(handshake("closed before the first frame".into())),
+            },
+            ended = &mut driver => return Err(handshake(match ended {
+                Ok(()) => "closed before the first frame".into(),
+                Err(error) => error,
+            })),
+        }
+        Ok(Connection {
+            transport: Box::new(Http2Transport {
+                sender,
+                scheme,
+                authority,
+                closed,
+                _open: open,
+            }),
+            driver: Box::pin(driver),
+        })
+    }
 }
 
 impl Factory for Http2 {
@@ -136,24 +204,12 @@ impl Factory for Http2 {
                 .open(instance)
                 .await
                 .map_err(|error| ConnectError::Connect(error.into()))?;
-            let mut builder = Builder::new(TokioExecutor::new());
-            builder
-                .timer(TokioTimer::new())
-                // tonic's and hyper's own defaults suit single small calls; gRPC's suit both.
-                .initial_stream_window_size(1 << 20)
-                .initial_connection_window_size(4 << 20);
-            if let Some((interval, timeout)) = self.keep_alive {
-                builder
-                    .keep_alive_interval(interval)
-                    .keep_alive_timeout(timeout)
-                    .keep_alive_while_idle(true);
-            }
             #[cfg(feature = "tls")]
             if let Some(tls) = &self.tls {
                 let stream = tls.handshake(stream, instance).await?;
-                return establish(&builder, stream, Scheme::HTTPS, authority).await;
+                return self.establish(stream, Scheme::HTTPS, authority).await;
             }
-            establish(&builder, stream, Scheme::HTTP, authority).await
+            self.establish(stream, Scheme::HTTP, authority).await
         })
     }
 }
@@ -174,206 +230,5 @@ impl Tls {
             .connect(name, stream)
             .await
             .map_err(|error| ConnectError::Handshake(error.into()))
-    }
-}
-
-/// Shakes hands and waits for the server's first frame.
-async fn establish<S>(
-    builder: &Builder<TokioExecutor>,
-    stream: S,
-    scheme: Scheme,
-    authority: Authority,
-) -> Result<Connection, ConnectError>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (greeted_tx, greeted) = oneshot::channel();
-    let stream = Greeting {
-        stream,
-        greeted: Some(greeted_tx),
-        header: [0; FRAME_TYPE + 1],
-        seen: 0,
-    };
-    let handshake = |error: BoxError| ConnectError::Handshake(error);
-    let (sender, connection) = builder
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| handshake(error.into()))?;
-    let mut driver: BoxFuture<'static, Result<(), BoxError>> =
-        Box::pin(async { connection.await.map_err(BoxError::from) });
-    tokio::select! {
-        biased;
-        greeting = greeted => match greeting {
-            Ok(true) => {}
-            Ok(false) => return Err(handshake("the answer is not HTTP/2".into())),
-            Err(_) => return Err(handshake("closed before the first frame".into())),
-        },
-        ended = &mut driver => return Err(handshake(match ended {
-            Ok(()) => "closed before the first frame".into(),
-            Err(error) => error,
-        })),
-    }
-    Ok(Connection {
-        transport: Box::new(Http2Transport {
-            sender,
-            scheme,
-            authority,
-            closed: Arc::default(),
-        }),
-        driver,
-    })
-}
-
-struct Http2Transport {
-    sender: SendRequest<RequestBody>,
-    scheme: Scheme,
-    authority: Authority,
-    closed: Arc<AtomicBool>,
-}
-
-impl Transport for Http2Transport {
-    fn send(
-        &self,
-        mut request: Request<RequestBody>,
-    ) -> BoxFuture<'static, Result<Response<TransportBody>, SendError>> {
-        let path = request
-            .uri()
-            .path_and_query()
-            .cloned()
-            .unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let mut uri = http::uri::Parts::default();
-        uri.scheme = Some(self.scheme.clone());
-        uri.authority = Some(self.authority.clone());
-        uri.path_and_query = Some(path);
-        // All three parts are there and well-formed, which is all that `from_parts` asks for.
-        if let Ok(uri) = Uri::from_parts(uri) {
-            *request.uri_mut() = uri;
-        }
-        let mut sender = self.sender.clone();
-        let closed = Arc::clone(&self.closed);
-        Box::pin(async move {
-            match sender.try_send_request(request).await {
-                Ok(response) => {
-                    Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))
-                }
-                Err(mut failed) => {
-                    let unsent = failed.take_message().is_some();
-                    let error = failed.into_error();
-                    let refusal = Refusal::of(&error);
-                    if unsent || refusal == Some(Refusal::GoAway) {
-                        // Told before the driver is, so that the next pick knows.
-                        closed.store(true, Ordering::Relaxed);
-                    }
-                    Err(SendError {
-                        source: error.into(),
-                        never_processed: unsent || refusal.is_some(),
-                    })
-                }
-            }
-        })
-    }
-
-    fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed) || self.sender.is_closed()
-    }
-}
-
-/// The ways in which HTTP/2 says that a request was not processed (RFC 9113, 6.8 and 8.7).
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Refusal {
-    /// The server is going away and the stream is one it did not take.
-    GoAway,
-    /// `REFUSED_STREAM`.
-    Stream,
-}
-
-impl Refusal {
-    fn of(error: &hyper::Error) -> Option<Self> {
-        let mut source = std::error::Error::source(error);
-        while let Some(error) = source {
-            if let Some(h2) = error.downcast_ref::<h2::Error>() {
-                // h2 gives this error only to streams above the last one the server names.
-                if h2.is_go_away() && h2.is_remote() {
-                    return Some(Self::GoAway);
-                }
-                if h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM) {
-                    return Some(Self::Stream);
-                }
-            }
-            source = error.source();
-        }
-        None
-    }
-}
-
-/// Where a frame's header says of what type it is, and the type a server must begin with.
-const FRAME_TYPE: usize = 3;
-const SETTINGS: u8 = 4;
-
-/// A stream that tells when the server's first frame has begun to come, and whether it is one.
-struct Greeting<S> {
-    stream: S,
-    greeted: Option<oneshot::Sender<bool>>,
-    header: [u8; FRAME_TYPE + 1],
-    seen: usize,
-}
-
-impl<S> Greeting<S> {
-    fn look_at(&mut self, read: &[u8]) {
-        let wanted = self.header.len() - self.seen;
-        let part = &read[..wanted.min(read.len())];
-        self.header[self.seen..self.seen + part.len()].copy_from_slice(part);
-        self.seen += part.len();
-        if self.seen == self.header.len()
-            && let Some(greeted) = self.greeted.take()
-        {
-            // Nobody listens any more when the attempt was given up.
-            let _given_up = greeted.send(self.header[FRAME_TYPE] == SETTINGS);
-        }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if self.greeted.is_some() && polled.is_ready() {
-            self.look_at(&buf.filled()[before..]);
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Greeting<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

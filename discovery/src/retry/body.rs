@@ -147,6 +147,14 @@ impl RequestBody {
     pub fn whole(bytes: Bytes) -> Self {
         Self(Kind::Whole(Some(bytes)))
     }
+
+    /// All its bytes, if they are in hand.
+    pub(crate) fn into_whole(self) -> Result<Bytes, Self> {
+        match self.0 {
+            Kind::Whole(bytes) => Ok(bytes.unwrap_or_default()),
+            one_shot @ Kind::OneShot(_) => Err(Self(one_shot)),
+        }
+    }
 }
 
 impl std::fmt::Debug for RequestBody {

@@ -1,0 +1,114 @@
+//! Sends a request's body that is not whole when the call begins, as fast as the server takes it.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream};
+use http_body::{Body as _, Frame};
+use tokio::task::AbortHandle;
+
+use crate::retry::body::RequestBody;
+
+/// A task that sends; dropping this ends it, and resets the stream if the body was not through.
+pub(super) struct Pump(AbortHandle);
+
+impl Pump {
+    pub(super) fn start(body: RequestBody, stream: SendStream<Bytes>) -> Self {
+        Self(tokio::spawn(pump(body, stream)).abort_handle())
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn pump(mut body: RequestBody, mut stream: SendStream<Bytes>) {
+    // Where sending fails the stream is over, and its response says why.
+    loop {
+        match poll_fn(|cx| next(&mut body, &mut stream, cx)).await {
+            Next::Frame(frame) => match frame.into_data() {
+                Ok(data) => {
+                    if !send(data, &mut stream).await {
+                        return;
+                    }
+                }
+                Err(frame) => {
+                    if let Ok(trailers) = frame.into_trailers() {
+                        let _sent = stream.send_trailers(trailers);
+                        return;
+                    }
+                }
+            },
+            Next::End => {
+                let _sent = stream.send_data(Bytes::new(), true);
+                return;
+            }
+            Next::Failed => {
+                // Nobody can make sense of half a body.
+                stream.send_reset(Reason::INTERNAL_ERROR);
+                return;
+            }
+            Next::Reset => return,
+        }
+    }
+}
+
+enum Next {
+    Frame(Frame<Bytes>),
+    End,
+    /// The caller's own body failed.
+    Failed,
+    /// The server wants no more of it.
+    Reset,
+}
+
+fn next(
+    body: &mut RequestBody,
+    stream: &mut SendStream<Bytes>,
+    cx: &mut Context<'_>,
+) -> Poll<Next> {
+    if stream.poll_reset(cx).is_ready() {
+        return Poll::Ready(Next::Reset);
+    }
+    Pin::new(body).poll_frame(cx).map(|frame| match frame {
+        Some(Ok(frame)) => Next::Frame(frame),
+        Some(Err(_)) => Next::Failed,
+        None => Next::End,
+    })
+}
+
+/// Sends all of it, in parts as large as flow control allows; false when the stream is over.
+async fn send(mut data: Bytes, stream: &mut SendStream<Bytes>) -> bool {
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        let granted = poll_fn(|cx| capacity(stream, cx)).await;
+        if granted == 0 {
+            return false;
+        }
+        let part = data.split_to(granted.min(data.len()));
+        if stream.send_data(part, false).is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// How much may be sent now; 0 when the stream is over.
+fn capacity(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Poll<usize> {
+    loop {
+        if stream.capacity() > 0 {
+            return Poll::Ready(stream.capacity());
+        }
+        match ready!(stream.poll_capacity(cx)) {
+            // Told of a change that something else has used up already: asked again.
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Poll::Ready(0),
+        }
+    }
+}

@@ -232,3 +232,6 @@ impl Tls {
             .map_err(|error| ConnectError::Handshake(error.into()))
     }
 }
+
+#[cfg(test)]
+mod tests;

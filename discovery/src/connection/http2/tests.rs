@@ -1,0 +1,266 @@
+//! The transport against h2's own server side, over a pipe in memory.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_util::stream;
+use h2::{
+    Reason,
+    server::{self, SendResponse},
+};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use tokio::{
+    io::{AsyncWriteExt as _, DuplexStream, duplex},
+    task::JoinHandle,
+    time::Instant,
+};
+
+use super::*;
+use crate::{
+    connection::{RequestBody, Transport},
+    retry::body::Replay,
+};
+
+type Server = server::Connection<DuplexStream, Bytes>;
+type Accepted = (Request<h2::RecvStream>, SendResponse<Bytes>);
+
+/// A connection whose driver runs, and its server.
+async fn pair(http2: Http2) -> (Box<dyn Transport>, JoinHandle<Result<(), BoxError>>, Server) {
+    let (client, server) = duplex(64 << 10);
+    let authority = Authority::from_static("127.0.0.1:1");
+    let (connection, server) = tokio::join!(
+        http2.establish(client, Scheme::HTTP, authority),
+        server::handshake(server)
+    );
+    let Connection { transport, driver } = connection.unwrap();
+    (transport, tokio::spawn(driver), server.unwrap())
+}
+
+/// Serves in the background with this answer to every request.
+fn serve<F>(mut server: Server, answer: impl Fn(Accepted) -> F + Send + 'static)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    tokio::spawn(async move {
+        while let Some(accepted) = server.accept().await {
+            tokio::spawn(answer(accepted.unwrap()));
+        }
+    });
+}
+
+fn request(body: RequestBody) -> Request<RequestBody> {
+    Request::post("/pb.Trim/TrimSpace").body(body).unwrap()
+}
+
+fn whole(bytes: &'static [u8]) -> RequestBody {
+    RequestBody::whole(Bytes::from_static(bytes))
+}
+
+/// A body that comes in parts, too many to be kept.
+async fn in_parts(part: usize, count: usize) -> RequestBody {
+    let frames = (0..count).map(move |_| Ok::<_, BoxError>(Frame::data(vec![7; part].into())));
+    let replay = Replay::read(StreamBody::new(stream::iter(frames)), part).await;
+    replay.attempt().unwrap()
+}
+
+/// A body whose second part never comes.
+async fn endless() -> RequestBody {
+    let first = stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"first")))]);
+    let body = StreamBody::new(futures_util::StreamExt::chain(first, stream::pending()));
+    Replay::read(body, 1024).await.attempt().unwrap()
+}
+
+async fn read_all(body: &mut h2::RecvStream) -> Result<Bytes, h2::Error> {
+    let mut all = BytesMut::new();
+    while let Some(data) = body.data().await {
+        let data = data?;
+        body.flow_control().release_capacity(data.len())?;
+        all.extend_from_slice(&data);
+    }
+    Ok(all.freeze())
+}
+
+async fn echo((request, mut respond): Accepted) {
+    let (_, mut body) = request.into_parts();
+    let all = read_all(&mut body).await.unwrap();
+    let mut stream = respond.send_response(Response::new(()), false).unwrap();
+    stream.send_data(all, false).unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    stream.send_trailers(trailers).unwrap();
+}
+
+#[tokio::test]
+async fn a_message_goes_there_and_back_with_its_trailers() {
+    let (transport, _driver, server) = pair(Http2::default()).await;
+    serve(server, echo);
+    let response = transport.send(request(whole(b"message"))).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let collected = response.into_body().collect().await.unwrap();
+    assert_eq!(collected.trailers().unwrap()["grpc-status"], "0");
+    assert_eq!(collected.to_bytes(), "message");
+}
+
+#[tokio::test]
+async fn bodies_larger_than_every_window_arrive_whole() {
+    let (transport, _driver, server) = pair(Http2::default()).await;
+    serve(server, echo);
+    let response = transport.send(request(in_parts(100_000, 100).await)).await;
+    let body = response.unwrap().into_body().collect().await.unwrap();
+    assert_eq!(body.to_bytes(), vec![7; 10_000_000]);
+}
+
+#[tokio::test]
+async fn headers_of_one_hop_are_left_out_and_the_address_is_added() {
+    let (transport, _driver, server) = pair(Http2::default()).await;
+    serve(server, |(request, mut respond)| async move {
+        let uri = request.uri().to_string();
+        let left = ["connection", "keep-alive", "te"].map(|name| request.headers().get(name));
+        let fine = uri == "http://127.0.0.1:1/pb.Trim/TrimSpace" && left == [None; 3];
+        let status = if fine { 200 } else { 400 };
+        let response = Response::builder().status(status).body(()).unwrap();
+        respond.send_response(response, true).unwrap();
+    });
+    let mut request = request(whole(b"message"));
+    for (name, value) in [("connection", "close"), ("keep-alive", "1"), ("te", "gzip")] {
+        let value = HeaderValue::from_static(value);
+        request.headers_mut().insert(name, value);
+    }
+    assert_eq!(transport.send(request).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_call_given_up_is_reset() {
+    for body in [whole(b"message"), endless().await] {
+        let (transport, _driver, mut server) = pair(Http2::default()).await;
+        let call = tokio::spawn(transport.send(request(body)));
+        let (_request, mut respond) = server.accept().await.unwrap().unwrap();
+        let driven = tokio::spawn(async move { while server.accept().await.is_some() {} });
+        call.abort();
+        let reason = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+        assert_eq!(reason.unwrap(), Reason::CANCEL);
+        driven.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_response_no_longer_read_ends_the_request() {
+    let (transport, _driver, mut server) = pair(Http2::default()).await;
+    let call = tokio::spawn(transport.send(request(endless().await)));
+    let (request, mut respond) = server.accept().await.unwrap().unwrap();
+    let _driven = tokio::spawn(async move { while server.accept().await.is_some() {} });
+    let _stream = respond.send_response(Response::new(()), false).unwrap();
+    let response = call.await.unwrap().unwrap();
+    let mut body = request.into_body();
+    assert_eq!(body.data().await.unwrap().unwrap(), "first");
+    drop(response);
+    let error = body.data().await.unwrap().unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::CANCEL));
+}
+
+#[tokio::test]
+async fn a_refused_stream_was_never_processed_and_another_reset_may_have_been() {
+    for (reason, never_processed) in [
+        (Reason::REFUSED_STREAM, true),
+        (Reason::INTERNAL_ERROR, false),
+    ] {
+        let (transport, _driver, server) = pair(Http2::default()).await;
+        serve(server, move |(_, mut respond)| async move {
+            respond.send_reset(reason);
+        });
+        let error = transport
+            .send(request(whole(b"message")))
+            .await
+            .unwrap_err();
+        assert_eq!(error.never_processed, never_processed, "{reason}");
+        assert!(!transport.is_closed());
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_finishes_what_it_has_and_takes_nothing_new() {
+    let (transport, driver, mut server) = pair(Http2::default()).await;
+    let call = tokio::spawn(transport.send(request(whole(b"message"))));
+    let (_request, mut respond) = server.accept().await.unwrap().unwrap();
+    server.graceful_shutdown();
+    let served = tokio::spawn(async move { while server.accept().await.is_some() {} });
+    // No new call can be begun, and that is known without trying.
+    driver.await.unwrap().unwrap();
+    assert!(transport.is_closed());
+    let error = transport.send(request(whole(b"late"))).await.unwrap_err();
+    assert!(error.never_processed, "{error}");
+    // The one before it is answered all the same.
+    respond.send_response(Response::new(()), true).unwrap();
+    assert_eq!(call.await.unwrap().unwrap().status(), 200);
+    served.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_transport_closes_the_connection_after_the_last_call() {
+    let (transport, driver, mut server) = pair(Http2::default()).await;
+    let call = tokio::spawn(transport.send(request(whole(b"message"))));
+    let (_request, mut respond) = server.accept().await.unwrap().unwrap();
+    let served = tokio::spawn(async move { while server.accept().await.is_some() {} });
+    drop(transport);
+    assert!(!driver.is_finished());
+    respond.send_response(Response::new(()), true).unwrap();
+    assert_eq!(call.await.unwrap().unwrap().status(), 200);
+    driver.await.unwrap().unwrap();
+    served.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broken_connection_ends_the_driver_and_the_calls() {
+    let (transport, driver, mut server) = pair(Http2::default()).await;
+    let call = tokio::spawn(transport.send(request(whole(b"message"))));
+    let accepted = server.accept().await;
+    drop((accepted, server));
+    let error = call.await.unwrap().unwrap_err();
+    assert!(!error.never_processed, "{error}");
+    // A server that just closes is no error of the connection.
+    let _orderly = driver.await.unwrap();
+    assert!(transport.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_server_is_kept_for_as_long_as_it_answers_pings() {
+    let second = Duration::from_secs(1);
+    let http2 = Http2::default().keep_alive(10 * second, 3 * second);
+    let (transport, driver, mut server) = pair(http2).await;
+    let served = tokio::spawn(async move { while server.accept().await.is_some() {} });
+    tokio::time::sleep(100 * second).await;
+    assert!(!driver.is_finished() && !transport.is_closed());
+    served.abort();
+    let _ended = driver.await.unwrap();
+    assert!(transport.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_server_is_found_by_the_ping() {
+    let second = Duration::from_secs(1);
+    let http2 = Http2::default().keep_alive(10 * second, 3 * second);
+    let (transport, driver, _hung) = pair(http2).await;
+    let begun = Instant::now();
+    let call = tokio::spawn(transport.send(request(whole(b"message"))));
+    let error = driver.await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("no answer to a ping"), "{error}");
+    let taken = begun.elapsed();
+    assert!(taken >= 12 * second && taken <= 14 * second, "{taken:?}");
+    assert!(!call.await.unwrap().unwrap_err().never_processed);
+}
+
+#[tokio::test]
+async fn another_protocol_is_no_connection() {
+    let (client, mut server) = duplex(1024);
+    server
+        .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        .await
+        .unwrap();
+    let authority = Authority::from_static("127.0.0.1:1");
+    let connection = Http2::default()
+        .establish(client, Scheme::HTTP, authority)
+        .await;
+    assert!(matches!(connection, Err(ConnectError::Handshake(_))));
+}

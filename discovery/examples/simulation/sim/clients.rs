@@ -85,9 +85,11 @@ impl Clients {
         registry: &Listing,
         fleet: &Fleet,
     ) -> anyhow::Result<Self> {
-        let build = |_| {
+        let build = |number| {
             Channel::from_registry(Arc::new(registry.clone()), "fleet")
                 .factory(fleet.clone())
+                .subset(config.subset)
+                .subset_id(format!("client-{number}"))
                 .build()
                 .context("cannot build a client")
         };

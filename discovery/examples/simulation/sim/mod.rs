@@ -175,7 +175,7 @@ impl World {
             config: config.clone(),
             fleet: Fleet::new(rng.fork()),
             rng,
-            registry: Listing::new(Arc::new([]), config.subset),
+            registry: Listing::new(Arc::new([])),
             listed: Vec::new(),
             born: 0,
         };

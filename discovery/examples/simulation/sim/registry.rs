@@ -35,8 +35,6 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from
 pub(crate) struct Listing {
     state: Arc<Changing<State>>,
     requests: Arc<AtomicU64>,
-    watches: Arc<AtomicU64>,
-    subset: usize,
 }
 
 struct State {
@@ -48,8 +46,7 @@ struct State {
 }
 
 impl Listing {
-    /// Each watch is to see as many instances as `subset`.
-    pub(crate) fn new(instances: Arc<[Arc<Instance>]>, subset: usize) -> Self {
+    pub(crate) fn new(instances: Arc<[Arc<Instance>]>) -> Self {
         Self {
             state: Arc::new(Changing::new(State {
                 up: true,
@@ -58,8 +55,6 @@ impl Listing {
                 unnoticed: Vec::new(),
             })),
             requests: Arc::default(),
-            watches: Arc::default(),
-            subset,
         }
     }
 
@@ -105,15 +100,9 @@ impl Registry for Listing {
     fn instancer(&self, _query: &Query) -> Result<Arc<dyn Instancer>, RegistryError> {
         let sets = watch::Sender::new(InstanceSet::default());
         let receiver = sets.subscribe();
-        let client = self.watches.fetch_add(1, Ordering::Relaxed);
-        let view = View {
-            client,
-            size: self.subset,
-        };
         let task = tokio::spawn(follow(
             Arc::clone(&self.state),
             Arc::clone(&self.requests),
-            view,
             sets,
         ));
         Ok(Arc::new(Watch {
@@ -154,7 +143,6 @@ impl Drop for Watch {
 async fn follow(
     state: Arc<Changing<State>>,
     requests: Arc<AtomicU64>,
-    view: View,
     sets: watch::Sender<InstanceSet>,
 ) {
     let mut seen = 0;
@@ -171,7 +159,7 @@ async fn follow(
             seen = version;
             failures = 0;
             sets.send_replace(InstanceSet {
-                instances: view.of(&instances),
+                instances,
                 confirmed: Some(Instant::now()),
                 error: None,
             });
@@ -187,42 +175,5 @@ async fn follow(
             });
             sleep(BACKOFF.after(failures, &mut fastrand::Rng::new())).await;
         }
-    }
-}
-
-/// Which instances a client sees: those that score highest for it (rendezvous hashing), so that a
-/// change of the fleet changes few of them.
-struct View {
-    client: u64,
-    size: usize,
-}
-
-impl View {
-    fn of(&self, all: &Arc<[Arc<Instance>]>) -> Arc<[Arc<Instance>]> {
-        if all.len() <= self.size {
-            return Arc::clone(all);
-        }
-        let mut scored: Vec<_> = all
-            .iter()
-            .map(|instance| (self.score(&instance.id), instance))
-            .collect();
-        scored.select_nth_unstable_by(self.size, |a, b| b.0.cmp(&a.0));
-        scored.truncate(self.size);
-        scored.sort_by(|a, b| a.1.id.cmp(&b.1.id));
-        scored
-            .into_iter()
-            .map(|(_, instance)| Arc::clone(instance))
-            .collect()
-    }
-
-    fn score(&self, id: &str) -> u64 {
-        // FNV-1a over the ID, and the finalizer of SplitMix64 over both.
-        let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        let mut x = hash ^ self.client.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
     }
 }

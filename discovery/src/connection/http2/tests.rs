@@ -185,7 +185,7 @@ async fn a_server_that_goes_away_finishes_what_it_has_and_takes_nothing_new() {
     let call = tokio::spawn(transport.send(request(whole(b"message"))));
     let (_request, mut respond) = server.accept().await.unwrap().unwrap();
     server.graceful_shutdown();
-    let served = tokio::spawn(async move { while server.accept().await.is_some() {} });
+    let serving = tokio::spawn(async move { while server.accept().await.is_some() {} });
     // No new call can be begun, and that is known without trying.
     driver.await.unwrap().unwrap();
     assert!(transport.is_closed());
@@ -194,7 +194,7 @@ async fn a_server_that_goes_away_finishes_what_it_has_and_takes_nothing_new() {
     // The one before it is answered all the same.
     respond.send_response(Response::new(()), true).unwrap();
     assert_eq!(call.await.unwrap().unwrap().status(), 200);
-    served.await.unwrap();
+    serving.await.unwrap();
 }
 
 #[tokio::test]
@@ -202,13 +202,13 @@ async fn a_dropped_transport_closes_the_connection_after_the_last_call() {
     let (transport, driver, mut server) = pair(Http2::default()).await;
     let call = tokio::spawn(transport.send(request(whole(b"message"))));
     let (_request, mut respond) = server.accept().await.unwrap().unwrap();
-    let served = tokio::spawn(async move { while server.accept().await.is_some() {} });
+    let serving = tokio::spawn(async move { while server.accept().await.is_some() {} });
     drop(transport);
     assert!(!driver.is_finished());
     respond.send_response(Response::new(()), true).unwrap();
     assert_eq!(call.await.unwrap().unwrap().status(), 200);
     driver.await.unwrap().unwrap();
-    served.await.unwrap();
+    serving.await.unwrap();
 }
 
 #[tokio::test]
@@ -229,10 +229,10 @@ async fn a_silent_server_is_kept_for_as_long_as_it_answers_pings() {
     let second = Duration::from_secs(1);
     let http2 = Http2::default().keep_alive(10 * second, 3 * second);
     let (transport, driver, mut server) = pair(http2).await;
-    let served = tokio::spawn(async move { while server.accept().await.is_some() {} });
+    let serving = tokio::spawn(async move { while server.accept().await.is_some() {} });
     tokio::time::sleep(100 * second).await;
     assert!(!driver.is_finished() && !transport.is_closed());
-    served.abort();
+    serving.abort();
     let _ended = driver.await.unwrap();
     assert!(transport.is_closed());
 }

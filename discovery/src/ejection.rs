@@ -15,16 +15,14 @@
 //! Pure: the time comes in as a parameter, nothing is sent. [`Health`] is written by calls without
 //! a lock; [`Ejector::review`] runs in the endpointer's task and decides.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::PoisonError, time::Duration};
 
 use tokio::time::Instant;
+
+use crate::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+};
 
 /// When to eject, and for how long.
 #[derive(Clone, Debug, PartialEq)]
@@ -226,7 +224,8 @@ impl Health {
     /// Notes what a probe or a trial call showed. Always worth a review.
     pub(crate) fn conclude(&self, good: bool) -> bool {
         let result = if good { RESULT_GOOD } else { RESULT_BAD };
-        self.result.store(result, Ordering::Release);
+        // A swap and no store, for loom orders only these against the review's own swap.
+        let _before = self.result.swap(result, Ordering::AcqRel);
         true
     }
 
@@ -258,7 +257,7 @@ impl Health {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Record> {
+    fn lock(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -338,8 +337,8 @@ impl Health {
             counter.store(0, Ordering::Relaxed);
         }
         self.result.store(RESULT_NONE, Ordering::Release);
-        self.return_trial();
         self.set(Standing::Ejected);
+        self.return_trial();
         time
     }
 
@@ -347,8 +346,8 @@ impl Health {
         let mut record = self.lock();
         record.until = Some(now);
         record.slow_start_from = Some(now);
-        self.return_trial();
         self.set(Standing::Admitted);
+        self.return_trial();
     }
 
     fn take_result(&self) -> Option<bool> {
@@ -465,8 +464,9 @@ impl Ejector {
                 }
                 Standing::Probing => match health.take_result() {
                     Some(true) => {
-                        health.set(Standing::Probation);
+                        // In this order: a trial taken in between would be given away again.
                         health.return_trial();
+                        health.set(Standing::Probation);
                         review.changed = true;
                     }
                     Some(false) => {
@@ -801,5 +801,80 @@ mod tests {
             }
         }
         assert_eq!(bench.ejected(SECOND), [3]);
+    }
+}
+
+#[cfg(all(test, discovery_loom))]
+mod loom_tests {
+    use loom::{
+        sync::{Arc, atomic::AtomicUsize},
+        thread,
+    };
+
+    use super::*;
+
+    /// An instance whose probe was answered: the next review puts it on probation.
+    fn probed() -> Arc<Health> {
+        let health = Arc::new(Health::default());
+        health.set(Standing::Probing);
+        health.conclude(true);
+        health
+    }
+
+    #[test]
+    fn a_probation_has_one_trial_however_calls_and_reviews_meet() {
+        loom::model(|| {
+            let health = probed();
+            let trials = Arc::new(AtomicUsize::new(0));
+            let calls: Vec<_> = (0..2)
+                .map(|_| {
+                    let (health, trials) = (Arc::clone(&health), Arc::clone(&trials));
+                    thread::spawn(move || {
+                        if health.take_trial() {
+                            trials.fetch_add(1, Ordering::Relaxed);
+                        }
+                    })
+                })
+                .collect();
+            let ejector = Ejector::new(EjectionPolicy::default());
+            ejector.bring_back(Instant::now(), &[&health], &mut Review::default());
+            for call in calls {
+                call.join().unwrap();
+            }
+            assert_eq!(health.standing(), Standing::Probation);
+            let taken = trials.load(Ordering::Relaxed);
+            let still = usize::from(health.take_trial());
+            assert_eq!(taken + still, 1, "{taken} calls had the one trial");
+        });
+    }
+
+    #[test]
+    fn a_trial_that_ends_is_seen_by_a_review_and_leaves_no_other_behind() {
+        for (verdict, standing) in [
+            (Verdict::Success, Standing::Admitted),
+            (Verdict::Transport, Standing::Ejected),
+        ] {
+            loom::model(move || {
+                let policy = EjectionPolicy::default();
+                let ejector = Ejector::new(policy.clone());
+                let health = probed();
+                let review = |health: &Health| {
+                    ejector.bring_back(Instant::now(), &[health], &mut Review::default());
+                };
+                review(&health);
+                let call = {
+                    let health = Arc::clone(&health);
+                    thread::spawn(move || {
+                        assert!(health.take_trial());
+                        assert!(health.note(verdict, true, &policy));
+                    })
+                };
+                review(&health);
+                call.join().unwrap();
+                review(&health);
+                assert_eq!(health.standing(), standing);
+                assert!(!health.take_trial());
+            });
+        }
     }
 }

@@ -19,6 +19,7 @@ pub mod registry;
 pub mod retry;
 #[cfg(feature = "service")]
 pub mod service;
+mod sync;
 
 pub use self::{
     backoff::Backoff,

@@ -7,12 +7,11 @@
 //! tower's, a failed call deposits nothing and the reserve refills slowly: while everything fails,
 //! retries dry up (gRPC's retry throttling, proposal A6).
 
-use std::{
-    sync::atomic::{AtomicI64, AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// How much may be retried.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -170,5 +169,43 @@ mod tests {
             retries <= 6_000 / 10,
             "{retries} retries for 6000 failed calls"
         );
+    }
+}
+
+#[cfg(all(test, discovery_loom))]
+mod loom_tests {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_taken_once_and_a_second_passes_once() {
+        loom::model(|| {
+            let born = Instant::now();
+            let policy = BudgetPolicy {
+                share: 0.5,
+                reserve: 1,
+            };
+            let budget = Arc::new(Budget::new(policy, born));
+            budget.deposit(born);
+            // A second later the half token saved is less, and the reserve as full as it can be.
+            let now = born + Duration::from_secs(1);
+            let other = {
+                let budget = Arc::clone(&budget);
+                thread::spawn(move || budget.withdraw(now))
+            };
+            budget.deposit(now);
+            let taken = u32::from(budget.withdraw(now)) + u32::from(other.join().unwrap());
+            let left =
+                budget.saved.load(Ordering::Relaxed) + budget.reserve.load(Ordering::Relaxed);
+            // What came in: the reserve, half a token aged at most once, another half, and at most
+            // one refill of what was taken from the reserve before it.
+            let most = TOKEN + TOKEN + TOKEN / 100;
+            assert!(taken >= 1 && left >= 0, "{taken} taken, {left} left");
+            assert!(
+                i64::from(taken) * TOKEN + left <= most,
+                "{taken} taken, {left} left"
+            );
+        });
     }
 }

@@ -6,6 +6,8 @@
 //! exits at once.
 
 pub mod args;
+mod first_byte;
 pub mod logging;
+mod requests;
 pub mod serve;
 pub mod signals;

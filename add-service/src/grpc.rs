@@ -7,7 +7,7 @@ use proto::{
     ConcatRequest, ConcatResponse, SumRequest, SumResponse,
     add_server::{Add, AddServer},
 };
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, server::NamedService as _};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
@@ -51,6 +51,13 @@ pub(crate) async fn not_serving(reporter: &HealthReporter) {
     reporter
         .set_service_status("", ServingStatus::NotServing)
         .await;
+}
+
+/// Ends the streams of those who watch the health of a service: they would last the whole drain.
+pub(crate) async fn end_watches(mut reporter: HealthReporter) {
+    for service in ["", AddServer::<Grpc>::NAME] {
+        reporter.clear_service_status(service).await;
+    }
 }
 
 pub(crate) struct Grpc(Arc<AddService>);

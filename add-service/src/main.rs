@@ -15,8 +15,8 @@ mod trim;
 use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use discovery::service::{
+    args::parse,
     logging,
     serve::{Protocol, bind, serve},
     signals::Shutdown,
@@ -31,7 +31,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+    let args: Args = parse();
     logging::init(&args.log);
     let shutdown = Shutdown::listen().context("cannot listen for signals")?;
     // Before the channel, which looks up its counters when it is built.
@@ -86,6 +86,7 @@ async fn main() -> anyhow::Result<()> {
     shutdown.requested().await;
     grpc::not_serving(&health).await;
     stop.send_replace(true);
+    grpc::end_watches(health).await;
     let (grpc_ended, http_ended) = tokio::join!(grpc_server, http_server);
     grpc_ended.context("the gRPC server's task failed")??;
     http_ended.context("the HTTP server's task failed")??;

@@ -15,11 +15,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use discovery::{
     Instance, Registrar, chain, registry,
     service::{
-        args::outbound_ip,
+        args::{outbound_ip, parse},
         logging,
         serve::{Protocol, bind, serve},
         signals::Shutdown,
@@ -27,6 +26,7 @@ use discovery::{
 };
 use proto::trim_server::TrimServer;
 use tokio::{sync::oneshot, task::JoinHandle};
+use tonic::server::NamedService as _;
 use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 
@@ -40,7 +40,7 @@ const LEARN: u32 = 4;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+    let args: Args = parse();
     logging::init(&args.log);
     let shutdown = Shutdown::listen().context("cannot listen for signals")?;
 
@@ -70,13 +70,13 @@ async fn main() -> anyhow::Result<()> {
 
     let registrar = Registrar::start(registration);
     shutdown.requested().await;
-    leave(&args, &reporter, registrar, stop, server).await
+    leave(&args, reporter, registrar, stop, server).await
 }
 
 /// The orderly end, once it was asked for.
 async fn leave(
     args: &Args,
-    reporter: &HealthReporter,
+    mut reporter: HealthReporter,
     registrar: Registrar,
     stop: oneshot::Sender<()>,
     server: JoinHandle<anyhow::Result<()>>,
@@ -92,6 +92,10 @@ async fn leave(
     tokio::time::sleep(args.drain / LEARN).await;
     // The server may have ended by itself, which the join below tells.
     let _ended = stop.send(());
+    // Those who watch the health of a service would hold their streams open for the whole drain.
+    for service in ["", TrimServer::<TrimService>::NAME] {
+        reporter.clear_service_status(service).await;
+    }
     server.await.context("the server's task failed")??;
     info!("all requests finished");
     Ok(())

@@ -2,9 +2,9 @@
 
 #![allow(clippy::doc_markdown, reason = "the comments are what --help prints")]
 
-use std::{net::IpAddr, time::Duration};
+use std::{ffi::OsString, net::IpAddr, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, Parser, ValueEnum};
 
 use crate::{instance::Instance, registry::RegistryError};
 
@@ -34,6 +34,46 @@ impl RegistryArgs {
             (None, None) => "consul://".to_owned(),
         }
     }
+}
+
+/// The flags that say where instances are known; one of them is enough.
+const SOURCES: [&str; 3] = ["consul", "registry", "fixed"];
+
+/// Reads the flags, and the environment for those that are not given. Ends the process with exit
+/// code 2 when a value makes no sense, and with 0 after `--help` and `--version`.
+///
+/// What the command line says about where instances are known wins over any variable about it, as
+/// with every other flag.
+#[must_use]
+pub fn parse<A: Parser>() -> A {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let command = command_line_first(A::command(), &arguments);
+    let mut matches = command.clone().get_matches_from(arguments);
+    A::from_arg_matches_mut(&mut matches)
+        .unwrap_or_else(|error| error.format(&mut command.clone()).exit())
+}
+
+/// Without the variables of all [`SOURCES`] where the command line gives one of them: to clap a
+/// variable is as good as a flag, and two of these flags contradict each other.
+fn command_line_first(command: Command, arguments: &[OsString]) -> Command {
+    let given = |id: &str| {
+        let flag = format!("--{id}");
+        arguments.iter().filter_map(|a| a.to_str()).any(|argument| {
+            argument
+                .strip_prefix(&flag)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        })
+    };
+    if !SOURCES.iter().any(|id| given(id)) {
+        return command;
+    }
+    command.mut_args(|argument| {
+        if SOURCES.contains(&argument.get_id().as_str()) {
+            argument.env(None::<&'static str>)
+        } else {
+            argument
+        }
+    })
 }
 
 /// What to log, and how.
@@ -181,6 +221,30 @@ pub fn outbound_ip() -> anyhow::Result<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_on_the_command_line_puts_the_variables_of_sources_aside() {
+        let variables = |line: &[&str]| {
+            let line: Vec<_> = line.iter().map(OsString::from).collect();
+            let command = RegistryArgs::augment_args(Command::new("x"));
+            let command = LogArgs::augment_args(command);
+            command_line_first(command, &line)
+                .get_arguments()
+                .filter(|argument| argument.get_env().is_some())
+                .map(|argument| argument.get_id().to_string())
+                .collect::<Vec<_>>()
+        };
+        let all = ["registry", "log_level", "log_format"];
+        for line in [&["x"][..], &["x", "--consult=1"], &["x", "consul"]] {
+            assert_eq!(variables(line), all, "{line:?}");
+        }
+        for line in [
+            &["x", "--consul", "h:1"][..],
+            &["x", "--registry=static://h:1"],
+        ] {
+            assert_eq!(variables(line), all[1..], "{line:?}");
+        }
+    }
 
     #[test]
     fn durations_have_a_unit() {

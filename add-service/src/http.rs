@@ -3,13 +3,16 @@
 //! A business error is status 200 with `err` beside `v`; everything else that goes wrong has its own
 //! status and the body `{"err": "..."}`.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, MatchedPath, Request, State, rejection::BytesRejection},
-    http::{HeaderMap, StatusCode},
+    extract::{DefaultBodyLimit, FromRequest as _, MatchedPath, Request, State},
+    http::{HeaderValue, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -17,13 +20,16 @@ use axum::{
 use discovery::{Channel, chain};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tonic::{Code, Status};
 
 use crate::{
     deadline, grpc, metrics,
     service::{self, AddService, BusinessError},
 };
+
+/// A client must have sent a request's body within this time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the operator's pages tell.
 #[derive(Clone)]
@@ -94,34 +100,50 @@ impl<V: Default> From<Result<V, BusinessError>> for Reply<V> {
 
 async fn sum(
     State(service): State<Arc<AddService>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Result<Json<Reply<i64>>, Failure> {
     service.admit()?;
-    deadline::of(&headers)?;
-    let SumBody { a, b } = parse(body)?;
+    let deadline = deadline::of(request.headers())?;
+    let SumBody { a, b } = parse(&read(request, deadline).await?)?;
     Ok(Json(service::sum(a, b).into()))
 }
 
 async fn concat(
     State(service): State<Arc<AddService>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Result<Response, Failure> {
     service.admit()?;
-    let deadline = deadline::of(&headers)?;
-    let ConcatBody { a, b } = parse(body)?;
+    let deadline = deadline::of(request.headers())?;
+    let ConcatBody { a, b } = parse(&read(request, deadline).await?)?;
     let joined = deadline::keep(deadline, service.concat(a, b, deadline)).await?;
-    let instances = [(grpc::INSTANCE, joined.instances)];
-    Ok((instances, Json(Reply::from(joined.result))).into_response())
+    let mut response = Json(Reply::from(joined.result)).into_response();
+    // Registries take any ID. One that is no header value cannot be shown, and fails no call.
+    if let Ok(instances) = joined.instances.parse::<HeaderValue>() {
+        response.headers_mut().insert(grpc::INSTANCE, instances);
+    }
+    Ok(response)
 }
 
-/// Reads a JSON body, whatever the content type says: curl and Go's clients often say nothing true.
-fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Failure> {
-    let body = body.map_err(|rejection| Failure {
-        status: rejection.status(),
-        reason: rejection.body_text(),
-    })?;
+/// Reads a body up to the size limit, by the caller's deadline and within [`BODY_TIMEOUT`].
+async fn read(request: Request, deadline: Option<tokio::time::Instant>) -> Result<Bytes, Failure> {
+    let body = deadline::keep(deadline, async {
+        Ok(timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await)
+    });
+    match body.await? {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(rejection)) => Err(Failure {
+            status: rejection.status(),
+            reason: rejection.body_text(),
+        }),
+        Err(_) => Err(Failure::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not come in time",
+        )),
+    }
+}
+
+/// Reads JSON, whatever the content type says: curl and Go's clients often say nothing true.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     // serde reads a list into a struct as well; the contract knows objects only.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Failure::new(
@@ -129,7 +151,7 @@ fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, 
             "the body is not a JSON object",
         ));
     }
-    serde_json::from_slice(&body).map_err(|error| Failure {
+    serde_json::from_slice(body).map_err(|error| Failure {
         status: StatusCode::BAD_REQUEST,
         reason: format!("the body is not what this method takes: {error}"),
     })
@@ -166,6 +188,7 @@ async fn ready(State(outlook): State<Outlook>) -> Result<String, Failure> {
 }
 
 /// What went wrong, as HTTP tells it.
+#[derive(Debug)]
 struct Failure {
     status: StatusCode,
     reason: String,
@@ -215,4 +238,28 @@ async fn measured(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     metrics::http(&method, route, response.status(), begun.elapsed());
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_given_up() {
+        let stalled = || {
+            let nothing = tokio_stream::pending::<Result<Bytes, std::io::Error>>();
+            Request::new(Body::from_stream(nothing))
+        };
+        let begun = tokio::time::Instant::now();
+        let failure = read(stalled(), None).await.unwrap_err();
+        assert_eq!(failure.status, StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(begun.elapsed(), BODY_TIMEOUT);
+
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(200);
+        let failure = read(stalled(), Some(deadline)).await.unwrap_err();
+        assert_eq!(failure.status, StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!(tokio::time::Instant::now(), deadline);
+    }
 }

@@ -1,0 +1,181 @@
+//! Clients that hang, say nothing or say half of it; instances and settings that nobody expects.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::json;
+use support::{Http, LIMIT, add_alone, connect, trims};
+use testkit::{Consul, Process, Signal, add_service, eventually, service_binary};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+/// How HTTP/2 begins: the preface and empty settings.
+const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+async fn read_until(stream: &mut TcpStream, part: &str) -> String {
+    let mut received = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&received);
+        if text.contains(part) {
+            return text.into_owned();
+        }
+        let mut bytes = [0; 1024];
+        let count = timeout(LIMIT, stream.read(&mut bytes))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_ne!(count, 0, "closed after {text:?}");
+        received.extend_from_slice(&bytes[..count]);
+    }
+}
+
+#[tokio::test]
+async fn frozen_clients_without_a_request_are_no_failure_at_the_end() {
+    let mut add = add_alone(&["--drain", "300ms"]).await;
+    let mut held = Vec::new();
+    for (address, said) in [
+        (add.grpc, &b""[..]),
+        (add.grpc, HTTP2),
+        (add.http, b""),
+        (add.http, HTTP2),
+        (add.http, b"POST /sum HTTP/1.1\r\nhost: x\r\n"),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(said).await.unwrap();
+        if said == HTTP2 {
+            // The server's settings: it has taken the connection.
+            stream.read_u8().await.unwrap();
+        }
+        held.push(stream);
+    }
+    assert_eq!(Http::new(&add).get("/healthz").await.status, 200);
+    add.process.signal(Signal::SIGTERM).unwrap();
+    let code = add.process.exit(LIMIT).await.unwrap().code();
+    assert_eq!(code, Some(0), "{}", add.process.stderr());
+}
+
+#[tokio::test]
+async fn a_request_that_outlasts_the_drain_is_told_in_the_exit_code() {
+    let mut add = add_alone(&["--drain", "300ms"]).await;
+    let mut stream = TcpStream::connect(add.http).await.unwrap();
+    let head =
+        b"POST /sum HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    read_until(&mut stream, "100 Continue\r\n\r\n").await;
+    add.process.signal(Signal::SIGTERM).unwrap();
+    assert_eq!(add.process.exit(LIMIT).await.unwrap().code(), Some(1));
+    let told = add.process.stderr();
+    assert!(told.contains("unfinished after 300ms: 1;"), "{told}");
+}
+
+#[tokio::test]
+async fn health_watches_do_not_hold_up_the_end() {
+    let mut add = add_alone(&["--drain", "15s"]).await;
+    let mut trim = trims(1, &["--drain", "15s"]).await.remove(0);
+    for (address, process, service) in [
+        (add.grpc, &mut add.process, "pb.Add"),
+        (trim.grpc, &mut trim.process, "pb.Trim"),
+    ] {
+        let mut client = HealthClient::new(connect(address).await);
+        let mut watches = Vec::new();
+        for service in ["", service] {
+            let service = service.to_owned();
+            let watch = client.watch(HealthCheckRequest { service }).await.unwrap();
+            let mut watch = watch.into_inner();
+            assert_eq!(watch.message().await.unwrap().unwrap().status, 1);
+            watches.push(watch);
+        }
+        process.signal(Signal::SIGTERM).unwrap();
+        let begun = Instant::now();
+        for watch in &mut watches {
+            assert_eq!(watch.message().await.unwrap().unwrap().status, 2);
+            assert!(watch.message().await.unwrap().is_none());
+        }
+        assert_eq!(process.exit(LIMIT).await.unwrap().code(), Some(0));
+        // The trim service waits a quarter of the drain for the watchers of the registry.
+        assert!(begun.elapsed() < Duration::from_secs(10), "{service}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_is_bounded_by_the_deadline() {
+    let add = add_alone(&[]).await;
+    for path in ["/sum", "/concat"] {
+        let mut stream = TcpStream::connect(add.http).await.unwrap();
+        let half = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\ngrpc-timeout: 100m\r\ncontent-length: 9\r\n\r\n{{"
+        );
+        stream.write_all(half.as_bytes()).await.unwrap();
+        let answer = read_until(&mut stream, "}").await;
+        assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+        assert!(answer.contains("{\"err\":\""), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_is_no_header_value_fails_no_call() {
+    let consul = Consul::start().await.unwrap();
+    let trim = trims(1, &[]).await.remove(0);
+    let entry = json!({
+        "ID": "two\nlines", "Name": "trim_service",
+        "Address": "127.0.0.1", "Port": trim.grpc.port(),
+    });
+    let registered = consul.put("/v1/agent/service/register", &entry).await;
+    registered.unwrap();
+    let add = add_service(&["--consul", &consul.address()]).await.unwrap();
+    let http = Http::new(&add);
+    http.until_ready(1).await;
+    let answer = http.post("/concat", r#"{"a":"1 0","b":"2"}"#).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.text, r#"{"v":"102"}"#);
+    assert!(!answer.headers.contains_key("x-trim-instance"));
+}
+
+#[tokio::test]
+async fn the_command_line_wins_over_variables_that_name_another_source() {
+    let registry = ("REGISTRY_URL", "static://127.0.0.1:1");
+    let fixed = ("ADD_FIXED", "127.0.0.1:1");
+    for (binary, flags, variable) in [
+        (
+            "trim-service",
+            &["--port=0", "--consul=127.0.0.1:1"][..],
+            registry,
+        ),
+        (
+            "add-service",
+            &["--http-port=0", "--grpc-port=0", "--consul", "127.0.0.1:1"],
+            fixed,
+        ),
+        (
+            "add-service",
+            &["--http-port=0", "--grpc-port=0", "--fixed=127.0.0.1:1"],
+            registry,
+        ),
+    ] {
+        let program = service_binary(binary).await.unwrap();
+        let flags = flags.iter().chain(&["--listen=127.0.0.1"]);
+        let process = Process::spawn_with(&program, flags, [variable]).unwrap();
+        let line = process.stdout_line("listening", LIMIT).await;
+        assert!(line.is_ok(), "{variable:?}: {}", process.stderr());
+        if variable == fixed {
+            // It asks Consul, not the variable's instance.
+            let told = || async {
+                let stderr = process.stderr();
+                anyhow::ensure!(stderr.contains("consul://127.0.0.1:1"), "{stderr}");
+                Ok(())
+            };
+            eventually("Consul is asked", LIMIT, told).await.unwrap();
+        }
+    }
+    let program = service_binary("add-service").await.unwrap();
+    let both = ["--consul=127.0.0.1:1", "--registry=static://127.0.0.1:1"];
+    let mut process = Process::spawn(&program, both).unwrap();
+    assert_eq!(process.exit(LIMIT).await.unwrap().code(), Some(2));
+}

@@ -13,7 +13,7 @@ Runs all the tests, or the named parts of them: ${parts[*]}
   test      every Rust test: units, policies, and behaviour against real Consuls and processes
   doc       the documentation builds without a warning
   scripts   the demo (--once), trim-instances.sh and its Ctrl-C, bad arguments
-  readme    what the README quotes of --help is what --help says
+  readme    what the README quotes of -h is what -h says
   compose   docker-compose.yml is well-formed
   bench     every benchmark runs, for a moment, and the simulation in small
   drill     the fault drill, in a short form
@@ -97,9 +97,9 @@ part_readme() {
     cargo build --locked --quiet --workspace --bins
     local bin=${CARGO_TARGET_DIR:-$root/target}/debug name
     for name in trim-service add-service; do
-        # The block that follows the line `$ NAME --help`, up to the end of its fence.
-        diff <(sed -n "/^\\\$ $name --help\$/,/^\`\`\`/p" README.md | sed '1d;$d') \
-            <("$bin/$name" --help) || die "README.md quotes $name --help of another day"
+        # The block that follows the line `$ NAME -h`, up to the end of its fence.
+        diff <(sed -n "/^\\\$ $name -h\$/,/^\`\`\`/p" README.md | sed '1d;$d') \
+            <("$bin/$name" -h) || die "README.md quotes $name -h of another day"
     done
 }
 

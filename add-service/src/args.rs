@@ -72,6 +72,15 @@ pub(crate) struct Args {
     /// Which instance gets the next call
     #[arg(long, env = "ADD_BALANCER", value_name = "NAME", default_value_t = Policy::default(), value_parser = balancer(), help_heading = "Calls to trim instances")]
     balancer: Policy,
+    /// This service's zone: its instances come first as long as they can carry the calls
+    #[arg(long, env = "ADD_ZONE", value_name = "ZONE", value_parser = name, help_heading = "Calls to trim instances")]
+    zone: Option<String>,
+    /// Use only so many instances of a large fleet, the same ones for the same --subset-id
+    #[arg(long, env = "ADD_SUBSET", value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Calls to trim instances")]
+    subset: Option<u32>,
+    /// What --subset is chosen by [default: random per process]
+    #[arg(long, env = "ADD_SUBSET_ID", value_name = "ID", value_parser = name, requires = "subset", help_heading = "Calls to trim instances")]
+    subset_id: Option<String>,
     /// Attempts a call may take, the first included
     #[arg(long, env = "ADD_RETRY_MAX", value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100), help_heading = "Calls to trim instances")]
     retry_max: u32,
@@ -168,7 +177,17 @@ impl Args {
         let mut doubt = Doubt::default();
         doubt.grace = self.doubt;
         let first = Duration::from_millis(100).min(self.connect_backoff_max);
-        Channel::builder(url, &self.trim_name)
+        let mut builder = Channel::builder(url, &self.trim_name);
+        if let Some(zone) = &self.zone {
+            builder = builder.zone(zone);
+        }
+        if let Some(subset) = self.subset {
+            builder = builder.subset(subset as usize);
+        }
+        if let Some(id) = &self.subset_id {
+            builder = builder.subset_id(id);
+        }
+        builder
             .tags(&self.tag)
             .passing_only(self.passing_only)
             .balancer(self.balancer)
@@ -223,8 +242,9 @@ fn hedge(text: &str) -> Result<HedgeArg, String> {
 
 fn max_body(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(bytes) if (64..=256 << 20).contains(&bytes) => Ok(bytes),
-        _ => Err("expected a number of bytes from 64 to 268435456".to_owned()),
+        // The trim service takes messages of 4 MiB, gRPC's usual limit, frame and all.
+        Ok(bytes) if (64..=4_000_000).contains(&bytes) => Ok(bytes),
+        _ => Err("expected a number of bytes from 64 to 4000000".to_owned()),
     }
 }
 

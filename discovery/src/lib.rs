@@ -35,3 +35,8 @@ pub use self::{
     instance::{Instance, InvalidInstance},
     registrar::{Registrar, RegistrationState},
 };
+
+/// The README's Rust, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -99,7 +99,7 @@ part_readme() {
     for name in trim-service add-service; do
         # The block that follows the line `$ NAME -h`, up to the end of its fence.
         diff <(sed -n "/^\\\$ $name -h\$/,/^\`\`\`/p" README.md | sed '1d;$d') \
-            <("$bin/$name" -h) || die "README.md quotes $name -h of another day"
+            <("$bin/$name" -h </dev/null 2>/dev/null) || die "README.md quotes $name -h of another day"
     done
 }
 

@@ -180,10 +180,10 @@ pub(crate) async fn add_host(env: &Env) -> Result<String> {
 
 pub(crate) async fn all_dead(env: &mut Env, clock: Clock) -> Result<Story> {
     clock.until(FAULT).await;
+    let began = clock.now();
     for trim in &env.trims {
         trim.process.signal(Signal::SIGKILL)?;
     }
-    let began = clock.now();
     clock.until(CURE).await;
     env.revive(0).await?;
     let ended = Some(clock.now());

@@ -37,8 +37,7 @@ pub(crate) struct Load {
 impl Load {
     /// `rate` calls a second for as long as `length`.
     pub(crate) fn start(http: SocketAddr, rate: u32, length: Duration) -> Result<Self> {
-        let client = reqwest::Client::builder()
-            .no_proxy()
+        let client = testkit::http_client_builder()?
             .pool_max_idle_per_host(1_024)
             .tcp_nodelay(true)
             .build()?;

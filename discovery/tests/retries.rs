@@ -40,6 +40,16 @@ async fn call(client: &mut TrimClient<Channel>) -> Result<Response<proto::TrimRe
     client.trim_space(TrimRequest { s: " x ".into() }).await
 }
 
+/// Of two servers in rotation the first gets its turns and answers none of them.
+async fn the_second_answers_six_calls(servers: &[TrimServer], client: &mut TrimClient<Channel>) {
+    for _ in 0..6 {
+        let response = call(client).await.unwrap();
+        let served = response.extensions().get::<ServedBy>().unwrap();
+        assert_eq!(served.0.id, servers[1].instance().id);
+    }
+    assert_eq!(servers[0].calls(), 3);
+}
+
 fn unavailable(server: &TrimServer) {
     server.behave(|_| async { Err(Status::unavailable("out to lunch")) });
 }
@@ -129,12 +139,7 @@ async fn a_hung_instance_costs_an_attempt_and_not_the_call() {
         .attempt_timeout(Duration::from_millis(50))
         .idempotent([TRIM]);
     let mut client = built(builder).await;
-    for _ in 0..6 {
-        let response = call(&mut client).await.unwrap();
-        let served = response.extensions().get::<ServedBy>().unwrap();
-        assert_eq!(served.0.id, servers[1].instance().id);
-    }
-    assert_eq!(servers[0].calls(), 3);
+    the_second_answers_six_calls(&servers, &mut client).await;
 }
 
 #[tokio::test]
@@ -261,12 +266,7 @@ async fn a_slow_answer_is_overtaken_by_a_second_attempt() {
         .idempotent([TRIM])
         .hedge(Hedge::After(Duration::from_millis(20)));
     let mut client = built(builder).await;
-    for _ in 0..6 {
-        let response = call(&mut client).await.unwrap();
-        let served = response.extensions().get::<ServedBy>().unwrap();
-        assert_eq!(served.0.id, servers[1].instance().id);
-    }
-    assert_eq!(servers[0].calls(), 3);
+    the_second_answers_six_calls(&servers, &mut client).await;
 }
 
 #[tokio::test]

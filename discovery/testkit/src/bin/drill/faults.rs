@@ -10,7 +10,7 @@ use testkit::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{env::Env, network, network::Host};
+use crate::{env::Env, network::Host};
 
 /// What a fault did, in times from the beginning of the load.
 #[derive(Debug, Default)]
@@ -154,15 +154,18 @@ pub(crate) async fn consul_restarts(env: &mut Env, clock: Clock) -> Result<Story
     })
 }
 
-/// A host whose packets vanish, with connections to it open, or, before the load, idle.
-pub(crate) async fn vanish(env: &mut Env, clock: Clock, host: &Host) -> Result<Story> {
+/// A host whose packets vanish, with calls on their way to it.
+pub(crate) async fn vanish(env: &Env, clock: Clock) -> Result<Story> {
+    let host = Host::start().await?;
+    let sick = vec![host.join(env).await?];
     clock.until(FAULT).await;
     let began = clock.now();
     host.swallow()?;
     clock.until(CURE).await;
     host.heal()?;
     let ended = Some(clock.now());
-    let sick = vec![add_host(env).await?];
+    // The host goes when this function ends.
+    clock.until(1.0).await;
     Ok(Story {
         began,
         ended,
@@ -171,11 +174,26 @@ pub(crate) async fn vanish(env: &mut Env, clock: Clock, host: &Host) -> Result<S
     })
 }
 
-/// Registers the other host's service; the add service connects to it.
-pub(crate) async fn add_host(env: &Env) -> Result<String> {
-    let id = format!("trim_service-{}-{}", network::THERE, network::PORT);
-    env.register(&id, network::THERE, network::PORT).await?;
-    Ok(id)
+/// A host that dies without a word and comes back with no memory of its connections.
+pub(crate) async fn half_open(env: &Env, clock: Clock) -> Result<Story> {
+    let mut host = Host::start().await?;
+    let sick = vec![host.join(env).await?];
+    clock.until(FAULT).await;
+    let began = clock.now();
+    host.swallow()?;
+    host.crash().await?;
+    clock.until(CURE).await;
+    host.reboot().await?;
+    host.heal()?;
+    let ended = Some(clock.now());
+    // The host goes when this function ends.
+    clock.until(1.0).await;
+    Ok(Story {
+        began,
+        ended,
+        sick,
+        counted: None,
+    })
 }
 
 pub(crate) async fn all_dead(env: &mut Env, clock: Clock) -> Result<Story> {

@@ -5,21 +5,25 @@
 //! nobody takes them, as on a real network that has failed, and no error comes back. It needs no
 //! packet filter in the kernel.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use testkit::{Process, service_binary};
+use testkit::{Process, Signal, service_binary};
 
-/// Addresses that no real network uses (RFC 5737).
-const HERE: &str = "192.0.2.1";
-pub(crate) const THERE: &str = "192.0.2.2";
-pub(crate) const PORT: u16 = 8975;
+use crate::env::Env;
+
+/// Networks that are for examples only (RFC 5737). The first in which this machine has no address
+/// is taken: sandboxes do use them.
+const NETWORKS: [&str; 3] = ["192.0.2", "198.51.100", "203.0.113"];
+const PORT: u16 = 8975;
 const NOWHERE: &str = "02:00:00:00:00:99";
 
 /// The other host. Dropping it removes it.
 pub(crate) struct Host {
     name: String,
-    _process: Process,
+    here: String,
+    there: String,
+    process: Process,
 }
 
 /// Why there can be none, if there can be none.
@@ -37,66 +41,120 @@ pub(crate) fn unavailable() -> Option<String> {
 impl Host {
     /// A host with a trim service on it, which serves and does not register.
     pub(crate) async fn start() -> Result<Self> {
+        let network = free_network()?;
+        let (here, there) = (format!("{network}.1"), format!("{network}.2"));
         let name = format!("drill-{}", std::process::id());
-        let (near, far) = (near(), format!("dr{}f", std::process::id()));
+        let (near, far) = (near(), far());
         ip(&["netns", "add", &name])?;
         ip(&[
             "link", "add", &near, "type", "veth", "peer", "name", &far, "netns", &name,
         ])?;
-        ip(&["address", "add", &format!("{HERE}/30"), "dev", &near])?;
+        ip(&["address", "add", &format!("{here}/30"), "dev", &near])?;
         ip(&["link", "set", &near, "up"])?;
         let inside = |arguments: &[&str]| ip(&[&["-n", &*name], arguments].concat());
-        inside(&["address", "add", &format!("{THERE}/30"), "dev", &far])?;
+        inside(&["address", "add", &format!("{there}/30"), "dev", &far])?;
         inside(&["link", "set", &far, "up"])?;
         inside(&["link", "set", "lo", "up"])?;
-        let binary = service_binary("trim-service").await?;
-        let binary = binary
-            .to_str()
-            .context("the target folder's name is no text")?;
-        // Its Consul is not there, so it serves and goes on trying; the drill registers it.
-        let process = Process::spawn(
-            "ip".as_ref(),
-            [
-                "netns",
-                "exec",
-                &name,
-                binary,
-                "--port",
-                &PORT.to_string(),
-                "--listen",
-                THERE,
-                "--consul",
-                "127.0.0.1:1",
-            ],
-        )?;
-        process
-            .stdout_line("listening", std::time::Duration::from_secs(30))
-            .await?;
+        let process = serve(&name, &there).await?;
         Ok(Self {
             name,
-            _process: process,
+            here,
+            there,
+            process,
         })
+    }
+
+    /// Registers the host's trim service, which cannot reach Consul, waits until it is connected to,
+    /// and gives its instance's ID.
+    pub(crate) async fn join(&self, env: &Env) -> Result<String> {
+        let id = format!("trim_service-{}-{PORT}", self.there);
+        env.register(&id, &self.there, PORT).await?;
+        env.ready(env.trims.len() + 1).await?;
+        Ok(id)
     }
 
     /// From now on no packet arrives on either side.
     pub(crate) fn swallow(&self) -> Result<()> {
-        let far = format!("dr{}f", std::process::id());
         let permanent = ["lladdr", NOWHERE, "nud", "permanent", "dev"];
-        ip(&[&["neighbour", "replace", THERE], &permanent[..], &[&near()]].concat())?;
+        let (near, far) = (near(), far());
         ip(&[
-            &["-n", &*self.name, "neighbour", "replace", HERE],
+            &["neighbour", "replace", &self.there],
             &permanent[..],
-            &[&far],
+            &[&near],
         ]
-        .concat())
+        .concat())?;
+        self.inside(
+            &[
+                &["neighbour", "replace", &self.here],
+                &permanent[..],
+                &[&far],
+            ]
+            .concat(),
+        )
     }
 
     /// Packets arrive again.
     pub(crate) fn heal(&self) -> Result<()> {
-        let far = format!("dr{}f", std::process::id());
-        ip(&["neighbour", "delete", THERE, "dev", &near()])?;
-        ip(&["-n", &self.name, "neighbour", "delete", HERE, "dev", &far])
+        ip(&["neighbour", "delete", &self.there, "dev", &near()])?;
+        self.inside(&["neighbour", "delete", &self.here, "dev", &far()])
     }
+
+    /// Ends the host's process while nobody hears of it: its peers keep half of a connection.
+    pub(crate) async fn crash(&mut self) -> Result<()> {
+        self.process.signal(Signal::SIGKILL)?;
+        self.process.exit(Duration::from_secs(30)).await?;
+        Ok(())
+    }
+
+    /// Starts the trim service anew; it knows nothing of connections made before.
+    pub(crate) async fn reboot(&mut self) -> Result<()> {
+        self.process = serve(&self.name, &self.there).await?;
+        Ok(())
+    }
+
+    fn inside(&self, arguments: &[&str]) -> Result<()> {
+        ip(&[&["-n", &*self.name], arguments].concat())
+    }
+}
+
+fn free_network() -> Result<&'static str> {
+    let free = NETWORKS.into_iter().find(|network| {
+        Command::new("ip")
+            .args(["-4", "address", "show"])
+            .output()
+            .is_ok_and(|output| {
+                !String::from_utf8_lossy(&output.stdout).contains(&format!("inet {network}."))
+            })
+    });
+    free.with_context(|| format!("this machine uses every one of {NETWORKS:?}"))
+}
+
+async fn serve(namespace: &str, address: &str) -> Result<Process> {
+    let binary = service_binary("trim-service").await?;
+    let binary = binary
+        .to_str()
+        .context("the target folder's name is no text")?;
+    let port = PORT.to_string();
+    // Its Consul is not there, so it serves and goes on trying; the drill registers it.
+    let process = Process::spawn(
+        "ip".as_ref(),
+        [
+            "netns",
+            "exec",
+            namespace,
+            binary,
+            "--port",
+            &port,
+            "--listen",
+            address,
+            "--consul",
+            "127.0.0.1:1",
+        ],
+    )?;
+    process
+        .stdout_line("listening", Duration::from_secs(30))
+        .await?;
+    Ok(process)
 }
 
 impl Drop for Host {
@@ -115,6 +173,10 @@ impl Drop for Host {
 
 fn near() -> String {
     format!("dr{}n", std::process::id())
+}
+
+fn far() -> String {
+    format!("dr{}f", std::process::id())
 }
 
 fn ip(arguments: &[&str]) -> Result<()> {

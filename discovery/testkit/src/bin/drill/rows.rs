@@ -11,7 +11,7 @@ use crate::{
     env::{self, Env, Metrics},
     faults::{self, Clock, Story},
     load::{Call, Load},
-    network::{self, Host},
+    network,
 };
 
 /// Rows hold to a 99th percentile only when a hundredth of their calls is more than what is on its
@@ -70,7 +70,7 @@ rows! {
     "10" "scale" Kind::Scale => "from 5 instances to 50 and back to 3",
     "11a" "reset" Kind::Wire(Wire::ResetInMessage) => "a sixth instance resets every stream in the middle of its message",
     "11b" "go-away" Kind::Wire(Wire::GoAway) => "a sixth instance says GOAWAY to every call",
-    "11c" "half-open" Kind::HalfOpen => "the host of a sixth instance vanishes while its connection carries nothing",
+    "11c" "half-open" Kind::HalfOpen => "a sixth instance's host dies without a word and comes back knowing no connection",
 }
 
 /// What a row's callers noticed.
@@ -98,6 +98,11 @@ impl Row {
             .flatten()
     }
 
+    /// Does the fault come with an instance that joins the five?
+    fn joins(&self) -> bool {
+        matches!(self.kind, Kind::Sick(_) | Kind::Vanish | Kind::HalfOpen)
+    }
+
     pub(crate) async fn run(
         &self,
         length: Duration,
@@ -106,16 +111,6 @@ impl Row {
     ) -> Result<Outcome> {
         let keeps_data = matches!(self.kind, Kind::ConsulRestarts { keeps_data: true });
         let mut env = Env::start(5, keeps_data, flags).await?;
-        let mut sixth = None;
-        if matches!(self.kind, Kind::Vanish | Kind::HalfOpen) {
-            let host = Host::start().await?;
-            faults::add_host(&env).await?;
-            env.ready(6).await?;
-            if matches!(self.kind, Kind::HalfOpen) {
-                host.swallow()?;
-            }
-            sixth = Some(host);
-        }
         let before = env.metrics().await?;
         let load = Load::start(env.add.http, rate, length)?;
         let clock = Clock {
@@ -124,7 +119,7 @@ impl Row {
         };
         let (stop, stopped) = watch::channel(false);
         let watcher = tokio::spawn(observe(env.client.clone(), env.add.http, clock, stopped));
-        let story = self.fault(&mut env, clock, sixth.as_ref()).await?;
+        let story = self.fault(&mut env, clock).await?;
         let calls = load.end().await?;
         stop.send_replace(true);
         let seen = watcher.await?;
@@ -135,7 +130,6 @@ impl Row {
         &'a self,
         env: &'a mut Env,
         clock: Clock,
-        sixth: Option<&'a Host>,
     ) -> Pin<Box<dyn Future<Output = Result<Story>> + 'a>> {
         match self.kind {
             Kind::RollingRestart => Box::pin(faults::rolling_restart(env, clock)),
@@ -148,11 +142,8 @@ impl Row {
             Kind::AllDead => Box::pin(faults::all_dead(env, clock)),
             Kind::Scale => Box::pin(faults::scale(env, clock)),
             Kind::Wire(fault) => Box::pin(faults::wire(env, clock, fault)),
-            Kind::Vanish => match sixth {
-                Some(host) => Box::pin(faults::vanish(env, clock, host)),
-                None => Box::pin(async { Ok(Story::default()) }),
-            },
-            Kind::HalfOpen => Box::pin(async { Ok(Story::default()) }),
+            Kind::Vanish => Box::pin(faults::vanish(env, clock)),
+            Kind::HalfOpen => Box::pin(faults::half_open(env, clock)),
         }
     }
 
@@ -187,8 +178,8 @@ impl Row {
             .then(|| {
                 let mut sights = seen.iter().filter(|sight| sight.at >= story.began);
                 // A sick newcomer is noticed when it is taken out again.
-                let most = ready_before + usize::from(matches!(self.kind, Kind::Sick(_)));
-                let mut joined = !matches!(self.kind, Kind::Sick(_));
+                let most = ready_before + usize::from(self.joins());
+                let mut joined = !self.joins();
                 sights.find(|sight| {
                     joined |= sight.metrics.ready() == most;
                     joined && sight.metrics.ready() < most

@@ -2,16 +2,16 @@
 
 use std::{sync::Arc, time::Instant};
 
-use anyhow::Context as _;
+use discovery::service::grpc::Health;
 use proto::{
     ConcatRequest, ConcatResponse, SumRequest, SumResponse,
     add_server::{Add, AddServer},
 };
-use tonic::{Code, Request, Response, Status, server::NamedService as _};
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic::{Code, Request, Response, Status};
 
 use crate::{
-    deadline, metrics,
+    caller::keep,
+    metrics,
     service::{self, AddService},
 };
 
@@ -22,42 +22,9 @@ pub(crate) const INSTANCE: &str = "x-trim-instance";
 pub(crate) async fn routes(
     service: Arc<AddService>,
     max_body: usize,
-) -> anyhow::Result<(HealthReporter, axum::Router)> {
-    let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_serving::<AddServer<Grpc>>().await;
+) -> anyhow::Result<(Health, axum::Router)> {
     let add = AddServer::new(Grpc(service)).max_decoding_message_size(max_body);
-    let descriptors = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // The descriptors name the other service as well, which this one does not serve.
-            .with_service_name("pb.Add")
-            .with_service_name("grpc.health.v1.Health")
-    };
-    let failed = "cannot offer reflection";
-    let routes = tonic::service::Routes::new(add)
-        .add_service(health)
-        .add_service(descriptors().build_v1().context(failed)?)
-        // What grpcurl up to 1.8 asks for.
-        .add_service(descriptors().build_v1alpha().context(failed)?)
-        .prepare()
-        .into_axum_router();
-    Ok((reporter, routes))
-}
-
-/// Tells health checks that the end has begun.
-pub(crate) async fn not_serving(reporter: &HealthReporter) {
-    reporter.set_not_serving::<AddServer<Grpc>>().await;
-    reporter
-        .set_service_status("", ServingStatus::NotServing)
-        .await;
-}
-
-/// Ends the streams of those who watch the health of a service: they would last the whole drain.
-pub(crate) async fn end_watches(mut reporter: HealthReporter) {
-    for service in ["", AddServer::<Grpc>::NAME] {
-        reporter.clear_service_status(service).await;
-    }
+    discovery::service::grpc::routes(add, proto::FILE_DESCRIPTOR_SET).await
 }
 
 pub(crate) struct Grpc(Arc<AddService>);
@@ -67,7 +34,8 @@ impl Add for Grpc {
     async fn sum(&self, request: Request<SumRequest>) -> Result<Response<SumResponse>, Status> {
         measured("Sum", async {
             self.0.admit()?;
-            deadline::of(request.metadata().as_ref())?;
+            // For its errors: a sum takes no time.
+            self.0.caller(request.metadata().as_ref())?;
             let SumRequest { a, b } = request.into_inner();
             Ok(Response::new(match service::sum(a, b) {
                 Ok(v) => SumResponse {
@@ -89,9 +57,9 @@ impl Add for Grpc {
     ) -> Result<Response<ConcatResponse>, Status> {
         measured("Concat", async {
             self.0.admit()?;
-            let deadline = deadline::of(request.metadata().as_ref())?;
+            let caller = self.0.caller(request.metadata().as_ref())?;
             let ConcatRequest { a, b } = request.into_inner();
-            let joined = deadline::keep(deadline, self.0.concat(a, b, deadline)).await?;
+            let joined = keep(caller.deadline, self.0.concat(a, b, caller)).await?;
             let mut response = Response::new(match joined.result {
                 Ok(v) => ConcatResponse {
                     v,

@@ -24,7 +24,8 @@ use tokio::{sync::watch, time::timeout};
 use tonic::{Code, Status};
 
 use crate::{
-    deadline, grpc, metrics,
+    caller::keep,
+    grpc, metrics,
     service::{self, AddService, BusinessError},
 };
 
@@ -103,8 +104,8 @@ async fn sum(
     request: Request,
 ) -> Result<Json<Reply<i64>>, Failure> {
     service.admit()?;
-    let deadline = deadline::of(request.headers())?;
-    let SumBody { a, b } = parse(&read(request, deadline).await?)?;
+    let caller = service.caller(request.headers())?;
+    let SumBody { a, b } = parse(&read(request, caller.deadline).await?)?;
     Ok(Json(service::sum(a, b).into()))
 }
 
@@ -113,9 +114,9 @@ async fn concat(
     request: Request,
 ) -> Result<Response, Failure> {
     service.admit()?;
-    let deadline = deadline::of(request.headers())?;
-    let ConcatBody { a, b } = parse(&read(request, deadline).await?)?;
-    let joined = deadline::keep(deadline, service.concat(a, b, deadline)).await?;
+    let caller = service.caller(request.headers())?;
+    let ConcatBody { a, b } = parse(&read(request, caller.deadline).await?)?;
+    let joined = keep(caller.deadline, service.concat(a, b, caller)).await?;
     let mut response = Json(Reply::from(joined.result)).into_response();
     // Registries take any ID. One that is no header value cannot be shown, and fails no call.
     if let Ok(instances) = joined.instances.parse::<HeaderValue>() {
@@ -126,7 +127,7 @@ async fn concat(
 
 /// Reads a body up to the size limit, by the caller's deadline and within [`BODY_TIMEOUT`].
 async fn read(request: Request, deadline: Option<tokio::time::Instant>) -> Result<Bytes, Failure> {
-    let body = deadline::keep(deadline, async {
+    let body = keep(deadline, async {
         Ok(timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await)
     });
     match body.await? {

@@ -5,7 +5,7 @@
 //! trim service through `trim.rs`.
 
 mod args;
-mod deadline;
+mod caller;
 mod grpc;
 mod http;
 mod metrics;
@@ -45,6 +45,7 @@ async fn main() -> anyhow::Result<()> {
     let service = Arc::new(AddService::new(
         Trimmer::new(channel.clone(), args.max_body),
         args.rate_limit,
+        args.key_header(),
     ));
     let (stop, stopping) = watch::channel(false);
     let stopped = |mut stopping: watch::Receiver<bool>| async move {
@@ -84,9 +85,9 @@ async fn main() -> anyhow::Result<()> {
     announce(addresses)?;
 
     shutdown.requested().await;
-    grpc::not_serving(&health).await;
+    health.not_serving().await;
     stop.send_replace(true);
-    grpc::end_watches(health).await;
+    health.end_watches().await;
     let (grpc_ended, http_ended) = tokio::join!(grpc_server, http_server);
     grpc_ended.context("the gRPC server's task failed")??;
     http_ended.context("the HTTP server's task failed")??;

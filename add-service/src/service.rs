@@ -2,11 +2,11 @@
 
 use std::num::NonZeroU32;
 
+use axum::http::{HeaderMap, HeaderName};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::time::Instant;
 use tonic::Status;
 
-use crate::trim::Trimmer;
+use crate::{caller::Caller, trim::Trimmer};
 
 /// What the contract calls a business error: told in the answer, not by the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,12 +36,18 @@ pub(crate) fn sum(a: i64, b: i64) -> Result<i64, BusinessError> {
 pub(crate) struct AddService {
     trim: Trimmer,
     limit: Option<DefaultDirectRateLimiter>,
+    key_header: Option<HeaderName>,
 }
 
 impl AddService {
-    pub(crate) fn new(trim: Trimmer, rate_limit: Option<NonZeroU32>) -> Self {
+    pub(crate) fn new(
+        trim: Trimmer,
+        rate_limit: Option<NonZeroU32>,
+        key_header: Option<HeaderName>,
+    ) -> Self {
         Self {
             trim,
+            key_header,
             limit: rate_limit.map(|limit| RateLimiter::direct(Quota::per_second(limit))),
         }
     }
@@ -56,14 +62,19 @@ impl AddService {
         }
     }
 
+    /// What a request tells of its caller.
+    pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Status> {
+        Caller::of(headers, self.key_header.as_ref())
+    }
+
     /// Joins two texts without their spaces. Both are trimmed at the same time.
     pub(crate) async fn concat(
         &self,
         a: String,
         b: String,
-        deadline: Option<Instant>,
+        caller: Caller,
     ) -> Result<Joined, Status> {
-        let (a, b) = tokio::try_join!(self.trim.trim(a, deadline), self.trim.trim(b, deadline))?;
+        let (a, b) = tokio::try_join!(self.trim.trim(a, caller), self.trim.trim(b, caller))?;
         let text = a.text + &b.text;
         Ok(Joined {
             result: if text.is_empty() {

@@ -8,6 +8,8 @@ use proto::{TrimRequest, trim_client::TrimClient};
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 
+use crate::caller::Caller;
+
 /// The one method that is called. Trimming a text twice gives what trimming it once gives, so it may
 /// be repeated.
 pub(crate) const PATH: &str = "/pb.Trim/TrimSpace";
@@ -37,13 +39,12 @@ impl Trimmer {
     /// Fails with UNAVAILABLE when no instance could answer, whatever the reason was, and with
     /// `DEADLINE_EXCEEDED` when there was not enough time: the caller of this service cannot be told
     /// apart what went wrong behind it in any other way.
-    pub(crate) async fn trim(
-        &self,
-        text: String,
-        deadline: Option<Instant>,
-    ) -> Result<Trimmed, Status> {
+    pub(crate) async fn trim(&self, text: String, caller: Caller) -> Result<Trimmed, Status> {
         let mut request = Request::new(TrimRequest { s: text });
-        if let Some(deadline) = deadline {
+        if let Some(key) = caller.key {
+            request.extensions_mut().insert(key);
+        }
+        if let Some(deadline) = caller.deadline {
             let left = deadline.saturating_duration_since(Instant::now());
             if left < Duration::from_micros(1) {
                 return Err(Status::deadline_exceeded("the deadline has passed"));

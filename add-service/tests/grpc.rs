@@ -22,7 +22,6 @@ use tonic::{Code, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
-use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::support::{Http, LIMIT, QUICK, add_alone, add_over, connect, trims};
 
@@ -392,44 +391,10 @@ async fn a_second_signal_exits_at_once() {
 
 #[tokio::test]
 async fn reflection_lists_the_services_that_it_serves() {
-    let expected = ["pb.Add", "grpc.health.v1.Health"];
     let add = add_alone(&[]).await;
     let channel = connect(add.grpc).await;
-    let list = v1::server_reflection_request::MessageRequest::ListServices(String::new());
-    let request = v1::ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(list),
-    };
-    let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
-    let answers = client
-        .server_reflection_info(tokio_stream::once(request))
-        .await
-        .unwrap();
-    let answer = answers.into_inner().message().await.unwrap().unwrap();
-    let Some(v1::server_reflection_response::MessageResponse::ListServicesResponse(services)) =
-        answer.message_response
-    else {
-        panic!("{answer:?}");
-    };
-    let names: Vec<_> = services.service.into_iter().map(|s| s.name).collect();
-    assert_eq!(names, expected);
-
-    let list = v1alpha::server_reflection_request::MessageRequest::ListServices(String::new());
-    let request = v1alpha::ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(list),
-    };
-    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
-    let answers = client
-        .server_reflection_info(tokio_stream::once(request))
-        .await
-        .unwrap();
-    let answer = answers.into_inner().message().await.unwrap().unwrap();
-    let Some(v1alpha::server_reflection_response::MessageResponse::ListServicesResponse(services)) =
-        answer.message_response
-    else {
-        panic!("{answer:?}");
-    };
-    let names: Vec<_> = services.service.into_iter().map(|s| s.name).collect();
-    assert_eq!(names, expected);
+    let listed = testkit::reflected_services(channel).await.unwrap();
+    for services in listed {
+        assert_eq!(services, ["pb.Add", "grpc.health.v1.Health"]);
+    }
 }

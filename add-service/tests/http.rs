@@ -346,6 +346,32 @@ async fn calls_rotate_evenly_over_the_instances() {
     assert_eq!(http.post("/sum", "{}").await.header("x-trim-instance"), "");
 }
 
+#[tokio::test]
+async fn calls_of_one_key_stay_with_one_instance() {
+    let trims = trims(3, &[]).await;
+    let flags = ["--balancer=consistent-hash", "--key-header=x-user"];
+    let add = add_over(&trims, &flags).await;
+    let http = Http::new(&add);
+    http.until_ready(3).await;
+    let mut homes = BTreeMap::<String, u32>::new();
+    for user in 0..30 {
+        let mut home = None;
+        for _ in 0..3 {
+            let request = http
+                .request("POST", "/concat")
+                .header("x-user", user.to_string());
+            let answer = send(request.body(r#"{"a":"x","b":"y"}"#)).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let ids = answer.header("x-trim-instance");
+            let (first, second) = ids.split_once(',').unwrap();
+            assert_eq!(first, second, "one user, two instances");
+            assert_eq!(home.get_or_insert_with(|| first.to_owned()), first);
+        }
+        *homes.entry(home.unwrap()).or_default() += 1;
+    }
+    assert_eq!(homes.len(), 3, "one instance has no user: {homes:?}");
+}
+
 /// The value of the series with this name and these labels, in any order.
 fn series(text: &str, name: &str, labels: &[&str]) -> Option<f64> {
     let line = text.lines().find(|line| {

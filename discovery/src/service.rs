@@ -1,5 +1,5 @@
 //! What a service binary needs around its server, the same for all of them: flags, logging,
-//! signals, and serving with an orderly end.
+//! signals, health and reflection, and serving with an orderly end.
 //!
 //! The order of life: bind, serve, report healthy, register; on a signal report unhealthy,
 //! deregister, let the watchers learn of it, finish what was accepted, exit 0. A second signal
@@ -7,6 +7,7 @@
 
 pub mod args;
 mod first_byte;
+pub mod grpc;
 pub mod logging;
 mod requests;
 pub mod serve;

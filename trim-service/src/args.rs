@@ -41,10 +41,10 @@ pub(crate) struct Args {
     /// Service name to register under; the ID is NAME-IP-PORT
     #[arg(long, env = "TRIM_NAME", value_name = "NAME", default_value = "trim_service", value_parser = name, help_heading = "Registration")]
     pub(crate) name: String,
-    /// Tag to register with; repeatable
+    /// Tag to register with; repeatable, in the variable with commas between
     #[arg(long, env = "TRIM_TAGS", value_name = "TAG", value_delimiter = ',', value_parser = name, help_heading = "Registration")]
     pub(crate) tag: Vec<String>,
-    /// Metadata to register with; repeatable
+    /// Metadata to register with; repeatable, in the variable with commas between
     #[arg(long, env = "TRIM_META", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = key_value, help_heading = "Registration")]
     pub(crate) meta: Vec<(String, String)>,
     /// Weight to register with: the share of calls beside the other instances, for balancers that

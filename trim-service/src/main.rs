@@ -19,6 +19,7 @@ use discovery::{
     Instance, Registrar, chain, registry,
     service::{
         args::{outbound_ip, parse},
+        grpc::{self, Health},
         logging,
         serve::{Protocol, bind, serve},
         signals::Shutdown,
@@ -26,8 +27,6 @@ use discovery::{
 };
 use proto::trim_server::TrimServer;
 use tokio::{sync::oneshot, task::JoinHandle};
-use tonic::server::NamedService as _;
-use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 
 use crate::{args::Args, service::TrimService};
@@ -52,14 +51,8 @@ async fn main() -> anyhow::Result<()> {
     let registry = registry::connect(&args.registry.url())?;
     let registration = registry.registration(args.registration(instance))?;
 
-    let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_serving::<TrimServer<TrimService>>().await;
-    let routes = tonic::service::Routes::new(TrimServer::new(TrimService::new(args.fault.clone())))
-        .add_service(health)
-        .add_service(reflection()?)
-        .add_service(reflection_alpha()?)
-        .prepare()
-        .into_axum_router();
+    let trim = TrimServer::new(TrimService::new(args.fault.clone()));
+    let (health, routes) = grpc::routes(trim, proto::FILE_DESCRIPTOR_SET).await?;
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async {
         // A dropped sender means that `main` is over, which is a stop as well.
@@ -70,21 +63,18 @@ async fn main() -> anyhow::Result<()> {
 
     let registrar = Registrar::start(registration);
     shutdown.requested().await;
-    leave(&args, reporter, registrar, stop, server).await
+    leave(&args, health, registrar, stop, server).await
 }
 
 /// The orderly end, once it was asked for.
 async fn leave(
     args: &Args,
-    mut reporter: HealthReporter,
+    health: Health,
     registrar: Registrar,
     stop: oneshot::Sender<()>,
     server: JoinHandle<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
-    reporter.set_not_serving::<TrimServer<TrimService>>().await;
-    reporter
-        .set_service_status("", tonic_health::ServingStatus::NotServing)
-        .await;
+    health.not_serving().await;
     if let Err(error) = registrar.deregister(DEREGISTER).await {
         // Its health check takes it out of the registry; the requests come first.
         warn!("not deregistered: {}", chain(&error));
@@ -92,10 +82,7 @@ async fn leave(
     tokio::time::sleep(args.drain / LEARN).await;
     // The server may have ended by itself, which the join below tells.
     let _ended = stop.send(());
-    // Those who watch the health of a service would hold their streams open for the whole drain.
-    for service in ["", TrimServer::<TrimService>::NAME] {
-        reporter.clear_service_status(service).await;
-    }
+    health.end_watches().await;
     server.await.context("the server's task failed")??;
     info!("all requests finished");
     Ok(())
@@ -125,32 +112,4 @@ fn announce(id: &str, address: SocketAddr) -> anyhow::Result<()> {
     writeln!(out, "trim-service listening grpc={address} id={id}")
         .and_then(|()| out.flush())
         .context("cannot write to standard output")
-}
-
-fn reflection() -> anyhow::Result<
-    tonic_reflection::server::v1::ServerReflectionServer<
-        impl tonic_reflection::server::v1::ServerReflection,
-    >,
-> {
-    descriptors().build_v1().context("cannot offer reflection")
-}
-
-/// What grpcurl up to 1.8 asks for.
-fn reflection_alpha() -> anyhow::Result<
-    tonic_reflection::server::v1alpha::ServerReflectionServer<
-        impl tonic_reflection::server::v1alpha::ServerReflection,
-    >,
-> {
-    descriptors()
-        .build_v1alpha()
-        .context("cannot offer reflection")
-}
-
-fn descriptors() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        // The descriptors name the other service as well, which this one does not serve.
-        .with_service_name("pb.Trim")
-        .with_service_name("grpc.health.v1.Health")
 }

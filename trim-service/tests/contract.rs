@@ -16,7 +16,6 @@ use tonic::transport::Channel;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
-use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::support::{LIMIT, connect, trim};
 
@@ -110,48 +109,12 @@ async fn health_says_serving_until_a_signal_comes() {
 
 #[tokio::test]
 async fn reflection_lists_the_services_that_it_serves() {
-    let expected = ["pb.Trim", "grpc.health.v1.Health"];
     let service = trim_service(&NO_CONSUL).await.unwrap();
     let channel = connect(service.grpc).await;
-    let list = v1::ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(v1::server_reflection_request::MessageRequest::ListServices(
-            String::new(),
-        )),
-    };
-    let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
-    let answers = client
-        .server_reflection_info(tokio_stream::once(list))
-        .await
-        .unwrap();
-    let answer = answers.into_inner().message().await.unwrap().unwrap();
-    let Some(v1::server_reflection_response::MessageResponse::ListServicesResponse(services)) =
-        answer.message_response
-    else {
-        panic!("{answer:?}");
-    };
-    let names: Vec<_> = services.service.into_iter().map(|s| s.name).collect();
-    assert_eq!(names, expected);
-
-    let list = v1alpha::ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(
-            v1alpha::server_reflection_request::MessageRequest::ListServices(String::new()),
-        ),
-    };
-    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
-    let answers = client
-        .server_reflection_info(tokio_stream::once(list))
-        .await
-        .unwrap();
-    let answer = answers.into_inner().message().await.unwrap().unwrap();
-    let Some(v1alpha::server_reflection_response::MessageResponse::ListServicesResponse(services)) =
-        answer.message_response
-    else {
-        panic!("{answer:?}");
-    };
-    let names: Vec<_> = services.service.into_iter().map(|s| s.name).collect();
-    assert_eq!(names, expected);
+    let listed = testkit::reflected_services(channel).await.unwrap();
+    for services in listed {
+        assert_eq!(services, ["pb.Trim", "grpc.health.v1.Health"]);
+    }
 }
 
 #[tokio::test]

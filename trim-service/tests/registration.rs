@@ -127,7 +127,7 @@ async fn consul_shows_what_the_flags_say() {
         assert_eq!(shown["Service"], "trim_service");
         assert_eq!(shown["Address"], "127.0.0.1");
         assert_eq!(shown["Port"], json!(port));
-        assert_eq!(shown["Tags"], json!(["trim", "blue", "green"]));
+        assert_eq!(shown["Tags"], json!(["trim", "blue,green"]));
         assert_eq!(shown["Meta"], json!({"version": "2", "zone": "a"}));
         assert_eq!(shown["Weights"], json!({"Passing": 7, "Warning": 1}));
         let checks = consul.get("/v1/agent/checks").await.unwrap();

@@ -53,8 +53,12 @@ pub fn parse<A: Parser>() -> A {
         .unwrap_or_else(|error| error.format(&mut command.clone()).exit())
 }
 
-/// Without the variables of all [`SOURCES`] where the command line gives one of them: to clap a
-/// variable is as good as a flag, and two of these flags contradict each other.
+/// Settles what the command line and the environment mean together, which clap cannot be told:
+///
+/// - where the command line gives one of [`SOURCES`], the variables of all of them are put aside: to
+///   clap a variable is as good as a flag, and two of these flags contradict each other;
+/// - a flag that can be repeated takes each value as it is, commas and all; the one text of its
+///   variable is split.
 fn command_line_first(command: Command, arguments: &[OsString]) -> Command {
     let given = |id: &str| {
         let flag = format!("--{id}");
@@ -64,12 +68,13 @@ fn command_line_first(command: Command, arguments: &[OsString]) -> Command {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
         })
     };
-    if !SOURCES.iter().any(|id| given(id)) {
-        return command;
-    }
+    let source_given = SOURCES.iter().any(|id| given(id));
     command.mut_args(|argument| {
-        if SOURCES.contains(&argument.get_id().as_str()) {
+        let id = argument.get_id().as_str();
+        if source_given && SOURCES.contains(&id) {
             argument.env(None::<&'static str>)
+        } else if argument.get_value_delimiter().is_some() && given(id) {
+            argument.value_delimiter(None)
         } else {
             argument
         }
@@ -244,6 +249,28 @@ mod tests {
         ] {
             assert_eq!(variables(line), all[1..], "{line:?}");
         }
+    }
+
+    #[test]
+    fn commas_separate_in_a_variable_and_not_on_the_command_line() {
+        // A variable that every test run has, so that none need be set.
+        let text = std::env::var("PATH").unwrap();
+        let first = text.chars().next().unwrap();
+        let values = |line: &[&str]| {
+            let command = Command::new("x").arg(
+                clap::Arg::new("tag")
+                    .long("tag")
+                    .env("PATH")
+                    .action(clap::ArgAction::Append)
+                    .value_delimiter(first),
+            );
+            let arguments: Vec<_> = line.iter().map(OsString::from).collect();
+            let matches = command_line_first(command, &arguments).get_matches_from(arguments);
+            let values = matches.get_many::<String>("tag").unwrap();
+            values.cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(values(&["x"]), text.split(first).collect::<Vec<_>>());
+        assert_eq!(values(&["x", "--tag", &text, "--tag=b"]), [&text, "b"]);
     }
 
     #[test]

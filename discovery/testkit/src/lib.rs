@@ -4,6 +4,7 @@ mod consul;
 pub mod fake;
 pub mod faulty;
 mod process;
+mod reflection;
 mod services;
 mod table;
 mod wait;
@@ -11,6 +12,7 @@ mod wait;
 pub use self::{
     consul::{Consul, MASTER_TOKEN, Options, http_client, http_client_builder},
     process::{Process, Signal},
+    reflection::reflected_services,
     services::{AddService, TrimService, add_service, service_binary, trim_service},
     table::Table,
     wait::eventually,

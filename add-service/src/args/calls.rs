@@ -1,0 +1,126 @@
+//! How a call goes to trim instances: who gets it, how often it is tried, and within what time.
+
+use std::{fmt, time::Duration};
+
+use axum::http::HeaderName;
+use clap::Args;
+use discovery::{
+    ChannelBuilder, Code,
+    balance::Policy,
+    retry::{Hedge, RetryPolicy},
+    service::args::{duration, positive_duration},
+};
+
+use crate::trim;
+
+/// The flags.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Calls to trim instances")]
+pub(super) struct CallArgs {
+    /// Which instance gets the next call
+    #[arg(long, env = "ADD_BALANCER", value_name = "NAME", default_value_t = Policy::default(), value_parser = balancer())]
+    balancer: Policy,
+    /// Header or metadata of requests whose value keeps them with one instance, for --balancer
+    /// consistent-hash
+    #[arg(long, env = "ADD_KEY_HEADER", value_name = "NAME")]
+    pub(super) key_header: Option<HeaderName>,
+    /// Attempts a call may take, the first included
+    #[arg(long, env = "ADD_RETRY_MAX", value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    retry_max: u32,
+    /// Time for a call with all its attempts
+    #[arg(long, env = "ADD_RETRY_TIMEOUT", value_name = "DURATION", default_value = "500ms", value_parser = positive_duration)]
+    retry_timeout: Duration,
+    /// Time for one attempt [default: a third of --retry-timeout]
+    #[arg(long, env = "ADD_ATTEMPT_TIMEOUT", value_name = "DURATION", value_parser = positive_duration)]
+    attempt_timeout: Option<Duration>,
+    /// Statuses after which any call is tried again
+    #[arg(long, env = "ADD_RETRY_CODES", value_name = "CODE,...", value_parser = codes, default_value_t = Codes(RetryPolicy::default().codes))]
+    retry_codes: Codes,
+    /// Statuses after which, besides, calls are tried again that may be carried out twice; those to
+    /// trim instances may
+    #[arg(long, env = "ADD_RETRY_IDEMPOTENT_CODES", value_name = "CODE,...", value_parser = codes, default_value_t = Codes(RetryPolicy::default().idempotent_codes))]
+    retry_idempotent_codes: Codes,
+    /// First wait before an attempt that goes back to an instance, or follows a second failure
+    #[arg(long, env = "ADD_RETRY_BACKOFF", value_name = "DURATION", default_value = "10ms", value_parser = duration)]
+    retry_backoff: Duration,
+    /// Longest such wait
+    #[arg(long, env = "ADD_RETRY_BACKOFF_MAX", value_name = "DURATION", default_value = "250ms", value_parser = duration)]
+    retry_backoff_max: Duration,
+    /// Longest request that is kept for another attempt, in bytes
+    #[arg(long, env = "ADD_REPLAY_LIMIT", value_name = "BYTES", default_value_t = RetryPolicy::default().replay_limit)]
+    replay_limit: usize,
+    /// Retries allowed per successful call; keeps retries from multiplying an outage
+    #[arg(long, env = "ADD_RETRY_BUDGET", value_name = "SHARE", default_value_t = RetryPolicy::default().budget.share)]
+    retry_budget: f64,
+    /// Retries allowed whatever came before
+    #[arg(long, env = "ADD_RETRY_RESERVE", value_name = "N", default_value_t = RetryPolicy::default().budget.reserve)]
+    retry_reserve: u32,
+    /// A second attempt while the first is out: after a fixed time, after what 95 of 100 answers
+    /// take (p95), or never (off)
+    #[arg(long, env = "ADD_HEDGE", value_name = "off|p95|DURATION", default_value = "off", value_parser = hedge)]
+    hedge: HedgeArg,
+}
+
+/// A clap value of its own: `Option` would make the flag optional instead of its value.
+#[derive(Clone, Copy, Debug)]
+struct HedgeArg(Option<Hedge>);
+
+/// Status codes in one value, so that an empty one can be given: no code at all.
+#[derive(Clone, Debug)]
+struct Codes(Vec<Code>);
+
+impl fmt::Display for Codes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.0.iter().map(|code| code.name()).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
+impl CallArgs {
+    pub(super) fn apply(&self, builder: ChannelBuilder) -> ChannelBuilder {
+        builder
+            .balancer(self.balancer)
+            .retry(self.retry())
+            .idempotent([trim::PATH])
+    }
+
+    fn retry(&self) -> RetryPolicy {
+        let mut retry = RetryPolicy::default();
+        retry.max_attempts = self.retry_max;
+        retry.timeout = self.retry_timeout;
+        retry.attempt_timeout = self.attempt_timeout;
+        retry.codes.clone_from(&self.retry_codes.0);
+        retry
+            .idempotent_codes
+            .clone_from(&self.retry_idempotent_codes.0);
+        retry.backoff.first = self.retry_backoff;
+        retry.backoff.ceiling = self.retry_backoff_max;
+        retry.replay_limit = self.replay_limit;
+        retry.budget.share = self.retry_budget;
+        retry.budget.reserve = self.retry_reserve;
+        retry.hedge = self.hedge.0;
+        retry
+    }
+}
+
+fn hedge(text: &str) -> Result<HedgeArg, String> {
+    Ok(HedgeArg(match text {
+        "off" => None,
+        "p95" => Some(Hedge::Percentile95),
+        _ => Some(Hedge::After(
+            positive_duration(text).map_err(|error| format!("{error}; or off, or p95"))?,
+        )),
+    }))
+}
+
+fn codes(text: &str) -> Result<Codes, String> {
+    let names = text.split(',').filter(|name| !name.trim().is_empty());
+    let codes = names.map(|name| name.parse::<Code>().map_err(|error| error.to_string()));
+    codes.collect::<Result<_, _>>().map(Codes)
+}
+
+/// Shows the names in `--help` and in the error.
+fn balancer() -> impl clap::builder::TypedValueParser<Value = Policy> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+    PossibleValuesParser::new(Policy::NAMES).try_map(|name| name.parse::<Policy>())
+}

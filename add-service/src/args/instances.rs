@@ -1,0 +1,105 @@
+//! Which trim instances to use: where they are known, which of them count, and which come first.
+
+use std::time::Duration;
+
+use clap::Args;
+use discovery::{
+    ChannelBuilder, Doubt, Locality,
+    service::args::{duration, host_port, name},
+};
+
+/// The flags.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Trim instances")]
+pub(super) struct InstanceArgs {
+    /// Name under which trim instances are registered
+    #[arg(long, env = "ADD_TRIM_NAME", value_name = "NAME", default_value = "trim_service", value_parser = name)]
+    trim_name: String,
+    /// Only instances with this tag; repeatable (in the variable with commas between), all must be
+    /// there
+    #[arg(long, env = "ADD_TAGS", value_name = "TAG", value_delimiter = ',', value_parser = name)]
+    tag: Vec<String>,
+    /// Only instances whose health checks pass
+    #[arg(long, env = "ADD_PASSING_ONLY", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    passing_only: bool,
+    /// Instances of this datacenter [default: the registry's own]
+    #[arg(long, env = "ADD_DATACENTER", value_name = "DC", value_parser = name)]
+    datacenter: Option<String>,
+    /// These instances instead of a registry
+    #[arg(long, env = "ADD_FIXED", value_name = "HOST:PORT,...", value_parser = host_ports, conflicts_with_all = ["consul", "registry"])]
+    pub(super) fixed: Option<String>,
+    /// Instances that vanish from the registry at once, more than --doubt-share of them or all, stay
+    /// in use this long as a last resort, while their connections work; 0s: not at all
+    #[arg(long, env = "ADD_DOUBT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    doubt: Duration,
+    /// Share of the instances whose loss at once is doubted
+    #[arg(long, env = "ADD_DOUBT_SHARE", value_name = "SHARE", default_value_t = Doubt::default().share)]
+    doubt_share: f64,
+    /// Use only so many instances of a large fleet, the same ones for the same --subset-id
+    #[arg(long, env = "ADD_SUBSET", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    subset: Option<u32>,
+    /// What --subset is chosen by [default: random per process]
+    #[arg(long, env = "ADD_SUBSET_ID", value_name = "ID", value_parser = name, requires = "subset")]
+    subset_id: Option<String>,
+    /// This service's zone: its instances come first as long as they can carry the calls
+    #[arg(long, env = "ADD_ZONE", value_name = "ZONE", value_parser = name)]
+    zone: Option<String>,
+    /// The datacenter whose instances come first, after those of --zone
+    #[arg(long, env = "ADD_NEAR_DATACENTER", value_name = "DC", value_parser = name)]
+    near_datacenter: Option<String>,
+    /// How much more than their fair share instances nearby are trusted to carry; 1 or more
+    #[arg(
+        long,
+        env = "ADD_HEADROOM",
+        value_name = "FACTOR",
+        default_value_t = 1.4
+    )]
+    headroom: f64,
+}
+
+impl InstanceArgs {
+    pub(super) fn name(&self) -> &str {
+        &self.trim_name
+    }
+
+    pub(super) fn apply(&self, mut builder: ChannelBuilder) -> ChannelBuilder {
+        if let Some(datacenter) = &self.datacenter {
+            builder = builder.datacenter(datacenter);
+        }
+        if let Some(subset) = self.subset {
+            builder = builder.subset(subset as usize);
+        }
+        if let Some(id) = &self.subset_id {
+            builder = builder.subset_id(id);
+        }
+        if let Some(locality) = self.locality() {
+            builder = builder.prefer(locality);
+        }
+        let mut doubt = Doubt::default();
+        doubt.grace = self.doubt;
+        doubt.share = self.doubt_share;
+        builder
+            .tags(&self.tag)
+            .passing_only(self.passing_only)
+            .doubt(doubt)
+    }
+
+    fn locality(&self) -> Option<Locality> {
+        let mut locality = match (&self.zone, &self.near_datacenter) {
+            (Some(zone), Some(datacenter)) => Locality::zone(zone).within(datacenter),
+            (Some(zone), None) => Locality::zone(zone),
+            (None, Some(datacenter)) => Locality::datacenter(datacenter),
+            (None, None) => return None,
+        };
+        locality.headroom = self.headroom;
+        Some(locality)
+    }
+}
+
+/// One or more addresses with commas between them, kept as written.
+fn host_ports(text: &str) -> Result<String, String> {
+    for address in text.split(',') {
+        host_port(address)?;
+    }
+    Ok(text.to_owned())
+}

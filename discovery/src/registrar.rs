@@ -11,7 +11,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     backoff::Backoff,
@@ -121,7 +121,8 @@ async fn keep(
     state: watch::Sender<RegistrationState>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut failures = 0;
+    let mut failures: u32 = 0;
+    let mut told = String::new();
     while !*stop.borrow() {
         let lost = match client.register().await {
             Ok(()) => {
@@ -138,7 +139,7 @@ async fn keep(
                 }
             }
             Err(error) => {
-                failures += 1;
+                failures = failures.saturating_add(1);
                 error
             }
         };
@@ -150,7 +151,13 @@ async fn keep(
             BACKOFF.after(failures, &mut fastrand::Rng::new())
         };
         let reason = crate::error::chain(&lost);
-        warn!(instance = client.id(), retry_in = ?wait, "not registered: {reason}");
+        // An outage of hours must not fill the log: ever fewer of equal lines stand out.
+        if failures < 2 || failures.is_power_of_two() || reason != told {
+            warn!(instance = client.id(), failures, retry_in = ?wait, "not registered: {reason}");
+        } else {
+            debug!(instance = client.id(), failures, retry_in = ?wait, "not registered: {reason}");
+        }
+        told = reason;
         state.send_replace(RegistrationState::Registering(Some(Arc::new(lost))));
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

@@ -18,7 +18,10 @@ use discovery::{
     },
 };
 use serde_json::{Value, json};
-use testkit::{Consul, MASTER_TOKEN};
+use testkit::{
+    Consul, MASTER_TOKEN,
+    fake::{FakeServer, Reply},
+};
 
 use crate::sets::{ids, registration, until};
 
@@ -130,6 +133,15 @@ async fn https_with_a_client_certificate() {
     let instancer = watch_of(&good);
     until(&mut instancer.watch(), |set| set.instances.len() == 1).await;
 
+    let folder = tempfile::tempdir().unwrap();
+    for (file, name) in [("other-ca.pem", "a.pem"), ("ca.pem", "b.pem")] {
+        std::fs::copy(consul.file(file), folder.path().join(name)).unwrap();
+    }
+    let mut by_folder = good.clone();
+    by_folder.ca_file = None;
+    by_folder.ca_path = Some(folder.path().to_owned());
+    register(&by_folder).await.unwrap();
+
     let works: [Change; 2] = [
         |config, _| config.tls_server_name = Some("server.dc1.consul".to_owned()),
         |config, consul| {
@@ -168,10 +180,48 @@ async fn https_with_a_client_certificate() {
 }
 
 #[tokio::test]
+async fn a_unix_socket_serves_as_well_as_a_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = format!("unix://{}", folder.path().join("consul.sock").display());
+    let addresses = format!("addresses {{ http = \"127.0.0.1 {socket}\" }}");
+    let _consul = Consul::options().hcl(&addresses).start().await.unwrap();
+    let config = config(socket);
+    register(&config).await.unwrap();
+    let instancer = watch_of(&config);
+    until(&mut instancer.watch(), |set| set.instances.len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_proxy_in_front_is_given_its_password() {
+    let entry = json!([{
+        "Node": {"Node": "n", "Address": "127.0.0.1"},
+        "Service": {"ID": "a", "Service": "trim_service", "Address": "127.0.0.1", "Port": 8975},
+    }]);
+    let proxy = FakeServer::start(move |request| {
+        // "me:a:secret" in base64.
+        match request.header("authorization") {
+            Some("Basic bWU6YTpzZWNyZXQ=") => Reply::consul(5, entry.to_string()),
+            _ => Reply::new(401, &[], ""),
+        }
+    })
+    .await
+    .unwrap();
+    let mut config = config(proxy.address().to_string());
+    let instancer = watch_of(&config);
+    let set = until(&mut instancer.watch(), |set| set.error.is_some()).await;
+    let error = set.error.unwrap();
+    assert!(matches!(*error, RegistryError::Denied { .. }), "{error}");
+    config.http_auth = Some("me:a:secret".to_owned());
+    let instancer = watch_of(&config);
+    until(&mut instancer.watch(), |set| set.instances.len() == 1).await;
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_used_is_named() {
     let empty = tempfile::NamedTempFile::new().unwrap();
+    let empty_folder = tempfile::tempdir().unwrap();
     let path = || Some(empty.path().to_owned());
-    let mut files: [Config; 4] = std::array::from_fn(|_| {
+    let mut files: [Config; 6] = std::array::from_fn(|_| {
         let mut config = config("localhost:8501".to_owned());
         config.tls = true;
         config
@@ -180,6 +230,8 @@ async fn a_file_that_cannot_be_used_is_named() {
     files[1].ca_file = Some("/no/such/file".into());
     files[2].token_file = Some("/no/such/file".into());
     (files[3].client_cert, files[3].client_key) = (path(), path());
+    files[4].ca_path = Some("/no/such/file".into());
+    files[5].ca_path = Some(empty_folder.path().to_owned());
     for config in files {
         let error = Registered::new(&config).unwrap_err();
         assert!(
@@ -187,10 +239,9 @@ async fn a_file_that_cannot_be_used_is_named() {
             "{error}"
         );
         let said = error.to_string();
-        let file = empty.path().display().to_string();
-        assert!(
-            said.contains(&file) || said.contains("/no/such/file"),
-            "{said}"
-        );
+        let named = [empty.path(), empty_folder.path(), "/no/such/file".as_ref()]
+            .iter()
+            .any(|path| said.contains(&path.display().to_string()));
+        assert!(named, "{said}");
     }
 }

@@ -30,7 +30,8 @@ pub(crate) struct Args {
     /// outbound address]
     #[arg(long, env = "TRIM_IP", value_name = "IP", value_parser = advertised_ip)]
     pub(crate) ip: Option<IpAddr>,
-    /// Time to finish accepted requests after a signal; a quarter of it new ones are still taken
+    /// Time to finish accepted requests once deregistered; in its first quarter new ones are still
+    /// taken
     #[arg(long, env = "TRIM_DRAIN", value_name = "DURATION", default_value = "2s", value_parser = duration)]
     pub(crate) drain: Duration,
     /// For drills: what calls are to meet, as latency=300ms,rate=0.5 or error=unavailable,rate=1;

@@ -58,7 +58,14 @@ async fn main() -> anyhow::Result<()> {
         // A dropped sender means that `main` is over, which is a stop as well.
         let _told = stopped.await;
     };
-    let server = tokio::spawn(serve(listener, routes, Protocol::Grpc, stopped, args.drain));
+    let after_learning = args.drain.saturating_sub(args.drain / LEARN);
+    let server = tokio::spawn(serve(
+        listener,
+        routes,
+        Protocol::Grpc,
+        stopped,
+        after_learning,
+    ));
     announce(&id, SocketAddr::new(ip, port))?;
 
     let registrar = Registrar::start(registration);

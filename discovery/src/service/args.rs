@@ -17,9 +17,9 @@ pub struct RegistryArgs {
     #[arg(long, value_name = "HOST:PORT", value_parser = host_port, conflicts_with = "registry")]
     consul: Option<String>,
     /// The registry's URL: consul://HOST:PORT, consuls://HOST:PORT (with TLS),
-    /// static://HOST:PORT,HOST:PORT. Consul's own variables (CONSUL_HTTP_TOKEN, CONSUL_CACERT,
-    /// CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY, CONSUL_HTTP_SSL, CONSUL_NAMESPACE) mean what they
-    /// mean there
+    /// static://HOST:PORT,HOST:PORT. Consul's own variables (CONSUL_HTTP_TOKEN, CONSUL_HTTP_AUTH,
+    /// CONSUL_HTTP_SSL, CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY,
+    /// CONSUL_NAMESPACE and so on) mean what they mean there
     #[arg(long, value_name = "URL", env = "REGISTRY_URL", value_parser = registry_url)]
     registry: Option<String>,
 }

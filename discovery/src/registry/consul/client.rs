@@ -25,6 +25,8 @@ pub(super) struct Client {
     base: String,
     name: String,
     token: Option<String>,
+    /// User and password.
+    http_auth: Option<(String, String)>,
     namespace: Option<String>,
     request_timeout: Duration,
     body_limit: usize,
@@ -95,7 +97,13 @@ impl Client {
             value.set_sensitive(true);
             headers.insert("x-consul-token", value);
         }
-        let http = reqwest::Client::builder()
+        let builder = reqwest::Client::builder();
+        #[cfg(unix)]
+        let builder = match config.socket() {
+            Some(path) => builder.unix_socket(path),
+            None => builder,
+        };
+        let http = builder
             .tls_backend_preconfigured(tls::client_config(config)?)
             .default_headers(headers)
             .connect_timeout(config.connect_timeout)
@@ -113,9 +121,19 @@ impl Client {
             .build()
             .map_err(|e| wrong(crate::error::chain(&e)))?;
         let scheme = if config.tls { "https" } else { "http" };
+        let address = match config.socket() {
+            // A request names some host.
+            Some(_) => "localhost",
+            None => &config.address,
+        };
+        let http_auth = config.http_auth.as_ref().map(|both| {
+            let (user, password) = both.split_once(':').unwrap_or((both, ""));
+            (user.to_owned(), password.to_owned())
+        });
         Ok(Self {
             http,
-            base: format!("{scheme}://{}", config.address),
+            base: format!("{scheme}://{address}"),
+            http_auth,
             namespace: config.namespace.clone(),
             request_timeout: config.request_timeout,
             body_limit: config.body_limit,
@@ -152,6 +170,9 @@ impl Client {
             .query(&request.query);
         if let Some(namespace) = &self.namespace {
             call = call.query(&[("ns", namespace)]);
+        }
+        if let Some((user, password)) = &self.http_auth {
+            call = call.basic_auth(user, Some(password));
         }
         if let Some(body) = request.body {
             call = call.header(CONTENT_TYPE, "application/json").body(body);

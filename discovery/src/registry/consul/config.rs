@@ -24,7 +24,8 @@ use crate::registry::RegistryError;
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// `HOST:PORT`. Default: `localhost:8500`. From `CONSUL_HTTP_ADDR`.
+    /// `HOST:PORT`, or `unix:///PATH` for a socket (on Unix). Default: `localhost:8500`. From
+    /// `CONSUL_HTTP_ADDR`.
     pub address: String,
     /// HTTPS instead of HTTP. Default: no. From `CONSUL_HTTP_SSL`, or `https://` in
     /// `CONSUL_HTTP_ADDR`.
@@ -34,6 +35,9 @@ pub struct Config {
     /// A file that holds the ACL token; it wins over [`token`](Self::token), as in Consul's own
     /// tools. Default: none. From `CONSUL_HTTP_TOKEN_FILE`.
     pub token_file: Option<PathBuf>,
+    /// `USER:PASSWORD` for HTTP basic authentication, for a proxy in front of Consul. Default: none.
+    /// From `CONSUL_HTTP_AUTH`.
+    pub http_auth: Option<String>,
     /// The namespace to register and look up in (Consul Enterprise). Default: the token's own.
     /// From `CONSUL_NAMESPACE`.
     pub namespace: Option<String>,
@@ -43,6 +47,9 @@ pub struct Config {
     /// PEM file of the certificate authorities to trust, instead of the system's. From
     /// `CONSUL_CACERT`.
     pub ca_file: Option<PathBuf>,
+    /// Folder of such PEM files, all of which count. [`ca_file`](Self::ca_file) wins over it, as in
+    /// Consul's own tools. From `CONSUL_CAPATH`.
+    pub ca_path: Option<PathBuf>,
     /// PEM file of the client certificate and its chain. Needs [`client_key`](Self::client_key).
     /// From `CONSUL_CLIENT_CERT`.
     pub client_cert: Option<PathBuf>,
@@ -79,9 +86,11 @@ impl Default for Config {
             tls: false,
             token: None,
             token_file: None,
+            http_auth: None,
             namespace: None,
             datacenter: None,
             ca_file: None,
+            ca_path: None,
             client_cert: None,
             client_key: None,
             tls_server_name: None,
@@ -131,8 +140,10 @@ impl Config {
             tls: switch("CONSUL_HTTP_SSL")?.unwrap_or(false),
             token: text("CONSUL_HTTP_TOKEN")?,
             token_file: path("CONSUL_HTTP_TOKEN_FILE"),
+            http_auth: text("CONSUL_HTTP_AUTH")?,
             namespace: text("CONSUL_NAMESPACE")?,
             ca_file: path("CONSUL_CACERT"),
+            ca_path: path("CONSUL_CAPATH"),
             client_cert: path("CONSUL_CLIENT_CERT"),
             client_key: path("CONSUL_CLIENT_KEY"),
             tls_server_name: text("CONSUL_TLS_SERVER_NAME")?,
@@ -181,6 +192,9 @@ impl Config {
     /// As messages and logs name this Consul: its URL, without credentials.
     #[must_use]
     pub fn name(&self) -> String {
+        if self.socket().is_some() {
+            return self.address.clone();
+        }
         let scheme = if self.tls { "consuls" } else { "consul" };
         format!("{scheme}://{}", self.address)
     }
@@ -193,7 +207,12 @@ impl Config {
             // CONSUL_HTTP_SSL asked for TLS already; the address does not take it back.
             "" | "http" => {}
             "https" => self.tls = true,
-            "unix" => return Err(invalid("unix sockets are not supported")),
+            "unix" if cfg!(unix) && authority.starts_with('/') => {
+                self.tls = false;
+                value.clone_into(&mut self.address);
+                return Ok(());
+            }
+            "unix" => return Err(invalid("expected unix:///PATH, on Unix")),
             _ => {
                 return Err(invalid(
                     "expected HOST:PORT, http://HOST:PORT or https://...",
@@ -206,13 +225,24 @@ impl Config {
         Ok(())
     }
 
+    /// The path of the socket that [`address`](Self::address) names, if it names one.
+    pub(super) fn socket(&self) -> Option<&str> {
+        self.address.strip_prefix("unix://").filter(|_| cfg!(unix))
+    }
+
     pub(super) fn validate(&self) -> Result<(), RegistryError> {
         let wrong = |reason: &str| RegistryError::InvalidSetting {
             registry: self.name(),
             reason: reason.to_owned(),
         };
-        if host_and_port(&self.address, 8500).as_ref() != Ok(&self.address) {
-            return Err(wrong("the address is not HOST:PORT"));
+        let address = match self.socket() {
+            Some(path) => path.starts_with('/') && !self.tls,
+            None => host_and_port(&self.address, 8500).as_ref() == Ok(&self.address),
+        };
+        if !address {
+            return Err(wrong(
+                "the address is neither HOST:PORT nor unix:///PATH without TLS",
+            ));
         }
         if self.client_cert.is_some() != self.client_key.is_some() {
             return Err(wrong(
@@ -234,15 +264,17 @@ impl Config {
 }
 
 impl fmt::Debug for Config {
-    /// All but the token.
+    /// All but the secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("name", &self.name())
             .field("token", &self.token.as_ref().map(|_| "..."))
             .field("token_file", &self.token_file)
+            .field("http_auth", &self.http_auth.as_ref().map(|_| "..."))
             .field("namespace", &self.namespace)
             .field("datacenter", &self.datacenter)
             .field("ca_file", &self.ca_file)
+            .field("ca_path", &self.ca_path)
             .field("client_cert", &self.client_cert)
             .field("tls_server_name", &self.tls_server_name)
             .field("tls_verify", &self.tls_verify)
@@ -317,6 +349,7 @@ mod tests {
             ("https://consul.example/", "consuls://consul.example:443"),
             ("http://consul.example", "consul://consul.example:80"),
             ("[::1]:8501", "consul://[::1]:8501"),
+            ("unix:///run/consul.sock", "unix:///run/consul.sock"),
         ] {
             let config = Config::from_env(|n| (n == "CONSUL_HTTP_ADDR").then(|| value.into()));
             assert_eq!(config.unwrap().name(), name);
@@ -343,7 +376,7 @@ mod tests {
     #[test]
     fn a_wrong_variable_is_named() {
         for (name, value) in [
-            ("CONSUL_HTTP_ADDR", "unix:///run/consul.sock"),
+            ("CONSUL_HTTP_ADDR", "unix://consul.sock"),
             ("CONSUL_HTTP_ADDR", "ftp://a:1"),
             ("CONSUL_HTTP_ADDR", "a:b"),
             ("CONSUL_HTTP_SSL", "yes"),
@@ -375,9 +408,10 @@ mod tests {
     }
 
     #[test]
-    fn never_shows_the_token() {
+    fn never_shows_a_secret() {
         let config = Config {
             token: Some("hunter2".to_owned()),
+            http_auth: Some("me:hunter2".to_owned()),
             ..Config::default()
         };
         assert!(!format!("{config:?}").contains("hunter2"));
@@ -385,8 +419,9 @@ mod tests {
 
     #[test]
     fn refuses_settings_that_cannot_work() {
-        let change: [fn(&mut Config); 5] = [
+        let change: [fn(&mut Config); 6] = [
             |c| c.address = "localhost".to_owned(),
+            |c| c.address = "unix://consul.sock".to_owned(),
             |c| c.client_cert = Some("cert.pem".into()),
             |c| c.wait = Duration::from_millis(999),
             |c| c.wait = Duration::from_secs(601),

@@ -3,7 +3,10 @@
 //! The rustls configuration is made here, with a provider of its own, so that nothing depends on a
 //! process-wide provider that a program may or may not have installed.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -61,13 +64,19 @@ fn verifier(
         return Ok(Arc::new(AnyServer(provider.clone())));
     }
     let mut roots = RootCertStore::empty();
-    if let Some(file) = &config.ca_file {
+    let files = match (&config.ca_file, &config.ca_path) {
+        (Some(file), _) => vec![file.clone()],
+        (None, Some(folder)) => files_in(folder)?,
+        (None, None) => Vec::new(),
+    };
+    for file in &files {
         for certificate in certificates(file)? {
             roots
                 .add(certificate)
                 .map_err(|e| format!("CA file {}: {e}", file.display()))?;
         }
-    } else {
+    }
+    if files.is_empty() {
         // A system store may hold certificates that rustls cannot read; the others count.
         let system = rustls_native_certs::load_native_certs();
         if system.certs.is_empty() {
@@ -84,6 +93,22 @@ fn verifier(
     let name =
         ServerName::try_from(name.clone()).map_err(|e| format!("TLS server name {name:?}: {e}"))?;
     Ok(Arc::new(NamedServer { webpki, name }))
+}
+
+/// All files of a folder, of which there must be one.
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let unreadable = |e: std::io::Error| format!("CA folder {}: {e}", folder.display());
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        return Err(format!("CA folder {} holds no file", folder.display()));
+    }
+    Ok(files)
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -21,6 +21,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Result, ensure};
 use clap::Parser;
 use testkit::Table;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::rows::{Outcome, ROWS, Row};
 
@@ -69,7 +70,20 @@ async fn main() -> Result<ExitCode> {
         })
         .collect();
     ensure!(!chosen.is_empty(), "no such row; --list names them");
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
+    // Whichever ends it, the processes and the network of the row under way go with its future.
+    tokio::select! {
+        result = drill(&args, &chosen) => result,
+        _ = interrupt.recv() => Ok(ExitCode::from(130)),
+        _ = terminate.recv() => Ok(ExitCode::from(143)),
+    }
+}
 
+/// Runs the rows one after another.
+async fn drill(args: &Args, chosen: &[&Row]) -> Result<ExitCode> {
     let mut table = Table::new([
         "row",
         "calls",

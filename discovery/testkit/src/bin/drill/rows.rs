@@ -242,7 +242,7 @@ fn all_dead_holds(failures: &[&Call], story: &Story, outcome: &mut Outcome) {
             format!("not 503 with a reason: {reason}")
         } else if call.latency > FAST {
             format!("refused only after {:?}: {reason}", call.latency)
-        } else if call.due < story.began {
+        } else if call.due + call.latency < story.began {
             format!("failed before the fault: {reason}")
         } else if call.due >= back {
             format!(

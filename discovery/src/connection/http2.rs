@@ -45,6 +45,9 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const MOST_HEADERS: u32 = 16 << 10;
 const MOST_BUFFERED: usize = 1 << 20;
 
+/// What a server that begins with something else is told to be.
+const FOREIGN: &str = "the answer is not HTTP/2; does the server speak TLS, or HTTP/1 only?";
+
 /// HTTP/2 over TCP, one connection per endpoint; without TLS ("prior knowledge") unless told.
 #[derive(Clone, Debug)]
 pub struct Http2 {
@@ -142,7 +145,7 @@ impl Http2 {
     {
         let handshake = |error: BoxError| ConnectError::Handshake(error);
         let heard = self.keep_alive.map(|_| Arc::new(Heard::default()));
-        let (stream, greeted) = Greeting::of(stream, heard.clone());
+        let (stream, mut greeted) = Greeting::of(stream, heard.clone());
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
@@ -165,14 +168,18 @@ impl Http2 {
             closed: Arc::clone(&closed),
             keep_alive,
         };
+        const FOREIGN: &str =
+            "the answer is not HTTP/2; does the server speak TLS, or HTTP/1 only?";
         tokio::select! {
             biased;
-            greeting = greeted => match greeting {
+            greeting = &mut greeted => match greeting {
                 Ok(true) => {}
-                Ok(false) => return Err(handshake("the answer is not HTTP/2".into())),
+                Ok(false) => return Err(handshake(FOREIGN.into())),
                 Err(_) => return Err(handshake("closed before the first frame".into())),
             },
             ended = &mut driver => return Err(handshake(match ended {
+                // The bytes that ended it say more than what h2 makes of them.
+                Err(_) if greeted.try_recv() == Ok(false) => FOREIGN.into(),
                 Ok(()) => "closed before the first frame".into(),
                 Err(error) => error,
             })),

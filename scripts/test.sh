@@ -2,18 +2,17 @@
 # All the tests, with what they need.
 set -euo pipefail
 
-parts=(lint test doc scripts readme compose drill)
-extra=(bench)
+parts=(lint test doc loom scripts readme compose bench drill)
 usage() {
     cat <<EOF
 usage: test.sh [PART...]
 
-Runs all the tests, or the named parts of them: ${parts[*]};
-${extra[*]} runs where it is named.
+Runs all the tests, or the named parts of them: ${parts[*]}.
 
   lint      rustfmt, clippy with warnings as errors, shellcheck
   test      every Rust test: units, policies, and behaviour against real Consuls and processes
   doc       the documentation builds without a warning
+  loom      hand-made atomic protocols, in every order that threads can meet in
   scripts   the demo (--once), trim-instances.sh and its Ctrl-C, bad arguments
   readme    what the README quotes of -h is what -h says
   compose   docker-compose.yml is well-formed
@@ -33,7 +32,7 @@ chosen=()
 while (($#)); do
     case $1 in
         --help | -h) usage && exit ;;
-        *) [[ " ${parts[*]} ${extra[*]} " == *" $1 "* ]] || { usage >&2; die "unknown part '$1'"; }; chosen+=("$1") ;;
+        *) [[ " ${parts[*]} " == *" $1 "* ]] || { usage >&2; die "unknown part '$1'"; }; chosen+=("$1") ;;
     esac
     shift
 done
@@ -110,8 +109,16 @@ part_compose() {
     docker-compose -f docker-compose.yml config -q
 }
 
+part_loom() {
+    # Other atomics are another build.
+    RUSTFLAGS="--cfg discovery_loom" cargo test --locked -p discovery --no-default-features --lib \
+        --target-dir "${CARGO_TARGET_DIR:-$root/target}/loom" loom_
+}
+
 part_bench() {
     cargo bench --locked -p discovery -- --test
+    cargo run --quiet --release --locked -p discovery --example simulation -- \
+        --clients 50 --instances 500 --subset 20 --seconds 10
 }
 
 part_drill() {

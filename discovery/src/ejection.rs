@@ -240,6 +240,11 @@ impl Health {
         }
     }
 
+    /// When the last ejection began.
+    pub(crate) fn ejected_at(&self) -> Option<Instant> {
+        self.lock().since
+    }
+
     /// There is no connection to probe with: look again later, without calling it a failure.
     pub(crate) fn postpone(&self, until: Instant) {
         self.lock().until = Some(until);

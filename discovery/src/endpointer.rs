@@ -274,8 +274,17 @@ impl Task {
             let health = endpoint.stats().health();
             match endpoint.transport() {
                 Some(transport) => {
+                    // A new connection that gets no answer is no better than the old one.
+                    let connected = endpoint.link().connected_at();
+                    let old = health
+                        .ejected_at()
+                        .zip(connected)
+                        .is_some_and(|(e, c)| c < e);
                     let answered = timeout(PROBE_TIMEOUT, probe::health(&**transport)).await;
-                    health.conclude(answered.unwrap_or(false));
+                    health.conclude(*answered.as_ref().unwrap_or(&false));
+                    if answered.is_err() && old {
+                        endpoint.link().renew(&transport);
+                    }
                 }
                 // The next call will connect, on probation.
                 None if endpoint.link().phase() == Phase::Idle => {

@@ -152,16 +152,23 @@ fn parse_timeout(value: &[u8]) -> Option<Duration> {
     })
 }
 
-/// The header value for `time`, in the finest unit that holds it in eight digits, rounded down.
+/// The header value for `time`, rounded up to three digits (as gRPC's C core does): equal timeouts are
+/// equal headers, which HTTP/2 sends as one byte each, and the client is the first to give up.
 pub(crate) fn format_timeout(time: Duration) -> HeaderValue {
-    const LIMIT: u128 = 100_000_000;
-    let micros = time.as_micros();
-    let (amount, unit) = if micros < LIMIT {
+    const MOST: u128 = 99_999_999;
+    let micros = time.as_nanos().div_ceil(1_000);
+    let mut step = 1;
+    while micros >= 1_000 * step {
+        step *= 10;
+    }
+    let micros = micros.div_ceil(step) * step;
+    let (amount, unit) = if micros % 1_000 != 0 {
+        // Three digits and not a whole millisecond: below a second.
         (micros, b'u')
-    } else if micros / 1_000 < LIMIT {
+    } else if micros / 1_000 <= MOST {
         (micros / 1_000, b'm')
     } else {
-        ((micros / 1_000_000).min(LIMIT - 1), b'S')
+        ((micros / 1_000_000).min(MOST), b'S')
     };
     let mut buffer = [0; 9];
     let mut start = buffer.len() - 1;
@@ -227,14 +234,33 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_written_timeout_is_read_back_no_longer_and_close(nanos in 0..u64::MAX / 2) {
-            let time = Duration::from_nanos(nanos);
+        fn a_written_timeout_is_read_back_no_shorter_and_close(digits in -9..9_i32, part in 0.0..1.0) {
+            let time = Duration::from_secs_f64(10_f64.powi(digits) * part);
             let read = parse_timeout(format_timeout(time).as_bytes()).unwrap();
-            prop_assert!(read <= time);
             if time < Duration::from_secs(99_999_999) {
-                let lost = time.as_secs_f64() - read.as_secs_f64();
-                prop_assert!(lost <= 1e-6 + 1e-4 * time.as_secs_f64(), "{time:?} became {read:?}");
+                prop_assert!(read >= time);
+                let more = read.as_secs_f64() - time.as_secs_f64();
+                prop_assert!(more <= 1e-6 + 1e-2 * time.as_secs_f64(), "{time:?} became {read:?}");
             }
+        }
+    }
+
+    #[test]
+    fn equal_timeouts_are_equal_headers() {
+        for (micros, text) in [
+            (0, "0m"),
+            (999, "999u"),
+            (1_234, "1240u"),
+            (166_001, "167m"),
+            (166_666, "167m"),
+            (499_950, "500m"),
+            (999_900, "1000m"),
+            (3_600_000_000, "3600000m"),
+            (99_900_000_000, "99900000m"),
+            (99_900_000_000_000, "99900000S"),
+        ] {
+            let header = format_timeout(Duration::from_micros(micros));
+            assert_eq!(header.to_str().unwrap(), text);
         }
     }
 

@@ -5,11 +5,29 @@
 
 mod support;
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{
+    future::{pending, ready as ready_future},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use discovery::{Channel, ChannelBuilder, Doubt, EjectionPolicy, registry::Fixed};
+use bytes::Bytes;
+use discovery::{
+    Channel, ChannelBuilder, Doubt, EjectionPolicy, Instance,
+    connection::{
+        ConnectError, Connection, Factory, RequestBody, SendError, Transport, TransportBody,
+    },
+    registry::Fixed,
+};
+use futures_util::future::BoxFuture;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 use proto::{TrimRequest, trim_client::TrimClient};
 use support::TrimServer;
+use tokio::time::Instant;
 use tonic::Status;
 
 const TRIM: &str = "/pb.Trim/TrimSpace";
@@ -88,6 +106,88 @@ async fn an_instance_that_hangs_is_left_alone_until_it_answers() {
     sick.recover();
     let before = sick.calls();
     calls_until(&mut client, || sick.calls() > before + 20).await;
+}
+
+/// Connections in memory. The instance of port 1 answers; the others accept calls and nothing more.
+struct Silence(Arc<AtomicUsize>);
+
+struct Mute;
+
+struct Answering;
+
+impl Factory for Silence {
+    fn connect<'a>(
+        &'a self,
+        instance: &'a Instance,
+    ) -> BoxFuture<'a, Result<Connection, ConnectError>> {
+        let transport: Box<dyn Transport> = if instance.port == 1 {
+            Box::new(Answering)
+        } else {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Box::new(Mute)
+        };
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let driver = Box::pin(pending());
+            Ok(Connection { transport, driver })
+        })
+    }
+}
+
+type Sent = BoxFuture<'static, Result<http::Response<TransportBody>, SendError>>;
+
+impl Transport for Mute {
+    fn send(&self, _request: http::Request<RequestBody>) -> Sent {
+        Box::pin(pending())
+    }
+
+    fn is_closed(&self) -> bool {
+        false
+    }
+}
+
+impl Transport for Answering {
+    fn send(&self, _request: http::Request<RequestBody>) -> Sent {
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("grpc-status", 0.into());
+        // An empty message.
+        let frames = [
+            Frame::data(Bytes::from_static(&[0; 5])),
+            Frame::trailers(trailers),
+        ];
+        let body = StreamBody::new(futures_util::stream::iter(frames.map(Ok)));
+        Box::pin(ready_future(Ok(http::Response::new(body.boxed_unsync()))))
+    }
+
+    fn is_closed(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_an_answer_is_made_anew_and_the_new_one_gets_its_time() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let instances = [1, 2].map(|port| Instance::new("127.0.0.1", port).unwrap());
+    let builder = channel(&Fixed::new(instances)).factory(Silence(Arc::clone(&connections)));
+    let channel = builder.build().unwrap();
+    let mut client = TrimClient::new(channel);
+    // Three unanswered calls eject; no call after them takes any time.
+    for _ in 0..20 {
+        call(&mut client).await.unwrap();
+        // Nothing here ever waits, and others have to run.
+        tokio::task::yield_now().await;
+    }
+    let ejected = Instant::now();
+    let mut made = Vec::new();
+    while ejected.elapsed() < Duration::from_secs(12) {
+        if connections.load(Ordering::SeqCst) > made.len() {
+            made.push(ejected.elapsed().as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // Out for one second, and a probe of one second goes unanswered: a new connection. It is probed
+    // at once, another second, and then has the three seconds of the third ejection and their probe.
+    assert_eq!(made, [0, 2, 7]);
 }
 
 #[tokio::test]

@@ -115,6 +115,8 @@ struct Call<'a> {
     /// When the call is over, at the latest, if there is no answer by then.
     deadline: Option<Instant>,
     allowed: Duration,
+    /// The time, as of the last step that could have taken any: the clock is read once per attempt.
+    now: Instant,
     attempts: Attempts,
     rng: Rng,
 }
@@ -172,6 +174,7 @@ impl<'a> Call<'a> {
             caller: given.and_then(|given| now.checked_add(given)),
             deadline: now.checked_add(allowed).filter(|_| bounded),
             allowed,
+            now,
             head: Head {
                 method: parts.method,
                 uri: parts.uri,
@@ -187,7 +190,7 @@ impl<'a> Call<'a> {
 
     async fn run(mut self) -> Result<Response<ResponseBody>, CallError> {
         loop {
-            if self.deadline.is_some_and(|at| Instant::now() >= at) {
+            if self.deadline.is_some_and(|at| self.now >= at) {
                 return Err(self.out_of_time());
             }
             let picked = match self.pick().await {
@@ -205,6 +208,7 @@ impl<'a> Call<'a> {
             if let Some(result) = self.after(*ended).await {
                 return result;
             }
+            self.now = Instant::now();
         }
     }
 
@@ -328,6 +332,7 @@ impl<'a> Call<'a> {
             if changed.is_err() {
                 return Err(Some("the channel's runtime has ended".to_owned()));
             }
+            self.now = Instant::now();
         }
     }
 
@@ -343,7 +348,7 @@ impl<'a> Call<'a> {
             return self.nothing(&snapshot);
         }
         let context = Context {
-            now: Instant::now(),
+            now: self.now,
             random: self.rng.u64(..),
             key: self.key,
             attempt: self.attempts.sent,
@@ -404,7 +409,7 @@ impl<'a> Call<'a> {
     async fn try_once(&mut self, picked: Picked) -> Result<Response<ResponseBody>, Box<Ended>> {
         let limit = self.attempt_limit();
         let (endpoint, trial) = (Arc::clone(&picked.endpoint), picked.trial);
-        let begun = Instant::now();
+        let begun = self.now;
         let Some(first) = self.attempt(picked, limit) else {
             // `after` has looked, so only a race with the connection's own task leads here.
             return Err(Box::new(Ended {
@@ -467,11 +472,12 @@ impl<'a> Call<'a> {
         &mut self,
         limit: Option<Instant>,
     ) -> Option<impl Future<Output = Result<Response<ResponseBody>, Box<Ended>>> + use<>> {
+        self.now = Instant::now();
         let Choice::Picked(picked) = self.choose() else {
             return None;
         };
         let elsewhere = !self.attempts.has_tried(&picked.endpoint);
-        if !elsewhere || !self.shared.budget.withdraw(Instant::now()) {
+        if !elsewhere || !self.shared.budget.withdraw(self.now) {
             return None;
         }
         let second = self.attempt(picked, limit)?;
@@ -486,7 +492,7 @@ impl<'a> Call<'a> {
         if last || !self.idempotent || self.replay.is_streaming() {
             return self.deadline;
         }
-        let own = Instant::now() + policy.attempt_timeout();
+        let own = self.now + policy.attempt_timeout();
         Some(self.deadline.map_or(own, |deadline| deadline.min(own)))
     }
 
@@ -501,7 +507,7 @@ impl<'a> Call<'a> {
         self.attempts.begin(&picked.endpoint);
         self.attempts.sent += 1;
         let attempt = AttemptRun {
-            tracker: Tracker::begin(self.shared, &picked.endpoint, picked.trial),
+            tracker: Tracker::begin(self.shared, &picked.endpoint, picked.trial, self.now),
             shared: Arc::clone(self.shared),
             limit,
             caller: self.caller,
@@ -517,7 +523,7 @@ impl<'a> Call<'a> {
         *request.headers_mut() = self.head.headers.clone();
         if let Some(limit) = limit {
             // The server need not work on after the attempt was given up.
-            let left = limit.saturating_duration_since(Instant::now());
+            let left = limit.saturating_duration_since(self.now);
             request
                 .headers_mut()
                 .insert(grpc::TIMEOUT, grpc::format_timeout(left));

@@ -159,12 +159,17 @@ pub(super) struct Tracker {
 }
 
 impl Tracker {
-    pub(super) fn begin(shared: &Arc<Shared>, endpoint: &Arc<Endpoint>, trial: bool) -> Self {
+    pub(super) fn begin(
+        shared: &Arc<Shared>,
+        endpoint: &Arc<Endpoint>,
+        trial: bool,
+        begun: Instant,
+    ) -> Self {
         endpoint.stats().begin();
         Self {
             shared: Arc::clone(shared),
             endpoint: Arc::clone(endpoint),
-            begun: Instant::now(),
+            begun,
             trial,
             settled: false,
         }

@@ -168,8 +168,6 @@ impl Http2 {
             closed: Arc::clone(&closed),
             keep_alive,
         };
-        const FOREIGN: &str =
-            "the answer is not HTTP/2; does the server speak TLS, or HTTP/1 only?";
         tokio::select! {
             biased;
             greeting = &mut greeted => match greeting {

@@ -6,6 +6,9 @@
 //!                    '--failed--> Down (backing off, trying again) --ok--'
 //! ```
 //!
+//! A connection that gives no answer, though nothing says that it is broken, is replaced: what it
+//! carries goes on, and new calls wait for a new one.
+//!
 //! A first attempt is `Connecting`: a call with nothing better to do waits for it. After a failure
 //! the link stays `Down` through every further attempt until one succeeds, so that calls pass it
 //! over at once however long those attempts hang (gRPC's `TRANSIENT_FAILURE`).
@@ -86,6 +89,8 @@ pub(crate) struct Link {
     last_error: Mutex<Option<Arc<BoxError>>>,
     /// Ends a backoff early, and tells the driver that the link was retired.
     poke: Notify,
+    /// Asks for a new connection in place of the one that is ready.
+    renewal: Notify,
 }
 
 impl std::fmt::Debug for dyn Transport {
@@ -135,6 +140,18 @@ impl Link {
     pub(crate) fn retry_now(&self) {
         if self.phase() == Phase::Down {
             self.poke.notify_one();
+        }
+    }
+
+    /// Replaces this connection, if it is still the one in use. Calls in flight keep it until they
+    /// are done.
+    ///
+    /// A connection over a network that has failed is found out by the kernel only after many
+    /// retransmissions, ever further apart; a new one works as soon as the network does.
+    pub(crate) fn renew(&self, transport: &Arc<Box<dyn Transport>>) {
+        let current = self.transport();
+        if current.is_some_and(|current| Arc::ptr_eq(&current, transport)) {
+            self.renewal.notify_one();
         }
     }
 
@@ -241,7 +258,10 @@ impl Driver {
     /// Offers the connection to calls until it is gone; says how long that was.
     async fn carry(&self, connection: Connection) -> Duration {
         let born = Instant::now();
-        let Connection { transport, driver } = connection;
+        let Connection {
+            transport,
+            mut driver,
+        } = connection;
         let ready = self.link.shift(Phase::Connecting, Phase::Ready)
             || self.link.shift(Phase::Down, Phase::Ready);
         if !ready {
@@ -260,7 +280,15 @@ impl Driver {
         debug!(instance = %self.instance, "connected");
         self.connector.changed.notify_one();
         // A retired link drops its transport, and with the last call in flight the driver ends.
-        let ended = driver.await;
+        let ended = tokio::select! {
+            ended = &mut driver => ended,
+            () = self.link.renewal.notified() => {
+                warn!(instance = %self.instance, "no answer on this connection; making another");
+                tokio::spawn(driver);
+                self.link.transport.store(None);
+                return born.elapsed();
+            }
+        };
         self.link.transport.store(None);
         match ended {
             Err(error) if self.link.phase() != Phase::Retired => {

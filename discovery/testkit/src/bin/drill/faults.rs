@@ -154,36 +154,21 @@ pub(crate) async fn consul_restarts(env: &mut Env, clock: Clock) -> Result<Story
     })
 }
 
-/// A host whose packets vanish, with calls on their way to it.
-pub(crate) async fn vanish(env: &Env, clock: Clock) -> Result<Story> {
-    let host = Host::start().await?;
-    let sick = vec![host.join(env).await?];
-    clock.until(FAULT).await;
-    let began = clock.now();
-    host.swallow()?;
-    clock.until(CURE).await;
-    host.heal()?;
-    let ended = Some(clock.now());
-    // The host goes when this function ends.
-    clock.until(1.0).await;
-    Ok(Story {
-        began,
-        ended,
-        sick,
-        counted: None,
-    })
-}
-
-/// A host that dies without a word and comes back with no memory of its connections.
-pub(crate) async fn half_open(env: &Env, clock: Clock) -> Result<Story> {
+/// A host whose packets vanish, with calls on their way to it. One that `dies` meanwhile comes back
+/// with no memory of its connections, of which its peers have kept a half.
+pub(crate) async fn vanish(env: &Env, clock: Clock, dies: bool) -> Result<Story> {
     let mut host = Host::start().await?;
     let sick = vec![host.join(env).await?];
     clock.until(FAULT).await;
     let began = clock.now();
     host.swallow()?;
-    host.crash().await?;
+    if dies {
+        host.crash().await?;
+    }
     clock.until(CURE).await;
-    host.reboot().await?;
+    if dies {
+        host.reboot().await?;
+    }
     host.heal()?;
     let ended = Some(clock.now());
     // The host goes when this function ends.

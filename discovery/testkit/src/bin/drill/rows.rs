@@ -39,8 +39,7 @@ enum Kind {
     Flap,
     ConsulHangs,
     ConsulRestarts { keeps_data: bool },
-    Vanish,
-    HalfOpen,
+    Vanish { dies: bool },
     AllDead,
     Scale,
     Wire(Wire),
@@ -65,12 +64,12 @@ rows! {
     "7a" "consul-hangs" Kind::ConsulHangs => "SIGSTOP of Consul, then SIGCONT",
     "7b" "consul-empty" Kind::ConsulRestarts { keeps_data: false } => "Consul is killed and comes back empty",
     "7c" "consul-critical" Kind::ConsulRestarts { keeps_data: true } => "Consul is killed and comes back with every check critical",
-    "8" "black-hole" Kind::Vanish => "a sixth instance whose host's packets vanish both ways",
+    "8" "black-hole" Kind::Vanish { dies: false } => "a sixth instance whose host's packets vanish both ways",
     "9" "all-dead" Kind::AllDead => "all five are killed; later one comes back",
     "10" "scale" Kind::Scale => "from 5 instances to 50 and back to 3",
     "11a" "reset" Kind::Wire(Wire::ResetInMessage) => "a sixth instance resets every stream in the middle of its message",
     "11b" "go-away" Kind::Wire(Wire::GoAway) => "a sixth instance says GOAWAY to every call",
-    "11c" "half-open" Kind::HalfOpen => "a sixth instance's host dies without a word and comes back knowing no connection",
+    "11c" "half-open" Kind::Vanish { dies: true } => "a sixth instance's host dies without a word and comes back knowing no connection",
 }
 
 /// What a row's callers noticed.
@@ -93,14 +92,14 @@ pub(crate) struct Outcome {
 impl Row {
     /// Why this row cannot be run on this machine.
     pub(crate) fn cannot_run(&self) -> Option<String> {
-        matches!(self.kind, Kind::Vanish | Kind::HalfOpen)
+        matches!(self.kind, Kind::Vanish { .. })
             .then(network::unavailable)
             .flatten()
     }
 
     /// Does the fault come with an instance that joins the five?
     fn joins(&self) -> bool {
-        matches!(self.kind, Kind::Sick(_) | Kind::Vanish | Kind::HalfOpen)
+        matches!(self.kind, Kind::Sick(_) | Kind::Vanish { .. })
     }
 
     pub(crate) async fn run(
@@ -142,8 +141,7 @@ impl Row {
             Kind::AllDead => Box::pin(faults::all_dead(env, clock)),
             Kind::Scale => Box::pin(faults::scale(env, clock)),
             Kind::Wire(fault) => Box::pin(faults::wire(env, clock, fault)),
-            Kind::Vanish => Box::pin(faults::vanish(env, clock)),
-            Kind::HalfOpen => Box::pin(faults::half_open(env, clock)),
+            Kind::Vanish { dies } => Box::pin(faults::vanish(env, clock, dies)),
         }
     }
 

@@ -7,7 +7,7 @@
 pub(crate) mod set;
 pub(crate) mod snapshot;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::{
@@ -24,6 +24,7 @@ use crate::{
     ejection::{EjectionPolicy, Ejector, Health},
     endpoint::{Connector, Endpoint, Phase},
     filter::{subset::Subset, zone::Locality},
+    instance::Instance,
     metrics::Gauges,
     probe,
     registry::{InstanceSet, Instancer},
@@ -90,6 +91,7 @@ impl Endpointer {
             version: version_tx,
             set: Set::default(),
             registry: InstanceSet::default(),
+            stood_in_for: 0,
             ejector: Ejector::new(config.ejection.clone()),
             due: Instant::now(),
             config,
@@ -144,6 +146,8 @@ struct Task {
     version: watch::Sender<u64>,
     set: Set,
     registry: InstanceSet,
+    /// How many of a subset were down when it was last chosen.
+    stood_in_for: usize,
     ejector: Ejector,
     /// When to look again without being told to.
     due: Instant,
@@ -173,27 +177,7 @@ impl Task {
     fn take(&mut self, latest: &InstanceSet) {
         let news = !Arc::ptr_eq(&latest.instances, &self.registry.instances);
         if latest.confirmed.is_some() && (news || self.registry.confirmed.is_none()) {
-            let listed = match &self.config.subset {
-                Some(subset) => &*subset.choose(&latest.instances),
-                None => &*latest.instances,
-            };
-            let change = self.set.update(listed, &self.config.doubt, Instant::now());
-            if !change.doubted.is_empty() {
-                warn!(
-                    missing = change.doubted.len(),
-                    listed = listed.len(),
-                    "the registry suddenly names far fewer instances; keeping those that still \
-                     answer as a last resort for {:?}",
-                    self.config.doubt.grace
-                );
-            }
-            for instance in &change.added {
-                info!(%instance, "instance added");
-            }
-            for endpoint in &change.removed {
-                info!(instance = %endpoint.instance(), "instance removed");
-                endpoint.link().retire();
-            }
+            self.follow(&latest.instances);
         }
         if latest.confirmed != self.registry.confirmed {
             // The registry has just vouched for these: those that were down deserve a try now.
@@ -204,9 +188,47 @@ impl Task {
         self.registry = latest.clone();
     }
 
+    /// Brings the set in step with these instances, or with this client's part of them.
+    fn follow(&mut self, instances: &[Arc<Instance>]) {
+        let subset = self.config.subset.as_ref();
+        let part = subset.map(|subset| subset.choose(instances, &self.down()));
+        let listed = part.as_deref().unwrap_or(instances);
+        let change = self.set.update(listed, &self.config.doubt, Instant::now());
+        self.stood_in_for = self.down().len();
+        if !change.doubted.is_empty() {
+            warn!(
+                missing = change.doubted.len(),
+                listed = listed.len(),
+                "the registry suddenly names far fewer instances; keeping those that still answer \
+                 as a last resort for {:?}",
+                self.config.doubt.grace
+            );
+        }
+        for instance in &change.added {
+            info!(%instance, "instance added");
+        }
+        for endpoint in &change.removed {
+            info!(instance = %endpoint.instance(), "instance removed");
+            endpoint.link().retire();
+        }
+    }
+
+    /// The IDs of those that cannot be connected to.
+    fn down(&self) -> HashSet<&str> {
+        let endpoints = self.set.endpoints().iter();
+        endpoints
+            .filter(|endpoint| endpoint.link().phase() == Phase::Down)
+            .map(|endpoint| endpoint.instance().id.as_str())
+            .collect()
+    }
+
     /// Reviews the records, and publishes what there is to pick from now.
     fn publish(&mut self) {
         let now = Instant::now();
+        if self.config.subset.is_some() && self.down().len() != self.stood_in_for {
+            let instances = Arc::clone(&self.registry.instances);
+            self.follow(&instances);
+        }
         for endpoint in self.set.expire(&self.config.doubt, now) {
             info!(instance = %endpoint.instance(), "instance removed after its time of grace");
             endpoint.link().retire();

@@ -171,3 +171,30 @@ async fn the_background_work_ends_with_the_last_clone() {
     drop(clone);
     support::eventually(|| servers[0].connections() == 0).await;
 }
+
+#[tokio::test]
+async fn a_subset_that_dies_has_stand_ins_until_it_is_back() {
+    let mut servers = TrimServer::start_many(6).await;
+    let channel = channel(&support::fixed(&servers))
+        .subset(2)
+        .subset_id("a")
+        .build()
+        .unwrap();
+    all_ready(&channel, 2).await;
+    let mut client = TrimClient::new(channel.clone());
+    let members = spread(&mut client, 20).await;
+    let is_member = |server: &TrimServer| members.contains_key(&server.instance().id);
+    for server in servers.iter_mut().filter(|server| is_member(server)) {
+        server.stop().await;
+    }
+    // The registry goes on naming them all.
+    support::eventually(|| channel.status().instances == 4 && channel.status().ready == 2).await;
+    let stand_ins = spread(&mut client, 20).await;
+    assert_eq!(stand_ins.len(), 2);
+    assert!(stand_ins.keys().all(|id| !members.contains_key(id)));
+    for server in servers.iter_mut().filter(|server| is_member(server)) {
+        server.restart().await;
+    }
+    support::eventually(|| channel.status().instances == 2 && channel.status().ready == 2).await;
+    assert_eq!(spread(&mut client, 20).await, members);
+}

@@ -192,8 +192,9 @@ impl ChannelBuilder {
 
     /// Uses so many instances only, and connects to no others: for fleets so large that a connection
     /// of every client to every instance is too much. Different clients use different ones; a
-    /// client's change by one at most when one instance comes or goes (gRPC's A68). Take 20 or more,
-    /// or the load of instances will differ much. Default: all instances.
+    /// client's change by one at most when one instance comes or goes (gRPC's A68), and one that cannot
+    /// be connected to has a stand-in meanwhile. Take 20 or more, or the load of instances will
+    /// differ much. Default: all instances.
     pub fn subset(mut self, instances: usize) -> Self {
         self.subset = Some(instances);
         self

@@ -9,9 +9,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(["trim.proto", "add.proto"], ["pb"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure()
-        // `connect` would bring in tonic's own transport; a client here takes any channel.
-        .build_transport(false)
+    // `connect` would bring in tonic's own transport; a client here takes any channel.
+    let configure = || tonic_prost_build::configure().build_transport(false);
+    configure()
+        .build_server(false)
+        .compile_fds(descriptors.clone())?;
+    let servers = out.join("servers");
+    fs::create_dir_all(&servers)?;
+    configure()
+        .build_client(false)
+        .codec_path("crate::codec::ServerCodec")
+        // The messages are there already.
+        .extern_path(".pb", "crate")
+        .out_dir(servers)
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -10,14 +10,15 @@ use std::{
 
 use axum::{
     Json, Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest as _, MatchedPath, Request, State},
+    body::{Body, Bytes, HttpBody as _},
+    extract::{MatchedPath, Request, State},
     http::{HeaderValue, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use discovery::{Channel, chain};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{sync::watch, time::timeout};
@@ -31,12 +32,26 @@ use crate::{
 
 /// A client must have sent a request's body within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// As much of a body that is too long is read and thrown away, for a client that reads no answer before
+/// it has sent everything.
+const DISCARDED: usize = 64 << 20;
+
+/// How far the service is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Takes requests.
+    Serving,
+    /// Takes requests, and tells health checks to send no more.
+    Leaving,
+    /// Finishes what it has taken.
+    Finishing,
+}
 
 /// What the operator's pages tell.
 #[derive(Clone)]
 pub(crate) struct Outlook {
     pub(crate) channel: Channel,
-    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) stage: watch::Receiver<Stage>,
     pub(crate) recorder: PrometheusHandle,
 }
 
@@ -47,10 +62,11 @@ pub(crate) fn routes(service: Arc<AddService>, outlook: Outlook, max_body: usize
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(outlook);
+    let calls = Calls { service, max_body };
     Router::new()
         .route("/sum", post(sum))
         .route("/concat", post(concat))
-        .with_state(service)
+        .with_state(calls)
         .merge(operator)
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "no such path") })
         .method_not_allowed_fallback(|| async {
@@ -60,7 +76,13 @@ pub(crate) fn routes(service: Arc<AddService>, outlook: Outlook, max_body: usize
             )
         })
         .layer(middleware::from_fn(measured))
-        .layer(DefaultBodyLimit::max(max_body))
+}
+
+/// What requests are answered with.
+#[derive(Clone)]
+struct Calls {
+    service: Arc<AddService>,
+    max_body: usize,
 }
 
 /// Missing fields are zero values, as in Go; unknown ones are passed over.
@@ -100,22 +122,22 @@ impl<V: Default> From<Result<V, BusinessError>> for Reply<V> {
 }
 
 async fn sum(
-    State(service): State<Arc<AddService>>,
+    State(Calls { service, max_body }): State<Calls>,
     request: Request,
 ) -> Result<Json<Reply<i64>>, Failure> {
     service.admit()?;
     let caller = service.caller(request.headers())?;
-    let SumBody { a, b } = parse(&read(request, caller.deadline).await?)?;
+    let SumBody { a, b } = parse(&read(request, max_body, caller.deadline).await?)?;
     Ok(Json(service::sum(a, b).into()))
 }
 
 async fn concat(
-    State(service): State<Arc<AddService>>,
+    State(Calls { service, max_body }): State<Calls>,
     request: Request,
 ) -> Result<Response, Failure> {
     service.admit()?;
     let caller = service.caller(request.headers())?;
-    let ConcatBody { a, b } = parse(&read(request, caller.deadline).await?)?;
+    let ConcatBody { a, b } = parse(&read(request, max_body, caller.deadline).await?)?;
     let joined = keep(caller.deadline, service.concat(a, b, caller)).await?;
     let mut response = Json(Reply::from(joined.result)).into_response();
     // Registries take any ID. One that is no header value cannot be shown, and fails no call.
@@ -126,20 +148,46 @@ async fn concat(
 }
 
 /// Reads a body up to the size limit, by the caller's deadline and within [`BODY_TIMEOUT`].
-async fn read(request: Request, deadline: Option<tokio::time::Instant>) -> Result<Bytes, Failure> {
-    let body = keep(deadline, async {
-        Ok(timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await)
-    });
-    match body.await? {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(rejection)) => Err(Failure {
-            status: rejection.status(),
-            reason: rejection.body_text(),
+async fn read(
+    request: Request,
+    max_body: usize,
+    deadline: Option<tokio::time::Instant>,
+) -> Result<Bytes, Failure> {
+    let too_large = || Failure {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        reason: format!("the body is over {max_body} bytes"),
+    };
+    let mut body = request.into_body();
+    // What the client says of the length, or zero.
+    if body.size_hint().lower() > max_body as u64 {
+        tokio::spawn(timeout(BODY_TIMEOUT, discard(body)));
+        return Err(too_large());
+    }
+    let whole = timeout(BODY_TIMEOUT, Limited::new(&mut body, max_body).collect());
+    match keep(deadline, async { Ok(whole.await) }).await? {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            tokio::spawn(timeout(BODY_TIMEOUT, discard(body)));
+            Err(too_large())
+        }
+        Ok(Err(error)) => Err(Failure {
+            status: StatusCode::BAD_REQUEST,
+            reason: format!("the body broke off: {error}"),
         }),
         Err(_) => Err(Failure::new(
             StatusCode::REQUEST_TIMEOUT,
             "the body did not come in time",
         )),
+    }
+}
+
+/// Reads what is left of a body while the answer goes out.
+async fn discard(mut body: Body) {
+    let mut read = 0;
+    while read <= DISCARDED
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        read += frame.data_ref().map_or(0, Bytes::len);
     }
 }
 
@@ -169,7 +217,7 @@ async fn ready(State(outlook): State<Outlook>) -> Result<String, Failure> {
         status: StatusCode::SERVICE_UNAVAILABLE,
         reason,
     };
-    if *outlook.stopping.borrow() {
+    if *outlook.stage.borrow() != Stage::Serving {
         return Err(unavailable("shutting down".to_owned()));
     }
     let status = outlook.channel.status();
@@ -243,8 +291,6 @@ async fn measured(request: Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -254,12 +300,12 @@ mod tests {
             Request::new(Body::from_stream(nothing))
         };
         let begun = tokio::time::Instant::now();
-        let failure = read(stalled(), None).await.unwrap_err();
+        let failure = read(stalled(), 64, None).await.unwrap_err();
         assert_eq!(failure.status, StatusCode::REQUEST_TIMEOUT);
         assert_eq!(begun.elapsed(), BODY_TIMEOUT);
 
         let deadline = tokio::time::Instant::now() + Duration::from_millis(200);
-        let failure = read(stalled(), Some(deadline)).await.unwrap_err();
+        let failure = read(stalled(), 64, Some(deadline)).await.unwrap_err();
         assert_eq!(failure.status, StatusCode::GATEWAY_TIMEOUT);
         assert_eq!(tokio::time::Instant::now(), deadline);
     }

@@ -18,13 +18,13 @@ use anyhow::Context as _;
 use discovery::service::{
     args::parse,
     logging,
-    serve::{Protocol, bind, serve},
+    serve::{Protocol, bind, drain_parts, serve},
     signals::Shutdown,
 };
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::{args::Args, service::AddService, trim::Trimmer};
+use crate::{args::Args, http::Stage, service::AddService, trim::Trimmer};
 
 /// How often the metrics recorder tidies up.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -47,17 +47,18 @@ async fn main() -> anyhow::Result<()> {
         args.rate_limit,
         args.key_header(),
     ));
-    let (stop, stopping) = watch::channel(false);
-    let stopped = |mut stopping: watch::Receiver<bool>| async move {
+    let (stop, stopping) = watch::channel(Stage::Serving);
+    let stopped = |mut stopping: watch::Receiver<Stage>| async move {
         // A dropped sender means that `main` is over, which is a stop as well.
-        let _told = stopping.wait_for(|stop| *stop).await;
+        let _told = stopping.wait_for(|stage| *stage == Stage::Finishing).await;
     };
+    let (learning, finishing) = drain_parts(args.drain);
     let (health, routes) = grpc::routes(Arc::clone(&service), args.max_body).await?;
     let http_routes = http::routes(
         service,
         http::Outlook {
             channel,
-            stopping: stopping.clone(),
+            stage: stopping.clone(),
             recorder: recorder.clone(),
         },
         args.max_body,
@@ -67,14 +68,14 @@ async fn main() -> anyhow::Result<()> {
         routes,
         Protocol::Grpc,
         stopped(stopping.clone()),
-        args.drain,
+        finishing,
     ));
     let http_server = tokio::spawn(serve(
         http,
         http_routes,
         Protocol::Http,
         stopped(stopping),
-        args.drain,
+        finishing,
     ));
     tokio::spawn(async move {
         loop {
@@ -86,8 +87,10 @@ async fn main() -> anyhow::Result<()> {
 
     shutdown.requested().await;
     health.not_serving().await;
-    stop.send_replace(true);
-    health.end_watches().await;
+    stop.send_replace(Stage::Leaving);
+    tokio::time::sleep(learning).await;
+    stop.send_replace(Stage::Finishing);
+    health.end_streams().await;
     let (grpc_ended, http_ended) = tokio::join!(grpc_server, http_server);
     grpc_ended.context("the gRPC server's task failed")??;
     http_ended.context("the HTTP server's task failed")??;

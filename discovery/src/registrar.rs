@@ -10,17 +10,25 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, error::Elapsed, sleep, timeout},
+};
 use tracing::{debug, info, warn};
 
 use crate::{
     backoff::Backoff,
+    error::chain,
     registry::{RegistrationClient, RegistryError},
 };
 
 /// Waits between attempts to register: quick enough that an instance is back within two seconds of
 /// its registry, and spread so that a thousand of them do not come at once.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+
+/// The part of the time for a deregistration that one silent request may take.
+const PATIENCE: u32 = 4;
 
 /// Where a registration stands.
 #[derive(Clone, Debug)]
@@ -74,38 +82,58 @@ impl Registrar {
         self.state.clone()
     }
 
-    /// Ends the upkeep and takes the instance out of the registry, within `limit`.
+    /// Ends the upkeep and takes the instance out of the registry, within `limit`. A registry that is
+    /// away or stalls is asked again until then.
     ///
     /// # Errors
     ///
     /// When the registry refused or did not answer in time; its health check is then what removes
     /// the instance.
     pub async fn deregister(mut self, limit: Duration) -> Result<(), RegistryError> {
-        let client = self.client.clone();
-        let action = format!("deregister {}", client.0.id());
-        // A registration under way must not arrive after the deregistration: it is let finish,
-        // which `limit` bounds as well.
-        let work = async {
-            self.stop.send_replace(true);
-            // The upkeep task ends by itself and cannot fail.
-            let _ended = (&mut self.upkeep).await;
-            client.0.deregister().await
-        };
-        match timeout(limit, work).await {
-            Ok(Ok(())) => {
-                info!(
-                    instance = client.0.id(),
-                    registry = client.0.registry(),
-                    "deregistered"
-                );
-                Ok(())
+        let by = Instant::now() + limit;
+        self.stop.send_replace(true);
+        // A registration under way must not arrive after the deregistration, so it is let finish;
+        // one that hangs has arrived already, as far as it ever will.
+        if timeout(limit / PATIENCE, &mut self.upkeep).await.is_err() {
+            self.upkeep.abort();
+        }
+        let client = &self.client.0;
+        let mut failures = 0;
+        loop {
+            let left = by.saturating_duration_since(Instant::now());
+            // A connection that stalls must leave time for another.
+            let one = (left / 2).max(limit / PATIENCE).min(left);
+            let answer = timeout(one, client.deregister()).await;
+            let error = match answer.unwrap_or_else(|elapsed| Err(self.unanswered(elapsed))) {
+                Ok(()) => {
+                    info!(
+                        instance = client.id(),
+                        registry = client.registry(),
+                        "deregistered"
+                    );
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            failures += 1;
+            let wait = BACKOFF.after(failures, &mut fastrand::Rng::new());
+            if !error.may_pass() || Instant::now() + wait >= by {
+                return Err(error);
             }
-            Ok(Err(error)) => Err(error),
-            Err(elapsed) => Err(RegistryError::Unreachable {
-                registry: client.0.registry().to_owned(),
-                action,
-                source: elapsed.into(),
-            }),
+            debug!(
+                instance = client.id(),
+                "not deregistered yet: {}",
+                chain(&error)
+            );
+            sleep(wait).await;
+        }
+    }
+
+    fn unanswered(&self, elapsed: Elapsed) -> RegistryError {
+        RegistryError::Unreachable {
+            registry: self.client.0.registry().to_owned(),
+            action: format!("deregister {}", self.client.0.id()),
+            source: elapsed.into(),
         }
     }
 }
@@ -150,7 +178,7 @@ async fn keep(
         } else {
             BACKOFF.after(failures, &mut fastrand::Rng::new())
         };
-        let reason = crate::error::chain(&lost);
+        let reason = chain(&lost);
         // An outage of hours must not fill the log: ever fewer of equal lines stand out.
         if failures < 2 || failures.is_power_of_two() || reason != told {
             warn!(instance = client.id(), failures, retry_in = ?wait, "not registered: {reason}");
@@ -160,8 +188,125 @@ async fn keep(
         told = reason;
         state.send_replace(RegistrationState::Registering(Some(Arc::new(lost))));
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = sleep(wait) => {}
             _ = stop.changed() => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::pending,
+        sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    };
+
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+
+    /// A registry that does not answer so many calls: it stalls, or refuses.
+    #[derive(Default)]
+    struct Flaky {
+        register_stalls: bool,
+        stalls: usize,
+        refusals: usize,
+        status: u16,
+        asked: AtomicUsize,
+    }
+
+    impl RegistrationClient for Flaky {
+        fn id(&self) -> &'static str {
+            "a"
+        }
+
+        fn registry(&self) -> &'static str {
+            "flaky"
+        }
+
+        fn register(&self) -> BoxFuture<'_, Result<(), RegistryError>> {
+            if self.register_stalls {
+                Box::pin(pending())
+            } else {
+                Box::pin(async { Ok(()) })
+            }
+        }
+
+        fn maintain(&self) -> BoxFuture<'_, RegistryError> {
+            Box::pin(pending())
+        }
+
+        fn deregister(&self) -> BoxFuture<'_, Result<(), RegistryError>> {
+            let nth = self.asked.fetch_add(1, SeqCst);
+            Box::pin(async move {
+                if nth < self.stalls {
+                    return pending().await;
+                }
+                if nth - self.stalls < self.refusals {
+                    return Err(RegistryError::Refused {
+                        registry: "flaky".to_owned(),
+                        action: "deregister a".to_owned(),
+                        status: self.status,
+                        reason: "no".to_owned(),
+                    });
+                }
+                Ok(())
+            })
+        }
+    }
+
+    const LIMIT: Duration = Duration::from_secs(2);
+
+    /// How deregistering ended, after how many requests, and how long it took.
+    async fn deregister(flaky: Flaky) -> (bool, usize, Duration) {
+        let client = Arc::new(flaky);
+        let registrar = Registrar::start(Arc::clone(&client) as Arc<dyn RegistrationClient>);
+        tokio::task::yield_now().await;
+        let begun = Instant::now();
+        let done = registrar.deregister(LIMIT).await.is_ok();
+        (done, client.asked.load(SeqCst), begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registration_that_hangs_does_not_stand_in_the_way() {
+        let hanging = Flaky {
+            register_stalls: true,
+            ..Flaky::default()
+        };
+        assert_eq!(deregister(hanging).await, (true, 1, LIMIT / 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registry_that_stalls_or_fails_is_asked_again() {
+        let (done, asked, _) = deregister(Flaky {
+            stalls: 1,
+            refusals: 1,
+            status: 500,
+            ..Flaky::default()
+        })
+        .await;
+        assert_eq!((done, asked), (true, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_limit_holds_however_long_it_stalls() {
+        let (done, asked, took) = deregister(Flaky {
+            register_stalls: true,
+            stalls: usize::MAX,
+            ..Flaky::default()
+        })
+        .await;
+        assert!(!done && asked > 1 && took <= LIMIT, "{asked} in {took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_denied_is_not_asked_again() {
+        let (done, asked, _) = deregister(Flaky {
+            refusals: 9,
+            status: 400,
+            ..Flaky::default()
+        })
+        .await;
+        assert_eq!((done, asked), (false, 1));
     }
 }

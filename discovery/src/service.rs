@@ -12,3 +12,4 @@ pub mod logging;
 mod requests;
 pub mod serve;
 pub mod signals;
+mod until;

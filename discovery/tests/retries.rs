@@ -162,14 +162,23 @@ async fn what_may_not_be_repeated_is_sent_once_and_has_all_the_time() {
 async fn the_callers_deadline_comes_first_and_is_passed_on_shrunk() {
     let server = TrimServer::start().await;
     server.behave(|_| pending());
-    let mut client = built(channel([server.instance()]).idempotent([TRIM])).await;
+    let builder = channel([server.instance()])
+        .idempotent([TRIM])
+        .attempt_timeout(Duration::from_millis(150));
     let mut request = Request::new(TrimRequest { s: "x".into() });
-    request.set_timeout(Duration::from_millis(120));
-    let status = client.trim_space(request).await.unwrap_err();
+    request.set_timeout(Duration::from_millis(200));
+    let status = built(builder).await.trim_space(request).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
+    // The first attempt has its own time, the second one what is left of the caller's.
     let sent = server.timeouts();
-    let micros = |text: &String| text.strip_suffix('u').unwrap().parse::<u64>().unwrap();
-    assert!(micros(&sent[0]) < 120_000, "{sent:?}");
+    let left = |text: &String| {
+        let value = text.parse().unwrap();
+        let headers = http::HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), value)]);
+        discovery::grpc_timeout(&headers).unwrap().unwrap()
+    };
+    assert_eq!(sent[0], "150m");
+    let rest = Duration::from_millis(50);
+    assert!(sent[1..].iter().all(|text| left(text) <= rest), "{sent:?}");
 }
 
 #[tokio::test]

@@ -6,9 +6,12 @@
 /// The encoded `FileDescriptorSet` of both files, for the gRPC reflection service.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+pub mod codec;
+
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::pedantic)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/pb.rs"));
+    include!(concat!(env!("OUT_DIR"), "/servers/pb.rs"));
 }
 
 pub use generated::*;

@@ -21,7 +21,7 @@ use discovery::{
         args::{outbound_ip, parse},
         grpc::{self, Health},
         logging,
-        serve::{Protocol, bind, serve},
+        serve::{Protocol, bind, drain_parts, serve},
         signals::Shutdown,
     },
 };
@@ -33,9 +33,6 @@ use crate::{args::Args, service::TrimService};
 
 /// Time the registry has to take the instance out.
 const DEREGISTER: Duration = Duration::from_secs(2);
-/// The part of the drain time in which calls are still taken, so that those who learn late that the
-/// instance is leaving are served all the same. Consul's watchers learn within milliseconds.
-const LEARN: u32 = 4;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -58,24 +55,18 @@ async fn main() -> anyhow::Result<()> {
         // A dropped sender means that `main` is over, which is a stop as well.
         let _told = stopped.await;
     };
-    let after_learning = args.drain.saturating_sub(args.drain / LEARN);
-    let server = tokio::spawn(serve(
-        listener,
-        routes,
-        Protocol::Grpc,
-        stopped,
-        after_learning,
-    ));
+    let (learning, finishing) = drain_parts(args.drain);
+    let server = tokio::spawn(serve(listener, routes, Protocol::Grpc, stopped, finishing));
     announce(&id, SocketAddr::new(ip, port))?;
 
     let registrar = Registrar::start(registration);
     shutdown.requested().await;
-    leave(&args, health, registrar, stop, server).await
+    leave(learning, health, registrar, stop, server).await
 }
 
 /// The orderly end, once it was asked for.
 async fn leave(
-    args: &Args,
+    learning: Duration,
     health: Health,
     registrar: Registrar,
     stop: oneshot::Sender<()>,
@@ -86,10 +77,11 @@ async fn leave(
         // Its health check takes it out of the registry; the requests come first.
         warn!("not deregistered: {}", chain(&error));
     }
-    tokio::time::sleep(args.drain / LEARN).await;
+    // Consul's watchers learn within milliseconds.
+    tokio::time::sleep(learning).await;
     // The server may have ended by itself, which the join below tells.
     let _ended = stop.send(());
-    health.end_watches().await;
+    health.end_streams().await;
     server.await.context("the server's task failed")??;
     info!("all requests finished");
     Ok(())

@@ -97,6 +97,16 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    /// Whether asking again may get another answer: the registry was away, or failed by its own
+    /// account.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Malformed { .. } => true,
+            Self::Refused { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
+
     pub(crate) fn invalid_url(url: &str, reason: impl Into<String>) -> Self {
         // Whoever logs this must not log a password.
         let url = match (url.split_once("://"), url.rsplit_once('@')) {

@@ -2,9 +2,13 @@
 
 #![allow(clippy::doc_markdown, reason = "the comments are what --help prints")]
 
-use std::{ffi::OsString, net::IpAddr, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    net::IpAddr,
+    time::Duration,
+};
 
-use clap::{Args, Command, Parser, ValueEnum};
+use clap::{Arg, Args, Command, Parser, ValueEnum, builder::TypedValueParser, error::ErrorKind};
 
 use crate::{instance::Instance, registry::RegistryError};
 
@@ -20,7 +24,13 @@ pub struct RegistryArgs {
     /// static://HOST:PORT,HOST:PORT. Consul's own variables (CONSUL_HTTP_TOKEN, CONSUL_HTTP_AUTH,
     /// CONSUL_HTTP_SSL, CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY,
     /// CONSUL_NAMESPACE and so on) mean what they mean there
-    #[arg(long, value_name = "URL", env = "REGISTRY_URL", value_parser = registry_url)]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "REGISTRY_URL",
+        hide_env_values = true,
+        value_parser = RegistryUrl
+    )]
     registry: Option<String>,
 }
 
@@ -47,7 +57,7 @@ const SOURCES: [&str; 3] = ["consul", "registry", "fixed"];
 #[must_use]
 pub fn parse<A: Parser>() -> A {
     let arguments: Vec<_> = std::env::args_os().collect();
-    let command = command_line_first(A::command(), &arguments);
+    let command = command_line_first(A::command(), &arguments, |name| std::env::var_os(name));
     let mut matches = command.clone().get_matches_from(arguments);
     A::from_arg_matches_mut(&mut matches)
         .unwrap_or_else(|error| error.format(&mut command.clone()).exit())
@@ -58,8 +68,13 @@ pub fn parse<A: Parser>() -> A {
 /// - where the command line gives one of [`SOURCES`], the variables of all of them are put aside: to
 ///   clap a variable is as good as a flag, and two of these flags contradict each other;
 /// - a flag that can be repeated takes each value as it is, commas and all; the one text of its
-///   variable is split.
-fn command_line_first(command: Command, arguments: &[OsString]) -> Command {
+///   variable is split;
+/// - an empty variable counts as unset, as it does to Consul's own tools.
+fn command_line_first(
+    command: Command,
+    arguments: &[OsString],
+    variable: impl Fn(&OsStr) -> Option<OsString>,
+) -> Command {
     let given = |id: &str| {
         let flag = format!("--{id}");
         arguments.iter().filter_map(|a| a.to_str()).any(|argument| {
@@ -71,6 +86,12 @@ fn command_line_first(command: Command, arguments: &[OsString]) -> Command {
     let source_given = SOURCES.iter().any(|id| given(id));
     command.mut_args(|argument| {
         let id = argument.get_id().as_str();
+        let empty = argument
+            .get_env()
+            .is_some_and(|name| variable(name).is_some_and(|value| value.is_empty()));
+        if empty {
+            return argument.env(None::<&'static str>);
+        }
         if source_given && SOURCES.contains(&id) {
             argument.env(None::<&'static str>)
         } else if argument.get_value_delimiter().is_some() && given(id) {
@@ -168,6 +189,28 @@ pub fn registry_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// Parses a registry's URL. clap's own error would show the text, and with it a password that somebody
+/// has put there.
+#[derive(Clone)]
+struct RegistryUrl;
+
+impl TypedValueParser for RegistryUrl {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        _argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        let text = value.to_str().ok_or("it is not valid UTF-8".to_owned());
+        text.and_then(registry_url).map_err(|reason| {
+            let message = format!("invalid value for '--registry <URL>': {reason}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
+        })
+    }
+}
+
 /// A name that has more than white space to it.
 ///
 /// # Errors
@@ -233,7 +276,7 @@ mod tests {
             let line: Vec<_> = line.iter().map(OsString::from).collect();
             let command = RegistryArgs::augment_args(Command::new("x"));
             let command = LogArgs::augment_args(command);
-            command_line_first(command, &line)
+            command_line_first(command, &line, |_| None)
                 .get_arguments()
                 .filter(|argument| argument.get_env().is_some())
                 .map(|argument| argument.get_id().to_string())
@@ -252,20 +295,48 @@ mod tests {
     }
 
     #[test]
+    fn a_registry_s_password_is_not_shown() {
+        let command = RegistryArgs::augment_args(Command::new("x"));
+        let line = ["x", "--registry", "consul://me:hunter2@host:8500"];
+        let error = command.try_get_matches_from(line).unwrap_err().to_string();
+        assert!(
+            error.contains("--registry") && error.contains("CONSUL_HTTP_TOKEN"),
+            "{error}"
+        );
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_unset() {
+        let command = || LogArgs::augment_args(Command::new("x"));
+        let seen = |value: &str| {
+            let value = OsString::from(value);
+            command_line_first(command(), &[], |name| {
+                (name == "LOG_LEVEL").then(|| value.clone())
+            })
+            .get_arguments()
+            .any(|argument| argument.get_env() == Some(OsStr::new("LOG_LEVEL")))
+        };
+        assert!(seen("debug"));
+        assert!(!seen(""));
+    }
+
+    #[test]
     fn commas_separate_in_a_variable_and_not_on_the_command_line() {
         // A variable that every test run has, so that none need be set.
         let text = std::env::var("PATH").unwrap();
         let first = text.chars().next().unwrap();
         let values = |line: &[&str]| {
             let command = Command::new("x").arg(
-                clap::Arg::new("tag")
+                Arg::new("tag")
                     .long("tag")
                     .env("PATH")
                     .action(clap::ArgAction::Append)
                     .value_delimiter(first),
             );
             let arguments: Vec<_> = line.iter().map(OsString::from).collect();
-            let matches = command_line_first(command, &arguments).get_matches_from(arguments);
+            let matches =
+                command_line_first(command, &arguments, |_| None).get_matches_from(arguments);
             let values = matches.get_many::<String>("tag").unwrap();
             values.cloned().collect::<Vec<_>>()
         };

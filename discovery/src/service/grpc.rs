@@ -5,6 +5,7 @@ use std::convert::Infallible;
 
 use anyhow::Context as _;
 use http::{Request, Response};
+use tokio::sync::watch;
 use tonic::{
     body::Body,
     server::NamedService,
@@ -12,12 +13,16 @@ use tonic::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
+use super::until::Until;
+
 const HEALTH: &str = "grpc.health.v1.Health";
 
 /// What the health service says of a server and its one service.
 pub struct Health {
     reporter: HealthReporter,
     service: &'static str,
+    /// Dropped to end the streams of reflection.
+    _streams: watch::Sender<()>,
 }
 
 /// Puts health and reflection beside a service. `descriptors` is the file descriptor set that it was
@@ -37,9 +42,11 @@ where
     S::Future: Send + 'static,
 {
     let (reporter, health_server) = tonic_health::server::health_reporter();
+    let (streams, end) = watch::channel(());
     let health = Health {
         reporter,
         service: S::NAME,
+        _streams: streams,
     };
     health.set(ServingStatus::Serving).await;
     let reflection = || {
@@ -52,9 +59,15 @@ where
     let failed = || format!("cannot offer reflection of {}", S::NAME);
     let routes = Routes::new(service)
         .add_service(health_server)
-        .add_service(reflection().build_v1().with_context(failed)?)
+        .add_service(Until::new(
+            reflection().build_v1().with_context(failed)?,
+            end.clone(),
+        ))
         // What grpcurl up to 1.8 asks for.
-        .add_service(reflection().build_v1alpha().with_context(failed)?)
+        .add_service(Until::new(
+            reflection().build_v1alpha().with_context(failed)?,
+            end,
+        ))
         .prepare()
         .into_axum_router();
     Ok((health, routes))
@@ -66,8 +79,8 @@ impl Health {
         self.set(ServingStatus::NotServing).await;
     }
 
-    /// Ends the streams of those who watch: they would last as long as the drain.
-    pub async fn end_watches(mut self) {
+    /// Ends the streams of those who watch, and of reflection: they would last as long as the drain.
+    pub async fn end_streams(mut self) {
         for service in ["", self.service] {
             self.reporter.clear_service_status(service).await;
         }

@@ -83,14 +83,15 @@ impl Registry for Consul {
         if query.datacenter.is_none() {
             query.datacenter.clone_from(&self.config.datacenter);
         }
-        // `Config` leaves the token out of its Debug form, and it changes the answers. The key
-        // never leaves this process.
+        // `Config` leaves secrets out of its Debug form, and they change the answers. The key never
+        // leaves this process.
         let config = &self.config;
         let mut key = format!("{config:?} {query:?}");
         let _never_fails = write!(
             key,
-            " {:?} {:?} {:?} {:?}",
+            " {:?} {:?} {:?} {:?} {:?}",
             self.client.token(),
+            config.http_auth,
             config.wait,
             config.change_interval,
             config.body_limit,

@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer as _,
-    de::{SeqAccess, Visitor},
+    de::{Error as _, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -28,17 +28,26 @@ pub(super) struct Decoded {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rejected {
     pub(super) count: u64,
+    /// Those of them that are no service entries at all.
+    foreign: u64,
     /// What is wrong with the first of them.
     pub(super) first: Option<String>,
 }
 
-/// Reads an answer. The error says why nothing of it can be used.
+/// Reads an answer. The error says why nothing of it can be used: it is no list, or a list of things
+/// of which none is a service entry. An entry that is one and cannot be used is another matter.
 pub(super) fn decode(body: &[u8], query: &Query) -> Result<Decoded, serde_json::Error> {
     // Names come from anywhere; one broken character must not hide the other instances.
     let text: Cow<'_, str> = String::from_utf8_lossy(body);
     let mut deserializer = serde_json::Deserializer::from_str(&text);
     let (mut found, rejected, empty) = deserializer.deserialize_seq(Entries { query })?;
     deserializer.end()?;
+    if rejected.foreign > 0 && found.is_empty() && rejected.foreign == rejected.count {
+        let first = rejected.first.unwrap_or_default();
+        return Err(serde_json::Error::custom(format!(
+            "no service entry in the list: {first}"
+        )));
+    }
     // An ID is unique on its node only: a service registered without one has its name as the ID,
     // on every node.
     let mut nodes: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -86,12 +95,22 @@ impl<'de> Visitor<'de> for Entries<'_> {
                 Ok(None) => {}
                 Err(reason) => {
                     rejected.count += 1;
+                    rejected.foreign +=
+                        u64::from(serde_json::from_str::<Shape<'_>>(raw.get()).is_err());
                     rejected.first.get_or_insert(reason);
                 }
             }
         }
         Ok((found, rejected, empty))
     }
+}
+
+/// What a service entry has at the least.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Shape<'a> {
+    #[serde(rename = "Service", borrow)]
+    _service: BTreeMap<Cow<'a, str>, &'a RawValue>,
 }
 
 #[derive(Deserialize)]

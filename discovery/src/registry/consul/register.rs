@@ -46,6 +46,9 @@ const SETTLED: Duration = Duration::from_secs(60);
 /// otherwise overwrite each other ten times a second.
 const QUICK_LOSS: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 
+/// Heartbeats in the time that a check takes to turn critical without one.
+const BEATS: u32 = 3;
+
 pub(super) struct ConsulRegistration {
     client: Arc<Client>,
     id: String,
@@ -106,18 +109,19 @@ impl ConsulRegistration {
         }
         request.body = Some(self.body.clone());
         self.client.call_ok(request).await?;
-        if self.ttl.is_some() {
+        if let Some(ttl) = self.ttl {
             // A check that was critical stays so; only a heartbeat lifts it.
-            self.heartbeat().await?;
+            self.heartbeat(ttl / BEATS).await?;
         }
         self.replace_checks.store(false, Relaxed);
         Ok(())
     }
 
-    async fn heartbeat(&self) -> Result<(), RegistryError> {
+    async fn heartbeat(&self, limit: Duration) -> Result<(), RegistryError> {
         let action = format!("send a heartbeat of {}", self.id);
         let path = format!("/v1/agent/check/pass/{}", segment(&self.check_id));
-        let request = Request::new(Method::PUT, path, &action);
+        let mut request = Request::new(Method::PUT, path, &action);
+        request.held = Some(limit);
         let answer = self.client.call(request).await?;
         if answer.status.is_success() {
             Ok(())
@@ -134,12 +138,17 @@ impl ConsulRegistration {
         let Some(ttl) = self.ttl else {
             return future::pending().await;
         };
-        let every = ttl / 3;
+        let every = ttl / BEATS;
         let mut ticks = interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Err(error) = self.heartbeat().await {
+            // A connection that stalls is given up with the try; the next one has another.
+            let mut beat = self.heartbeat(every / 2).await;
+            if matches!(beat, Err(RegistryError::Unreachable { .. })) {
+                beat = self.heartbeat(every / 2).await;
+            }
+            if let Err(error) = beat {
                 return error;
             }
         }

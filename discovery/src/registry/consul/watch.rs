@@ -59,6 +59,9 @@ const NOT_HELD: Backoff = Backoff::new(Duration::from_millis(500), Duration::fro
 /// A body up to this size is decoded where it arrives, in well under a millisecond.
 const SMALL_BODY: usize = 64 << 10;
 
+/// An unchanged answer that took this long was held back, by whatever rule of Consul's or of a proxy's.
+const HELD: Duration = Duration::from_secs(1);
+
 const UPDATES: &str = "discovery_registry_updates_total";
 const ERRORS: &str = "discovery_registry_errors_total";
 const INVALID: &str = "discovery_invalid_instances_total";
@@ -196,7 +199,8 @@ impl Watch {
                         State::Fresh
                     }
                     Ok(newer) => {
-                        let early = newer == index && asked.elapsed() < self.wait / 2;
+                        let held = (self.wait / 2).min(HELD);
+                        let early = newer == index && asked.elapsed() < held;
                         State::Following {
                             index: newer,
                             not_held: if early { not_held.saturating_add(1) } else { 0 },

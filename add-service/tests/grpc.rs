@@ -289,10 +289,10 @@ async fn what_is_no_message_of_the_method_is_refused() {
     let add = add_alone(&["--max-body", "1000"]).await;
     let bare = Bare::new(add.grpc);
     let failed = bare.fail("Sum", "", b"\xff\xff\xff").await;
-    assert!(
-        !matches!(failed.code, Code::Ok | Code::Unknown),
-        "{failed:?}"
-    );
+    assert_eq!(failed.code, Code::InvalidArgument, "{failed:?}");
+    // A text that is not UTF-8.
+    let failed = bare.fail("Concat", "", b"\x0a\x01\xff").await;
+    assert_eq!(failed.code, Code::InvalidArgument, "{failed:?}");
     let mut client = AddClient::new(connect(add.grpc).await);
     let status = client
         .concat(texts(&"x".repeat(1001), ""))

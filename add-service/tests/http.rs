@@ -180,6 +180,26 @@ async fn a_body_over_the_limit_is_413() {
 }
 
 #[tokio::test]
+async fn a_client_that_sends_everything_before_it_reads_learns_that_it_was_too_much() {
+    let add = add_alone(&[]).await;
+    let body = vec![b' '; 8 << 20];
+    for head in [
+        format!("content-length: {}\r\n\r\n", body.len()),
+        format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n", body.len()),
+    ] {
+        let mut stream = TcpStream::connect(add.http).await.unwrap();
+        let head = format!("POST /concat HTTP/1.1\r\nhost: x\r\n{head}");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        timeout(LIMIT, stream.write_all(&body))
+            .await
+            .unwrap()
+            .unwrap();
+        let answer = read_until(&mut stream, "}").await;
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn requests_over_the_rate_limit_are_429() {
     let add = add_alone(&["--rate-limit", "5"]).await;
     let http = Http::new(&add);
@@ -588,6 +608,51 @@ async fn accepted_requests_are_answered_after_the_signal() {
         );
         drop(idle);
     }
+}
+
+#[tokio::test]
+async fn what_was_sent_before_the_signal_is_answered() {
+    let request = b"POST /sum HTTP/1.1\r\nhost: x\r\ncontent-length: 13\r\n\r\n{\"a\":1,\"b\":2}";
+    let mut add = add_alone(&["--drain", "5s"]).await;
+    // Some have had an answer before; of the others the service may not even know.
+    let mut streams = Vec::new();
+    for _ in 0..40 {
+        let mut stream = TcpStream::connect(add.http).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        read_until(&mut stream, "}").await;
+        streams.push(stream);
+    }
+    for stream in &mut streams {
+        stream.write_all(request).await.unwrap();
+    }
+    for _ in 0..40 {
+        let mut stream = TcpStream::connect(add.http).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        streams.push(stream);
+    }
+    add.process.signal(Signal::SIGTERM).unwrap();
+    for stream in &mut streams {
+        let answer = read_until(stream, "}").await;
+        assert!(answer.ends_with("{\"v\":3}"), "{answer}");
+    }
+    assert_eq!(add.process.exit(LIMIT).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_service_that_leaves_says_so_before_it_takes_no_more() {
+    let mut add = add_alone(&["--drain", "4s"]).await;
+    add.process.signal(Signal::SIGTERM).unwrap();
+    let http = Http::new(&add);
+    let look = async || {
+        let answer = http.get("/readyz").await;
+        match answer.reason() {
+            reason if reason == "shutting down" => Ok(()),
+            reason => Err(reason),
+        }
+    };
+    eventually("not ready", LIMIT, look).await.unwrap();
+    assert_eq!(http.post("/sum", "{}").await.status, 200);
+    assert_eq!(add.process.exit(LIMIT).await.unwrap().code(), Some(0));
 }
 
 #[tokio::test]

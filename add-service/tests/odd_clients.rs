@@ -14,7 +14,12 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
+use tokio_stream::StreamExt as _;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest,
+};
 
 /// How HTTP/2 begins: the preface and empty settings.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -72,7 +77,10 @@ async fn a_request_that_outlasts_the_drain_is_told_in_the_exit_code() {
     add.process.signal(Signal::SIGTERM).unwrap();
     assert_eq!(add.process.exit(LIMIT).await.unwrap().code(), Some(1));
     let told = add.process.stderr();
-    assert!(told.contains("unfinished after 300ms: 1;"), "{told}");
+    assert!(
+        told.contains("unfinished at the end of the drain: 1;"),
+        "{told}"
+    );
 }
 
 #[tokio::test]
@@ -101,6 +109,45 @@ async fn health_watches_do_not_hold_up_the_end() {
         assert_eq!(process.exit(LIMIT).await.unwrap().code(), Some(0));
         // The trim service waits a quarter of the drain for the watchers of the registry.
         assert!(begun.elapsed() < Duration::from_secs(10), "{service}");
+    }
+}
+
+#[tokio::test]
+async fn a_reflection_stream_does_not_hold_up_the_end() {
+    let mut add = add_alone(&["--drain", "15s"]).await;
+    let mut client = ServerReflectionClient::new(connect(add.grpc).await);
+    let list = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    // As grpcurl does: one question, and the stream stays open for the next.
+    let questions = tokio_stream::once(list).chain(tokio_stream::pending());
+    let answers = client.server_reflection_info(questions).await.unwrap();
+    let mut answers = answers.into_inner();
+    answers.message().await.unwrap().unwrap();
+    add.process.signal(Signal::SIGTERM).unwrap();
+    assert!(answers.message().await.unwrap().is_none());
+    let begun = Instant::now();
+    assert_eq!(add.process.exit(LIMIT).await.unwrap().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+/// A client has one connection to an instance, for all its calls.
+#[tokio::test]
+async fn a_connection_carries_as_many_calls_as_there_are() {
+    let add = add_alone(&[]).await;
+    let trims = trims(1, &[]).await;
+    for address in [add.grpc, add.http, trims[0].grpc] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(HTTP2).await.unwrap();
+        // The server's first frame: three bytes of length, its type, which is 4, and what it sets.
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        assert_eq!((head[0], head[1], head[3]), (0, 0, 4));
+        let mut settings = vec![0; head[2].into()];
+        stream.read_exact(&mut settings).await.unwrap();
+        let limits_streams = |setting: &[u8]| setting[..2] == [0, 3];
+        assert!(!settings.chunks(6).any(limits_streams), "{settings:?}");
     }
 }
 

@@ -14,9 +14,9 @@ use std::{
 };
 
 use discovery::{
-    chain,
+    Registrar, RegistrationState, chain,
     registry::{
-        InstanceSet, Instancer, Query, Registry, RegistryError,
+        Check, InstanceSet, Instancer, Query, Registry, RegistryError,
         consul::{Config, Consul},
     },
 };
@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use testkit::fake::{FakeServer, Reply, Request};
 use tokio::time::Instant;
 
-use crate::sets::{eventually, ids, until, within};
+use crate::sets::{eventually, ids, registration, until, within};
 
 /// How long the fake holds a query back: over half of the watch's `wait`, which counts as held.
 const HELD: Duration = Duration::from_millis(600);
@@ -88,6 +88,7 @@ const BOMB: &[u8] = &[
 ];
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 async fn the_last_good_set_survives_every_kind_of_nonsense() {
     let indexed = |body: &str| Reply::consul(6, body);
     let whole_length = |sent: &str| {
@@ -103,6 +104,11 @@ async fn the_last_good_set_survives_every_kind_of_nonsense() {
         ("an object", indexed("{}"), "unusable"),
         ("null", indexed("null"), "unusable"),
         ("an empty body", indexed(""), "unusable"),
+        (
+            "a list of something else",
+            indexed(r#"[{"error": "rpc failed"}, {"Service": 7}]"#),
+            "no service entry",
+        ),
         ("a list cut short", indexed("[{\"Service\": {"), "unusable"),
         (
             "a body cut short",
@@ -424,4 +430,40 @@ async fn names_and_tags_arrive_as_they_are() {
     ];
     let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
     assert_eq!(request.query, expected);
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_stalls_is_sent_again_before_it_is_missed() {
+    let beats = Arc::new(AtomicU64::new(0));
+    let counted = beats.clone();
+    let held = json!({"ID": "trim_service-127.0.0.1-8975", "Service": "trim_service",
+                      "Address": "127.0.0.1", "Port": 8975, "Tags": [], "Meta": {},
+                      "Weights": {"Passing": 1, "Warning": 1}});
+    let server = FakeServer::start(move |request: &Request| {
+        if request.path.starts_with("/v1/agent/check/pass/") {
+            // The first comes with the registration.
+            match counted.fetch_add(1, SeqCst) {
+                1 => Reply::hang(),
+                _ => Reply::new(200, &[], ""),
+            }
+        } else if request.method == "PUT" {
+            Reply::new(200, &[], "")
+        } else if request.parameter("hash").is_none() {
+            Reply::new(200, &[("X-Consul-ContentHash", "1")], held.to_string())
+        } else {
+            Reply::hang()
+        }
+    })
+    .await
+    .unwrap();
+    let ttl = Duration::from_secs(6);
+    let consul = Consul::new(&config(&server)).unwrap();
+    let registration = consul.registration(registration(8975, Check::Ttl { ttl }));
+    let registrar = Registrar::start(registration.unwrap());
+    let third = eventually("a third heartbeat", async || {
+        (beats.load(SeqCst) > 2).then(|| registrar.state().borrow().clone())
+    });
+    assert!(matches!(third.await, RegistrationState::Registered));
+    let is_registration = |request: &&Request| request.path.ends_with("/register");
+    assert_eq!(server.requests().iter().filter(is_registration).count(), 1);
 }

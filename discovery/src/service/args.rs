@@ -205,8 +205,8 @@ impl TypedValueParser for RegistryUrl {
     ) -> Result<String, clap::Error> {
         let text = value.to_str().ok_or("it is not valid UTF-8".to_owned());
         text.and_then(registry_url).map_err(|reason| {
-            let message = format!("invalid value for '--registry <URL>': {reason}\n");
-            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
+            let message = format!("invalid value for '--registry <URL>': {reason}");
+            command.clone().error(ErrorKind::ValueValidation, message)
         })
     }
 }

@@ -148,7 +148,7 @@ where
             Ok(())
         }
         unfinished => anyhow::bail!(
-            "requests still unfinished after {drain:?}: {unfinished}; --drain gives them more time"
+            "requests still unfinished at the end of the drain: {unfinished}; --drain gives them more time"
         ),
     }
 }

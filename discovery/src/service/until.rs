@@ -1,11 +1,11 @@
-//! A service whose answers end when the server does.
+//! A service whose requests end when the server does.
 //!
 //! A stream that a client holds open, such as grpcurl's to the reflection service, would otherwise last
-//! as long as the drain and count as a request that was not finished.
+//! as long as the drain and count as a request that was not finished. Once its requests have ended, the
+//! service ends its answers by itself.
 
 use std::{
     convert::Infallible,
-    future::Future as _,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -14,11 +14,10 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body::Frame;
-use http_body_util::BodyExt as _;
 use tokio::sync::watch;
 use tonic::{Status, body::Body, server::NamedService};
 
-/// See the [module](self). Ends with UNAVAILABLE when the sender of `end` is gone.
+/// See the [module](self). The end comes when the sender of `end` is dropped.
 #[derive(Clone)]
 pub(super) struct Until<S> {
     inner: S,
@@ -38,34 +37,29 @@ impl<S: NamedService> NamedService for Until<S> {
 impl<S> tower_service::Service<Request<Body>> for Until<S>
 where
     S: tower_service::Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+    type Future = S::Future;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let answer = self.inner.call(request);
+    fn call(&mut self, request: Request<Body>) -> S::Future {
         let mut end = self.end.clone();
-        Box::pin(async move {
-            let ended = Box::pin(async move { while end.changed().await.is_ok() {} });
-            Ok(answer.await?.map(|body| {
-                Body::new(Ending {
-                    body: Some(body),
-                    ended,
-                })
-            }))
-        })
+        self.inner.call(request.map(|body| {
+            Body::new(Ending {
+                body,
+                ended: Box::pin(async move { while end.changed().await.is_ok() {} }),
+            })
+        }))
     }
 }
 
+/// A request's body, up to the end.
 struct Ending {
-    /// Gone once the end has come.
-    body: Option<Body>,
+    body: Body,
     ended: BoxFuture<'static, ()>,
 }
 
@@ -77,20 +71,10 @@ impl http_body::Body for Ending {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(body) = &mut self.body else {
-            return Poll::Ready(None);
-        };
-        if let Poll::Ready(frame) = Pin::new(&mut body.frame()).poll(cx) {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             return Poll::Ready(frame);
         }
         ready!(self.ended.as_mut().poll(cx));
-        self.body = None;
-        let status = Status::unavailable("the server is shutting down");
-        let mut trailers = http::HeaderMap::new();
-        Poll::Ready(Some(
-            status
-                .add_header(&mut trailers)
-                .map(|()| Frame::trailers(trailers)),
-        ))
+        Poll::Ready(None)
     }
 }

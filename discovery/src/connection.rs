@@ -56,6 +56,12 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Whether the connection is known to take no more calls.
     fn is_closed(&self) -> bool;
+
+    /// How many calls the other side takes at a time; more wait their turn on this side. Default:
+    /// any number. Asked only while very many are on their way.
+    fn capacity(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// A call that got no response.

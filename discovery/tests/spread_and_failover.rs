@@ -198,3 +198,26 @@ async fn a_subset_that_dies_has_stand_ins_until_it_is_back() {
     support::eventually(|| channel.status().instances == 2 && channel.status().ready == 2).await;
     assert_eq!(spread(&mut client, 20).await, members);
 }
+
+#[tokio::test]
+async fn what_an_instance_cannot_take_at_a_time_goes_to_another() {
+    let servers = [
+        TrimServer::start_for(Some(100)).await,
+        TrimServer::start().await,
+    ];
+    for server in &servers {
+        server.behave(|_| std::future::pending());
+    }
+    let channel = channel(&support::fixed(&servers))
+        .retry_timeout(Duration::from_secs(60))
+        .build()
+        .unwrap();
+    all_ready(&channel, 2).await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..300 {
+        let mut client = TrimClient::new(channel.clone());
+        calls.spawn(async move { call(&mut client).await });
+    }
+    support::eventually(|| servers[0].calls() + servers[1].calls() == 300).await;
+    assert_eq!((servers[0].calls(), servers[1].calls()), (100, 200));
+}

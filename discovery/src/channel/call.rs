@@ -45,6 +45,8 @@ use crate::{
 /// A call that is never processed is sent again for as long as there is time; this bounds the one
 /// that has no deadline.
 const MOST_UNSENT: usize = 64;
+/// No server is asked to take fewer calls at a time than this (RFC 9113, 6.5.2).
+const NO_CROWD: u32 = 100;
 /// Endpoints named one by one when all are down.
 const NAMED: usize = 3;
 
@@ -126,6 +128,14 @@ struct Picked {
     endpoint: Arc<Endpoint>,
     transport: Arc<Box<dyn Transport>>,
     trial: bool,
+}
+
+impl Picked {
+    /// Whether the instance has as many calls as it takes at a time.
+    fn is_crowded(&self) -> bool {
+        let in_flight = self.endpoint.stats().in_flight();
+        in_flight >= NO_CROWD && in_flight as usize >= self.transport.capacity()
+    }
 }
 
 /// What a look at the snapshot gave.
@@ -354,6 +364,7 @@ impl<'a> Call<'a> {
             attempt: self.attempts.sent,
         };
         let first = snapshot.pick(&context);
+        let mut crowded = None;
         let mut again = None;
         let mut woken = false;
         for step in 0..count {
@@ -376,13 +387,17 @@ impl<'a> Call<'a> {
                 transport,
                 trial: false,
             };
-            if !self.attempts.has_tried(endpoint) {
+            if self.attempts.has_tried(endpoint) {
+                again.get_or_insert(picked);
+            } else if picked.is_crowded() {
+                // A call that waits for its turn would end as if the instance had not answered.
+                crowded.get_or_insert(picked);
+            } else {
                 return Choice::Picked(picked);
             }
-            again.get_or_insert(picked);
         }
-        // All that can take a call have been tried, or none can yet.
-        again.map_or(Choice::Wait, Choice::Picked)
+        // All that can take a call have more than they can take or have been tried, or none can yet.
+        crowded.or(again).map_or(Choice::Wait, Choice::Picked)
     }
 
     fn nothing(&self, snapshot: &Snapshot) -> Choice {

@@ -59,6 +59,8 @@ pub(crate) struct TrimServer {
     address: SocketAddr,
     state: Arc<State>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    /// Calls taken at a time on one connection.
+    at_once: Option<u32>,
 }
 
 struct State {
@@ -92,6 +94,11 @@ impl Trim for Service {
 
 impl TrimServer {
     pub(crate) async fn start() -> Self {
+        Self::start_for(None).await
+    }
+
+    /// One that takes so many calls at a time on one connection.
+    pub(crate) async fn start_for(at_once: Option<u32>) -> Self {
         let mut server = Self {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             state: Arc::new(State {
@@ -101,6 +108,7 @@ impl TrimServer {
                 timeouts: Mutex::default(),
             }),
             running: None,
+            at_once,
         };
         server.restart().await;
         server
@@ -124,8 +132,10 @@ impl TrimServer {
         let (stop, stopped) = oneshot::channel::<()>();
         let service = TrimService::new(Service(Arc::clone(&self.state)));
         let (_reporter, health) = tonic_health::server::health_reporter();
+        let at_once = self.at_once;
         let task = tokio::spawn(async move {
             Server::builder()
+                .max_concurrent_streams(at_once)
                 .add_service(service)
                 .add_service(health)
                 .serve_with_incoming_shutdown(incoming, async {

@@ -72,6 +72,10 @@ impl Transport for Http2Transport {
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
+
+    fn capacity(&self) -> usize {
+        self.sender.current_max_send_streams()
+    }
 }
 
 impl Http2Transport {

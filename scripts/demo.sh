@@ -8,29 +8,45 @@ usage: demo.sh [--once] [--consul HOST:PORT]
 
 Starts a Consul (or takes one that runs), three trim instances and the add service on this machine,
 shows calls going round the instances, stops one instance and shows calls going on. Then it stays up
-with the addresses printed until Ctrl-C, which stops everything and leaves no registration behind.
+with the addresses printed until Ctrl-C, which stops everything, checks that no process and no
+registration is left, and exits with 0. A Ctrl-C before that cleans up too, and exits with 130.
 
   --once               check every step, stop everything, and exit 0 only if all was as it should be
   --consul HOST:PORT   use this Consul instead of looking for one; so does CONSUL_HTTP_ADDR
   --help               this text
 
 A Consul that answers at localhost:8500 is used; else one is started, from PATH or fetched into the
-project's cache (see get-consul.sh). grpcurl is shown where there is one (see get-grpcurl.sh).
+project's cache (see get-consul.sh); so it is if CONSUL_HTTP_ADDR or CONSUL_HTTP_SSL asks for HTTPS or
+a socket, which this script does not speak. grpcurl is shown where there is one (see get-grpcurl.sh).
 EOF
 }
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-once=no consul=${CONSUL_HTTP_ADDR-}
+once=no consul=''
 while (($#)); do
     case $1 in
         --once) once=yes ;;
-        --consul) [[ ${2-} == *:* ]] || die "--consul takes HOST:PORT"; consul=$2; shift ;;
+        --consul)
+            [[ ${2-} == *:* && $2 != https://* && $2 != unix://* ]] || die "--consul takes HOST:PORT"
+            consul=$2
+            shift
+            ;;
         --help | -h) usage && exit ;;
         *) usage >&2 && die "unknown argument '$1'" ;;
     esac
     shift
 done
+own=no
+if [[ -z $consul ]]; then
+    consul=${CONSUL_HTTP_ADDR-}
+    if [[ $consul == https://* || $consul == unix://* || ${CONSUL_HTTP_SSL-} =~ ^(1|[tT]|[tT]rue|TRUE)$ ]]; then
+        own=yes
+    fi
+fi
+# As the services read it: `http://` and a slash at the end add nothing, and HTTP's own port is 80.
+consul=${consul#http://} consul=${consul%/}
+[[ -z $consul || $consul =~ :[0-9]+$ ]] || consul+=:80
 need cargo "rustup (or cargo)"
 need curl curl
 
@@ -41,16 +57,24 @@ cleanup() {
     local status=$?
     trap '' INT TERM
     end_all 20
-    if ((status != 0)); then
-        for log in "$work"/*.log; do
-            [[ $log == */consul.log ]] || { say "--- $(basename "$log")"; tail -n 20 "$log"; } >&2
-        done
-    fi
+    case $status in
+        0) ;;
+        # Interrupted, which is nobody's failure.
+        130 | 143) say "interrupted; all that was started is stopped" >&2 ;;
+        *)
+            for log in "$work"/*.log; do
+                [[ $log == */consul.log ]] || { say "--- $(basename "$log")"; tail -n 20 "$log"; } >&2
+            done
+            ;;
+    esac
     rm -rf "$work"
 }
 trap cleanup EXIT
+# Until all is up, a signal ends the script here and now; after that it is the normal end.
+trap 'exit 130' INT
+trap 'exit 143' TERM
 stopping=no
-trap 'stopping=yes; exit 130' INT TERM
+stop() { stopping=yes; }
 
 step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
@@ -59,19 +83,38 @@ cargo build --locked --manifest-path "$root/Cargo.toml" -p trim-service -p add-s
 bin=${CARGO_TARGET_DIR:-$root/target}/debug
 
 step "Consul"
-if [[ -n $consul ]]; then
-    consul=${consul#http://}
+# start_own_consul: with it, what the environment says about another Consul counts no more.
+start_own_consul() {
+    unset "${!CONSUL_@}"
+    start_consul "$work"
+    say "started one at $consul"
+}
+if [[ $own == yes ]]; then
+    say "the environment asks for a Consul over HTTPS or a socket, which this script does not speak; starting another"
+    start_own_consul
+elif [[ -n $consul ]]; then
+    host=${consul%:*} host=${host#[}
+    no_proxy_for "${host%]}"
     consul_leads "$consul" || die "no Consul with a leader answers at $consul"
     say "using the one at $consul"
 elif consul_leads 127.0.0.1:8500; then
     consul=127.0.0.1:8500
     say "using the one at $consul"
 else
-    start_consul "$work"
-    say "started one at $consul"
+    start_own_consul
 fi
-registered() { curl -fsS --max-time 5 "http://$consul/v1/health/service/$name?passing" | grep -oE '"ID": ?"'"$name"'-[^"]*"' | sort -u | wc -l; }
-registrations_are() { [[ $(registered) == "$1" ]]; }
+# registered [QUERY]: how many instances Consul has; with `passing`, those that are well. Fails where
+# Consul does not say, which is not the same as none.
+registered() {
+    local answer
+    answer=$(curl -fsS --max-time 5 "http://$consul/v1/health/service/$name?${1-}") || return
+    { grep -oE '"ID": ?"'"$name"'-[^"]*"' <<<"$answer" || true; } | sort -u | wc -l
+}
+# registrations_are COUNT [QUERY]
+registrations_are() {
+    local count
+    count=$(registered "${2-}") && [[ $count == "$1" ]]
+}
 
 step "Three trim instances"
 for i in 1 2 3; do
@@ -82,11 +125,12 @@ for i in 1 2 3; do
     trim_ids[i]=$(field id "$work/trim-$i.log")
     say "${trim_ids[i]}"
 done
-wait_until 20 "three registrations in Consul" registrations_are 3
+wait_until 20 "three registrations in Consul" registrations_are 3 passing
 
 step "The add service"
 start "$work/add.log" "$bin/add-service" --listen 127.0.0.1 --http-port 0 --grpc-port 0 \
     --consul "$consul" --trim-name "$name" --tag demo
+add_pid=$pid
 wait_until 20 "the add service to listen" listening "$work/add.log"
 http=$(field http "$work/add.log") grpc=$(field grpc "$work/add.log")
 say "HTTP on $http, gRPC on $grpc"
@@ -120,8 +164,9 @@ sum=$(curl -fsS --max-time 5 -d '{"a":1,"b":2}' "http://$http/sum")
 
 if grpcurl=$("$root/scripts/get-grpcurl.sh" --offline 2>/dev/null); then
     step "The same over gRPC: grpcurl -plaintext $grpc"
-    "$grpcurl" -plaintext "$grpc" list
-    "$grpcurl" -plaintext "$grpc" list | grep -qx pb.Add || die "grpcurl does not see pb.Add"
+    answer=$("$grpcurl" -plaintext "$grpc" list)
+    say "$answer"
+    grep -qx pb.Add <<<"$answer" || die "grpcurl does not see pb.Add"
     answer=$("$grpcurl" -plaintext -v -d '{"a":"1 0","b":"2 0"}' "$grpc" pb.Add/Concat)
     grep -E '^x-trim-instance|"v"' <<<"$answer"
     grep -q '"v": "1020"' <<<"$answer" || die "grpcurl got another answer: $answer"
@@ -132,7 +177,7 @@ kill -TERM "${trim_pids[2]}"
 for _ in {1..30}; do call; done
 say "30 calls while it goes: all answered"
 wait "${trim_pids[2]}" || die "${trim_ids[2]} did not exit with 0"
-wait_until 20 "Consul to forget it" registrations_are 2
+wait_until 20 "Consul to forget it" registrations_are 2 passing
 wait_until 20 "the add service to forget it" ready_with 2
 for _ in {1..6}; do
     call
@@ -141,21 +186,27 @@ for _ in {1..6}; do
 done
 
 if [[ $once == no ]]; then
+    trap stop INT TERM
     step "Up until Ctrl-C"
     say "HTTP    curl -d '{\"a\":\"1 0\",\"b\":\"2 0\"}' http://$http/concat"
     say "gRPC    grpcurl -plaintext $grpc list"
     say "metrics http://$http/metrics"
     say "Consul  http://$consul/ui"
-    while [[ $stopping == no ]]; do sleep 1; done
+    # A terminal's Ctrl-C ends the sleep as well.
+    while [[ $stopping == no ]]; do sleep 0.2 || true; done
 fi
 
+# A further signal would interrupt the waiting for those that end. (Bash aborts where a signal's own
+# trap has it ignored and it comes again; here no trap runs.)
+trap '' INT TERM
 step "Stopping everything"
 # The services first; Consul, if it is ours, is still there to be told.
-for ((i = ${#started[@]} - 1; i >= 0; i--)); do
-    pid=${started[i]}
-    [[ $(ps -o args= -p "$pid" 2>/dev/null) == *-service* ]] || continue
-    kill -TERM "$pid"
+for pid in "$add_pid" "${trim_pids[1]}" "${trim_pids[3]}"; do
+    kill -TERM "$pid" 2>/dev/null || true
+    wait_until 30 "process $pid to end" gone "$pid" || die "process $pid does not end"
     wait "$pid" || die "process $pid did not exit with 0"
 done
 registrations_are 0 || die "registrations are left in Consul"
+end_all 20
+[[ -z $(jobs -pr) ]] || die "processes are left"
 say "all ended in order, no registration is left"

@@ -48,10 +48,12 @@ install Consul (https://developer.hashicorp.com/consul/install) and put it on PA
 fi
 if [[ ! -x $binary ]]; then
     # What apt is set up to use for Debian's main archive on this machine; the last resort is
-    # Debian's own name for "any mirror".
+    # Debian's own name for "any mirror". awk reads to the end, here and below: were it to leave
+    # early, apt's next line would end this script by SIGPIPE.
     # shellcheck disable=SC2016 # these are apt's own fields
     mirror=$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' \
-        'Created-By: Packages' | awk '$3 == "main" && $2 !~ /security|updates|backports/ { print $1; exit }')
+        'Created-By: Packages' | awk '!found && $3 == "main" && $2 !~ /security|updates|backports/ { found = $1 }
+            END { print found }')
     mirror=${mirror:-http://deb.debian.org/debian}
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
@@ -64,7 +66,7 @@ if [[ ! -x $binary ]]; then
     {
         apt-get "${options[@]}" update &&
             found=$(apt-cache "${options[@]}" madison consul | awk -v want="$version" \
-                '{ gsub(/ /, "", $3) } index($3, want) == 1 { print $3; exit }') &&
+                '{ gsub(/ /, "", $3) } !found && index($3, want) == 1 { found = $3 } END { print found }') &&
             [[ -n $found ]] &&
             (cd "$work" && apt-get "${options[@]}" download "consul=$found")
     } >&2 || die "cannot fetch Consul $version from $mirror (bullseye); put a consul on PATH instead"

@@ -1,11 +1,13 @@
 # What the scripts share; sourced by them, not run. Each defines `usage` before sourcing.
 # shellcheck shell=bash
 
+# With it, `cd` may go elsewhere, and print where: a second line in what is captured.
+unset CDPATH
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Everything that is fetched goes here and nowhere else on the machine.
 # shellcheck disable=SC2034 # used by those who source this
 cache=${DISCOVERY_CACHE:-$root/.cache}
-# Processes that this script has started, to be ended by `end_all`.
+# Processes that this script has started.
 started=()
 
 say() { printf '%s\n' "$*"; }
@@ -14,6 +16,22 @@ die() {
     printf '%s: %s\n' "$(basename "$0")" "$*" >&2
     exit 1
 }
+
+# no_proxy_for HOST...: curl and the like reach these directly whatever http_proxy says, as the
+# services do. curl reads the small spelling first, others the capital one; both keep what they hold.
+no_proxy_for() {
+    local host
+    local -n list
+    no_proxy=${no_proxy-${NO_PROXY-}} NO_PROXY=${NO_PROXY-$no_proxy}
+    for list in no_proxy NO_PROXY; do
+        for host; do
+            # A `*` means every host, but only alone.
+            [[ $list == '*' || ,$list, == *",$host,"* ]] || list+=${list:+,}$host
+        done
+    done
+    export no_proxy NO_PROXY
+}
+no_proxy_for 127.0.0.1 localhost
 
 # need COMMAND PACKAGE: fails early and says what to install.
 need() {
@@ -50,9 +68,11 @@ gone() { ! alive "$1"; }
 
 # end_all SECONDS: asks every started process to end, last started first, and insists after a while.
 end_all() {
-    local i pid
-    for ((i = ${#started[@]} - 1; i >= 0; i--)); do
-        pid=${started[i]}
+    local i pid pids
+    # Bash's own list, in the order of starting: a signal can come before `start` has noted a pid.
+    read -r -d '' -a pids <<<"$(jobs -pr)" || true
+    for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
+        pid=${pids[i]}
         alive "$pid" || continue
         kill -TERM "$pid" 2>/dev/null || true
         wait_until "$1" "process $pid to end" gone "$pid" || kill -KILL "$pid" 2>/dev/null || true

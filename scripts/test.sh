@@ -13,7 +13,7 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
   test      every Rust test: units, policies, and behaviour against real Consuls and processes
   doc       the documentation builds without a warning
   loom      hand-made atomic protocols, in every order that threads can meet in
-  scripts   the demo (--once), trim-instances.sh and its Ctrl-C, bad arguments
+  scripts   the demo (--once) and its Ctrl-C, trim-instances.sh and its Ctrl-C, bad arguments
   readme    what the README quotes of -h is what -h says
   compose   docker-compose.yml is well-formed
   bench     every benchmark runs, for a moment, and the simulation in small
@@ -63,6 +63,7 @@ part_doc() {
 part_scripts() {
     scripts/get-grpcurl.sh >/dev/null || say "no grpcurl to be had (see above): the demo goes without"
     scripts/demo.sh --once
+    ctrl_c_on_demo
     ctrl_c_on_instances
     local script
     for script in scripts/*.sh; do
@@ -72,6 +73,25 @@ part_scripts() {
             die "$script takes a flag that does not exist"
         fi
     done
+}
+
+# The first condition that ends waiting for the demo: it stays up, or it has died.
+up_or_died() { grep -q 'Up until Ctrl-C' "$2" || gone "$1"; }
+
+# A Ctrl-C while the demo stays up is its normal end.
+ctrl_c_on_demo() {
+    local work demo
+    work=$(mktemp -d)
+    trap 'end_all 60; rm -rf "$work"' EXIT
+    start "$work/demo.log" scripts/demo.sh
+    demo=$pid
+    wait_until 300 "the demo to stay up" up_or_died "$demo" "$work/demo.log"
+    kill -INT "$demo" 2>/dev/null || true
+    wait "$demo" || { cat "$work/demo.log" >&2; die "demo.sh did not end in order"; }
+    grep -q 'no registration is left' "$work/demo.log" || die "demo.sh did not check what it left behind"
+    rm -rf "$work"
+    trap - EXIT
+    say "demo.sh: Ctrl-C ended it in order"
 }
 
 # Two instances register, a Ctrl-C ends them, and none is left in Consul.

@@ -9,6 +9,10 @@ usage: trim-instances.sh N [--port BASE] [--release] [-- FLAG...]
 Runs N trim-service processes until Ctrl-C (or SIGTERM), which stops and deregisters them all. Ends
 with an error, and ends the others, if one of them dies by itself.
 
+A Ctrl-C while they start is the same: no more are started, and those that were are stopped and
+deregistered. The exit code is 0 if all that were started ended in order, and 1 if not. A further
+Ctrl-C while they stop changes nothing.
+
   --port BASE   they listen on BASE, BASE+1, ... (default 8975); 0: each on any free port
   --release     build and run them optimized
   --            what follows is for trim-service, for example -- --ip 127.0.0.1 --tag blue
@@ -42,8 +46,10 @@ trap stop INT TERM
 trap 'end_all 30; rm -rf "$logs"' EXIT
 
 for ((i = 0; i < count; i++)); do
+    [[ $stopping == no ]] || break
     port=$((base == 0 ? 0 : base + i))
     start "$logs/$i.log" "$binary" --port "$port" "$@"
+    # Even after a signal: a process that has just begun would not end in order.
     if ! wait_until 20 "instance $i to listen" listening_or_died "$pid" "$logs/$i.log" ||
         ! listening "$logs/$i.log"; then
         cat "$logs/$i.log" >&2
@@ -51,7 +57,7 @@ for ((i = 0; i < count; i++)); do
     fi
     say "$(field id "$logs/$i.log")  pid $pid"
 done
-say "$count instances run; Ctrl-C stops and deregisters them"
+[[ $stopping == yes ]] || say "$count instances run; Ctrl-C stops and deregisters them"
 
 while [[ $stopping == no ]]; do
     for i in "${!started[@]}"; do
@@ -60,9 +66,14 @@ while [[ $stopping == no ]]; do
             die "instance $i (pid ${started[i]}) died by itself"
         fi
     done
-    sleep 0.2
+    # A terminal's Ctrl-C ends the sleep as well.
+    sleep 0.2 || true
 done
 
+# A further signal would interrupt the waiting for those that end. (Bash aborts where a signal's own
+# trap has it ignored and it comes again; here no trap runs.)
+trap '' INT TERM
+count=${#started[@]}
 say "stopping $count instances"
 for pid in "${started[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
 failed=0

@@ -217,7 +217,7 @@ impl Task {
     fn down(&self) -> HashSet<&str> {
         let endpoints = self.set.endpoints().iter();
         endpoints
-            .filter(|endpoint| endpoint.link().phase() == Phase::Down)
+            .filter(|endpoint| endpoint.link().is_unreachable())
             .map(|endpoint| endpoint.instance().id.as_str())
             .collect()
     }

@@ -1,7 +1,11 @@
 //! What a caller sees when attempts fail: another instance's answer where that is safe, and an
 //! error that tells the whole story where it is not.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod support;
 
@@ -276,6 +280,37 @@ async fn a_slow_answer_is_overtaken_by_a_second_attempt() {
         .hedge(Hedge::After(Duration::from_millis(20)));
     let mut client = built(builder).await;
     the_second_answers_six_calls(&servers, &mut client).await;
+}
+
+#[tokio::test]
+async fn a_status_that_nothing_mends_ends_a_hedged_call() {
+    let servers = TrimServer::start_many(2).await;
+    // Whoever is called second hangs; the first one has a definite answer, once both are out.
+    let out = Arc::new(tokio::sync::Semaphore::new(0));
+    let first = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    for server in &servers {
+        let (out, first) = (Arc::clone(&out), Arc::clone(&first));
+        server.behave(move |_| {
+            let (out, first) = (Arc::clone(&out), Arc::clone(&first));
+            async move {
+                if first.swap(false, std::sync::atomic::Ordering::SeqCst) {
+                    let _both_are_out = out.acquire().await;
+                    return Err(Status::not_found("no such text"));
+                }
+                out.add_permits(1);
+                pending().await
+            }
+        });
+    }
+    let builder = channel(servers.iter().map(TrimServer::instance))
+        .idempotent([TRIM])
+        .attempt_timeout(LONG)
+        .hedge(Hedge::After(Duration::from_millis(20)));
+    let mut client = built(builder).await;
+    let answer = tokio::time::timeout(Duration::from_secs(20), call(&mut client)).await;
+    let status = answer.expect("waits for the one that hangs").unwrap_err();
+    assert_eq!(status.code(), Code::NotFound, "{status}");
+    assert_eq!(status.message(), "no such text");
 }
 
 #[tokio::test]

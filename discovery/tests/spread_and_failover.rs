@@ -11,7 +11,7 @@ mod support;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use discovery::{Channel, Instance, registry::Fixed};
+use discovery::{Channel, EjectionPolicy, Instance, registry::Fixed};
 use proto::{TrimRequest, trim_client::TrimClient};
 use support::TrimServer;
 use tonic::Code;
@@ -89,6 +89,32 @@ async fn an_instance_that_refuses_is_passed_over() {
         let counts = spread(&mut client, 40).await;
         assert_eq!(counts.values().sum::<usize>(), 40);
     }
+}
+
+#[tokio::test]
+async fn a_connection_on_demand_that_hangs_does_not_hold_up_the_others() {
+    let server = TrimServer::start().await;
+    // Their kernel answers, and nobody else.
+    let silent: Vec<_> = (0..12)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let silent_instances = silent.iter().map(|listener| {
+        let port = listener.local_addr().unwrap().port();
+        Instance::new("127.0.0.1", port).unwrap()
+    });
+    let fixed = Fixed::new(silent_instances.chain([server.instance()]));
+    // Without ejection nothing else looks at the set every second.
+    let mut ejection = EjectionPolicy::default();
+    ejection.enabled = false;
+    let channel = channel(&fixed)
+        .eager(false)
+        .ejection(ejection)
+        .connect_timeout(Duration::from_secs(3_600))
+        .retry_timeout(Duration::from_secs(20))
+        .build()
+        .unwrap();
+    let id = call(&mut TrimClient::new(channel)).await.unwrap();
+    assert_eq!(id, server.instance().id);
 }
 
 #[tokio::test]
@@ -170,6 +196,39 @@ async fn the_background_work_ends_with_the_last_clone() {
     assert_eq!(servers[0].connections(), 1);
     drop(clone);
     support::eventually(|| servers[0].connections() == 0).await;
+}
+
+#[tokio::test]
+async fn a_subset_on_demand_keeps_its_stand_in() {
+    let servers = TrimServer::start_many(3).await;
+    let fixed = support::fixed(&servers);
+    let one_of = |fixed: &Fixed| {
+        let builder = channel(fixed).eager(false).subset(1).subset_id("a");
+        builder.connect_backoff(Duration::from_millis(10), Duration::from_millis(10))
+    };
+    let mut first = TrimClient::new(one_of(&fixed).build().unwrap());
+    let member = call(&mut first).await.unwrap();
+    // The same ID, where nobody listens.
+    fixed.set(servers.iter().map(|server| {
+        let mut instance = server.instance();
+        if instance.id == member {
+            instance.port = support::refused_port();
+        }
+        instance
+    }));
+    let channel = one_of(&fixed).build().unwrap();
+    let mut client = TrimClient::new(channel.clone());
+    // The backoff ends many times between these, and the one that is down is idle again.
+    for _ in 0..20 {
+        let stand_in = call(&mut client).await;
+        if let Ok(id) = stand_in {
+            assert_ne!(id, member);
+        }
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+    assert_eq!(channel.status().instances, 2);
+    let stand_in: usize = servers.iter().map(TrimServer::connections_made).sum();
+    assert_eq!(stand_in, 2, "the stand-in was let go and taken back");
 }
 
 #[tokio::test]

@@ -47,6 +47,10 @@ use crate::{
 const MOST_UNSENT: usize = 64;
 /// No server is asked to take fewer calls at a time than this (RFC 9113, 6.5.2).
 const NO_CROWD: u32 = 100;
+/// A call that waits for a connection begins another one elsewhere this often, as Happy Eyeballs
+/// does (RFC 8305, 8: 100 ms at the least, 250 ms recommended); a call here has less time than a
+/// browser.
+const CONNECT_STAGGER: Duration = Duration::from_millis(100);
 /// Endpoints named one by one when all are down.
 const NAMED: usize = 3;
 
@@ -334,15 +338,16 @@ impl<'a> Call<'a> {
                 Choice::Nothing(reason) => return Err(Some(reason)),
                 Choice::Wait => {}
             }
-            let change = versions.changed();
-            let changed = match self.deadline {
-                Some(at) => timeout_at(at, change).await.map_err(|_| None)?,
-                None => change.await,
-            };
-            if changed.is_err() {
+            // Where connections are made on demand, the one begun may be the one that hangs.
+            let stagger = self.now + CONNECT_STAGGER;
+            let until = self.deadline.map_or(stagger, |at| at.min(stagger));
+            if let Ok(Err(_)) = timeout_at(until, versions.changed()).await {
                 return Err(Some("the channel's runtime has ended".to_owned()));
             }
             self.now = Instant::now();
+            if self.deadline.is_some_and(|at| self.now >= at) {
+                return Err(None);
+            }
         }
     }
 
@@ -468,17 +473,29 @@ impl<'a> Call<'a> {
                 }
                 Ok(response)
             }
-            Either::Left((Err(ended), other)) => {
-                self.attempts
-                    .fail(&ended.endpoint, ended.begun, ended.reason);
-                other.await
-            }
-            Either::Right((Err(ended), other)) => {
-                self.attempts
-                    .fail(&ended.endpoint, ended.begun, ended.reason);
-                other.await
-            }
+            Either::Left((Err(ended), other)) => match self.outlived(ended) {
+                None => other.await,
+                Some(ended) => Err(ended),
+            },
+            Either::Right((Err(ended), other)) => match self.outlived(ended) {
+                None => other.await,
+                Some(ended) => Err(ended),
+            },
         }
+    }
+
+    /// Notes an attempt that failed while a hedged one is out; gives it back where it decides the
+    /// call, as a status that no other attempt can mend does (A6).
+    fn outlived(&mut self, ended: Box<Ended>) -> Option<Box<Ended>> {
+        if !self.shared.policy.repeats(ended.failure, self.idempotent) {
+            return Some(ended);
+        }
+        if ended.failure == Failure::Unsent {
+            self.attempts.sent -= 1;
+        }
+        self.attempts
+            .fail(&ended.endpoint, ended.begun, ended.reason);
+        None
     }
 
     /// A second attempt elsewhere while the first is out, if there is an elsewhere and the budget

@@ -16,7 +16,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -84,6 +84,9 @@ pub(crate) struct Connector {
 #[derive(Debug, Default)]
 pub(crate) struct Link {
     phase: AtomicU8,
+    /// Whether the last attempt to connect failed. Outlasts `Down`, which a link that connects on
+    /// demand leaves after its backoff.
+    unreachable: AtomicBool,
     transport: ArcSwapOption<Box<dyn Transport>>,
     connected_at: Mutex<Option<Instant>>,
     last_error: Mutex<Option<Arc<BoxError>>>,
@@ -102,6 +105,11 @@ impl std::fmt::Debug for dyn Transport {
 impl Link {
     pub(crate) fn phase(&self) -> Phase {
         Phase::ALL[usize::from(self.phase.load(Ordering::Acquire)).min(Phase::ALL.len() - 1)]
+    }
+
+    /// Whether the last attempt to connect failed.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.unreachable.load(Ordering::Acquire)
     }
 
     pub(crate) fn transport(&self) -> Option<Arc<Box<dyn Transport>>> {
@@ -209,6 +217,7 @@ impl Driver {
                 }
                 Some(Err(error)) => {
                     failures += 1;
+                    self.link.unreachable.store(true, Ordering::Release);
                     let first = self.link.shift(Phase::Connecting, Phase::Down);
                     if first {
                         warn!(instance = %self.instance, "cannot connect: {}", chain(&error));
@@ -267,6 +276,7 @@ impl Driver {
         if !ready {
             return born.elapsed();
         }
+        self.link.unreachable.store(false, Ordering::Release);
         *self
             .link
             .connected_at

@@ -66,6 +66,7 @@ pub(crate) struct TrimServer {
 struct State {
     calls: AtomicUsize,
     connections: Arc<AtomicUsize>,
+    connections_made: Arc<AtomicUsize>,
     behaviour: Mutex<Option<Behaviour>>,
     timeouts: Mutex<Vec<String>>,
 }
@@ -104,6 +105,7 @@ impl TrimServer {
             state: Arc::new(State {
                 calls: AtomicUsize::new(0),
                 connections: Arc::default(),
+                connections_made: Arc::default(),
                 behaviour: Mutex::new(None),
                 timeouts: Mutex::default(),
             }),
@@ -127,8 +129,11 @@ impl TrimServer {
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.address = listener.local_addr().unwrap();
         let connections = Arc::clone(&self.state.connections);
-        let incoming = TcpListenerStream::new(listener)
-            .map(move |stream| stream.map(|stream| counted::Counted::new(stream, &connections)));
+        let made = Arc::clone(&self.state.connections_made);
+        let incoming = TcpListenerStream::new(listener).map(move |stream| {
+            made.fetch_add(1, Ordering::SeqCst);
+            stream.map(|stream| counted::Counted::new(stream, &connections))
+        });
         let (stop, stopped) = oneshot::channel::<()>();
         let service = TrimService::new(Service(Arc::clone(&self.state)));
         let (_reporter, health) = tonic_health::server::health_reporter();
@@ -164,6 +169,11 @@ impl TrimServer {
 
     pub(crate) fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// Connections there ever were.
+    pub(crate) fn connections_made(&self) -> usize {
+        self.state.connections_made.load(Ordering::SeqCst)
     }
 
     /// The `grpc-timeout` of every call that had one.

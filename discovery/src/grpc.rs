@@ -155,8 +155,14 @@ fn parse_timeout(value: &[u8]) -> Option<Duration> {
 /// The header value for `time`, rounded up to three digits (as gRPC's C core does): equal timeouts are
 /// equal headers, which HTTP/2 sends as one byte each, and the client is the first to give up.
 pub(crate) fn format_timeout(time: Duration) -> HeaderValue {
-    const MOST: u128 = 99_999_999;
-    let micros = time.as_nanos().div_ceil(1_000);
+    const MOST: u64 = 99_999_999;
+    // Three thousand years, which is more than eight digits can tell.
+    const FAR: u64 = 100_000_000_000_000_000;
+    let micros = time
+        .as_secs()
+        .saturating_mul(1_000_000)
+        .saturating_add(time.subsec_nanos().div_ceil(1_000).into())
+        .min(FAR);
     let mut step = 1;
     while micros >= 1_000 * step {
         step *= 10;

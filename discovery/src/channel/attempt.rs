@@ -4,7 +4,8 @@
 use std::{collections::VecDeque, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, response::Parts};
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Response, StatusCode, response::Parts};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use percent_encoding::percent_decode;
@@ -17,12 +18,12 @@ use super::{
 };
 use crate::{
     BoxError,
-    connection::{Transport, TransportBody},
+    connection::{SendError, TransportBody},
     ejection::Verdict,
     endpoint::Endpoint,
     error::chain,
     grpc::{self, Code},
-    retry::{Failure, body::RequestBody},
+    retry::Failure,
 };
 
 /// A gRPC message begins with a flag and its length in four bytes.
@@ -43,9 +44,10 @@ pub(super) struct Ended {
     pub(super) response: Option<Response<ResponseBody>>,
 }
 
-/// An attempt about to be made.
+/// An attempt whose request is on its way.
 pub(super) struct AttemptRun {
     pub(super) tracker: Tracker,
+    pub(super) response: BoxFuture<'static, Result<Response<TransportBody>, SendError>>,
     pub(super) shared: Arc<Shared>,
     /// When it is given up.
     pub(super) limit: Option<Instant>,
@@ -79,13 +81,9 @@ enum Miss {
 }
 
 impl AttemptRun {
-    pub(super) async fn run(
-        self,
-        transport: Arc<Box<dyn Transport>>,
-        request: Request<RequestBody>,
-    ) -> Result<Response<ResponseBody>, Box<Ended>> {
+    pub(super) async fn run(mut self) -> Result<Response<ResponseBody>, Box<Ended>> {
         let hold = self.hold.then_some(self.shared.policy.replay_limit);
-        let exchange = exchange(&**transport, request, hold);
+        let exchange = exchange(&mut self.response, hold);
         let result = match self.limit {
             Some(limit) => timeout_at(limit, exchange)
                 .await
@@ -188,13 +186,12 @@ impl AttemptRun {
     }
 }
 
-/// Sends the request and reads the answer as far as it is held back.
+/// Reads the answer as far as it is held back.
 async fn exchange(
-    transport: &dyn Transport,
-    request: Request<RequestBody>,
+    response: impl Future<Output = Result<Response<TransportBody>, SendError>>,
     hold: Option<usize>,
 ) -> Result<(Parts, Answer), Miss> {
-    let response = transport.send(request).await.map_err(|error| {
+    let response = response.await.map_err(|error| {
         if error.never_processed {
             Miss::Unsent(error.source)
         } else {

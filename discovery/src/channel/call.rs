@@ -92,8 +92,8 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let result = match Call::begin(&shared, request).await {
-        Ok(call) => call.run().await,
+    let result = match Call::begin(&shared, request) {
+        Ok(mut call) => call.run().await,
         Err(error) => Err(error),
     };
     match &result {
@@ -152,7 +152,7 @@ enum Choice {
 }
 
 impl<'a> Call<'a> {
-    async fn begin<B>(shared: &'a Arc<Shared>, request: Request<B>) -> Result<Self, CallError>
+    fn begin<B>(shared: &'a Arc<Shared>, request: Request<B>) -> Result<Self, CallError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -166,7 +166,7 @@ impl<'a> Call<'a> {
                 format!("malformed grpc-timeout {value:?}: expected up to 8 digits and a unit"),
             )
         })?;
-        let replay = Replay::read(body, policy.replay_limit).await;
+        let replay = Replay::read(body, policy.replay_limit);
         let allowed = match given {
             Some(given) if replay.is_streaming() => given,
             Some(given) => given.min(policy.timeout),
@@ -202,14 +202,17 @@ impl<'a> Call<'a> {
         })
     }
 
-    async fn run(mut self) -> Result<Response<ResponseBody>, CallError> {
+    async fn run(&mut self) -> Result<Response<ResponseBody>, CallError> {
         loop {
             if self.deadline.is_some_and(|at| self.now >= at) {
                 return Err(self.out_of_time());
             }
             let picked = match self.pick().await {
                 Ok(picked) => picked,
-                Err(Some(reason)) => return Err(self.attempts.error(Code::Unavailable, reason)),
+                Err(Some(reason)) => {
+                    let attempts = std::mem::take(&mut self.attempts);
+                    return Err(attempts.error(Code::Unavailable, reason));
+                }
                 Err(None) => return Err(self.out_of_time()),
             };
             let ended = match self.try_once(picked).await {
@@ -294,7 +297,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn out_of_time(mut self) -> CallError {
+    fn out_of_time(&mut self) -> CallError {
         let reason = self.time_is_up();
         std::mem::take(&mut self.attempts).error(Code::DeadlineExceeded, reason)
     }
@@ -325,10 +328,14 @@ impl<'a> Call<'a> {
     /// `Err(None)` is the deadline, anything else the reason why there is none.
     async fn pick(&mut self) -> Result<Picked, Option<String>> {
         match self.choose() {
-            Choice::Picked(picked) => return Ok(picked),
-            Choice::Nothing(reason) => return Err(Some(reason)),
-            Choice::Wait => {}
+            Choice::Picked(picked) => Ok(picked),
+            Choice::Nothing(reason) => Err(Some(reason)),
+            // Apart, for what waiting takes is not to burden the calls that need not.
+            Choice::Wait => Box::pin(self.wait()).await,
         }
+    }
+
+    async fn wait(&mut self) -> Result<Picked, Option<String>> {
         let mut versions = self.shared.endpointer.versions();
         loop {
             // Marked as seen before looking, so that no change between the two is missed.
@@ -427,27 +434,37 @@ impl<'a> Call<'a> {
 
     /// One attempt, or two where the policy hedges.
     async fn try_once(&mut self, picked: Picked) -> Result<Response<ResponseBody>, Box<Ended>> {
-        let limit = self.attempt_limit();
-        let (endpoint, trial) = (Arc::clone(&picked.endpoint), picked.trial);
-        let begun = self.now;
-        let Some(first) = self.attempt(picked, limit) else {
+        let Some(body) = self.replay.attempt() else {
             // `after` has looked, so only a race with the connection's own task leads here.
             return Err(Box::new(Ended {
-                endpoint,
-                begun,
+                endpoint: picked.endpoint,
+                begun: self.now,
                 failure: Failure::Broken,
                 reason: "the request was taken by an attempt before".to_owned(),
                 response: None,
             }));
         };
-        let delay = match self.shared.hedge_delay() {
+        let first = self.attempt(picked, body, self.attempt_limit());
+        match self.shared.hedge_delay() {
             Some(delay)
                 if self.idempotent && self.attempts.sent < self.shared.policy.max_attempts =>
             {
-                delay
+                Box::pin(self.hedged(first, delay)).await
             }
-            _ => return first.await,
-        };
+            _ => first.run().await,
+        }
+    }
+
+    /// A first attempt, and a second one if the first takes longer than this.
+    async fn hedged(
+        &mut self,
+        first: AttemptRun,
+        delay: Duration,
+    ) -> Result<Response<ResponseBody>, Box<Ended>> {
+        let limit = first.limit;
+        let (endpoint, begun) = (Arc::clone(&first.tracker.endpoint), first.tracker.begun);
+        let trial = first.tracker.trial;
+        let first = first.run();
         tokio::pin!(first);
         tokio::select! {
             biased;
@@ -457,6 +474,7 @@ impl<'a> Call<'a> {
         let Some(second) = self.second(limit) else {
             return first.await;
         };
+        let second = second.run();
         tokio::pin!(second);
         match select(first, second).await {
             Either::Left((Ok(response), _)) => Ok(response),
@@ -473,14 +491,12 @@ impl<'a> Call<'a> {
                 }
                 Ok(response)
             }
-            Either::Left((Err(ended), other)) => match self.outlived(ended) {
-                None => other.await,
-                Some(ended) => Err(ended),
-            },
-            Either::Right((Err(ended), other)) => match self.outlived(ended) {
-                None => other.await,
-                Some(ended) => Err(ended),
-            },
+            Either::Left((Err(ended), other)) | Either::Right((Err(ended), other)) => {
+                match self.outlived(ended) {
+                    None => other.await,
+                    Some(ended) => Err(ended),
+                }
+            }
         }
     }
 
@@ -500,11 +516,9 @@ impl<'a> Call<'a> {
 
     /// A second attempt elsewhere while the first is out, if there is an elsewhere and the budget
     /// allows it.
-    fn second(
-        &mut self,
-        limit: Option<Instant>,
-    ) -> Option<impl Future<Output = Result<Response<ResponseBody>, Box<Ended>>> + use<>> {
+    fn second(&mut self, limit: Option<Instant>) -> Option<AttemptRun> {
         self.now = Instant::now();
+        let body = self.replay.attempt()?;
         let Choice::Picked(picked) = self.choose() else {
             return None;
         };
@@ -512,9 +526,8 @@ impl<'a> Call<'a> {
         if !elsewhere || !self.shared.budget.withdraw(self.now) {
             return None;
         }
-        let second = self.attempt(picked, limit)?;
         self.shared.counters.hedges.increment(1);
-        Some(second)
+        Some(self.attempt(picked, body, limit))
     }
 
     /// When an attempt that begins now is given up.
@@ -528,24 +541,19 @@ impl<'a> Call<'a> {
         Some(self.deadline.map_or(own, |deadline| deadline.min(own)))
     }
 
-    /// Begins an attempt; `None` when the request cannot be sent again.
-    fn attempt(
-        &mut self,
-        picked: Picked,
-        limit: Option<Instant>,
-    ) -> Option<impl Future<Output = Result<Response<ResponseBody>, Box<Ended>>> + use<>> {
-        let body = self.replay.attempt()?;
+    /// Begins an attempt.
+    fn attempt(&mut self, picked: Picked, body: RequestBody, limit: Option<Instant>) -> AttemptRun {
         let request = self.request(body, limit);
         self.attempts.begin(&picked.endpoint);
         self.attempts.sent += 1;
-        let attempt = AttemptRun {
-            tracker: Tracker::begin(self.shared, &picked.endpoint, picked.trial, self.now),
+        AttemptRun {
+            tracker: Tracker::begin(self.shared, picked.endpoint, picked.trial, self.now),
+            response: picked.transport.send(request),
             shared: Arc::clone(self.shared),
             limit,
             caller: self.caller,
             hold: !self.replay.is_streaming(),
-        };
-        Some(attempt.run(picked.transport, request))
+        }
     }
 
     fn request(&self, body: RequestBody, limit: Option<Instant>) -> Request<RequestBody> {

@@ -154,21 +154,21 @@ pub(super) struct Tracker {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) begun: Instant,
     /// Whether it is the one call of a probation.
-    trial: bool,
+    pub(super) trial: bool,
     settled: bool,
 }
 
 impl Tracker {
     pub(super) fn begin(
         shared: &Arc<Shared>,
-        endpoint: &Arc<Endpoint>,
+        endpoint: Arc<Endpoint>,
         trial: bool,
         begun: Instant,
     ) -> Self {
         endpoint.stats().begin();
         Self {
             shared: Arc::clone(shared),
-            endpoint: Arc::clone(endpoint),
+            endpoint,
             begun,
             trial,
             settled: false,

@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -31,44 +31,38 @@ pub(crate) enum Replay {
 }
 
 impl Replay {
-    /// Reads what is ready of `body`, at most `limit` bytes. Never waits.
-    pub(crate) async fn read<B>(body: B, limit: usize) -> Self
+    /// Reads what is ready of `body`, at most `limit` bytes. Never waits, so nobody needs to be
+    /// woken: what is not ready is asked for again by the attempt that sends it.
+    pub(crate) fn read<B>(body: B, limit: usize) -> Self
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let mut body = body.map_err(Into::into).boxed_unsync();
         let mut prefix = Prefix::default();
-        let streaming = std::future::poll_fn(|cx| {
-            loop {
-                match Pin::new(&mut body).poll_frame(cx) {
-                    Poll::Pending => return Poll::Ready(Some(true)),
-                    Poll::Ready(None) => return Poll::Ready(None),
-                    Poll::Ready(Some(frame)) => {
-                        if !prefix.push(frame) || prefix.len > limit {
-                            return Poll::Ready(Some(false));
-                        }
+        let mut cx = Context::from_waker(Waker::noop());
+        let streaming = loop {
+            match Pin::new(&mut body).poll_frame(&mut cx) {
+                Poll::Pending => break true,
+                Poll::Ready(None) => return Self::Whole(prefix.into_bytes()),
+                Poll::Ready(Some(frame)) => {
+                    if !prefix.push(frame) || prefix.len > limit {
+                        break false;
                     }
                 }
             }
-        })
-        .await;
-        match streaming {
-            None => Self::Whole(prefix.into_bytes()),
-            Some(streaming) => {
-                let rest = Arc::new(OneShot {
-                    touched: AtomicBool::new(false),
-                    rest: Mutex::new(Rest {
-                        prefix: prefix.frames.into_iter(),
-                        body,
-                    }),
-                });
-                if streaming {
-                    Self::Streaming(rest)
-                } else {
-                    Self::Large(rest)
-                }
-            }
+        };
+        let rest = Arc::new(OneShot {
+            touched: AtomicBool::new(false),
+            rest: Mutex::new(Rest {
+                prefix: prefix.frames.into_iter(),
+                body,
+            }),
+        });
+        if streaming {
+            Self::Streaming(rest)
+        } else {
+            Self::Large(rest)
         }
     }
 
@@ -218,12 +212,12 @@ mod tests {
     #[tokio::test]
     async fn a_whole_message_is_sent_again_as_often_as_needed() {
         let body = Full::new(Bytes::from_static(b"message"));
-        let replay = Replay::read(body, 7).await;
+        let replay = Replay::read(body, 7);
         for _ in 0..3 {
             assert_eq!(text(replay.attempt().unwrap()).await, "message");
         }
         let parts = StreamBody::new(stream::iter(frames(&["a", "b", "c"])));
-        let replay = Replay::read(parts, 7).await;
+        let replay = Replay::read(parts, 7);
         for _ in 0..2 {
             assert_eq!(text(replay.attempt().unwrap()).await, "abc");
         }
@@ -232,7 +226,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_over_the_limit_is_sent_once_and_whole() {
         let parts = StreamBody::new(stream::iter(frames(&["1234", "5678", "9"])));
-        let replay = Replay::read(parts, 7).await;
+        let replay = Replay::read(parts, 7);
         assert!(!replay.is_streaming());
         let unused = replay.attempt().unwrap();
         drop(unused);
@@ -247,7 +241,7 @@ mod tests {
             frames(&["later"]).remove(0)
         });
         let parts = StreamBody::new(stream::iter(frames(&["now "])).chain(later));
-        let replay = Replay::read(parts, 1024).await;
+        let replay = Replay::read(parts, 1024);
         assert!(replay.is_streaming());
         assert_eq!(text(replay.attempt().unwrap()).await, "now later");
         assert!(replay.attempt().is_none());

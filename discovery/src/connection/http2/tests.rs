@@ -59,17 +59,17 @@ fn whole(bytes: &'static [u8]) -> RequestBody {
 }
 
 /// A body that comes in parts, too many to be kept.
-async fn in_parts(part: usize, count: usize) -> RequestBody {
+fn in_parts(part: usize, count: usize) -> RequestBody {
     let frames = (0..count).map(move |_| Ok::<_, BoxError>(Frame::data(vec![7; part].into())));
-    let replay = Replay::read(StreamBody::new(stream::iter(frames)), part).await;
+    let replay = Replay::read(StreamBody::new(stream::iter(frames)), part);
     replay.attempt().unwrap()
 }
 
 /// A body whose second part never comes.
-async fn endless() -> RequestBody {
+fn endless() -> RequestBody {
     let first = stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"first")))]);
     let body = StreamBody::new(futures_util::StreamExt::chain(first, stream::pending()));
-    Replay::read(body, 1024).await.attempt().unwrap()
+    Replay::read(body, 1024).attempt().unwrap()
 }
 
 async fn read_all(body: &mut h2::RecvStream) -> Result<Bytes, h2::Error> {
@@ -107,7 +107,7 @@ async fn a_message_goes_there_and_back_with_its_trailers() {
 async fn bodies_larger_than_every_window_arrive_whole() {
     let (transport, _driver, server) = pair(Http2::default()).await;
     serve(server, echo);
-    let response = transport.send(request(in_parts(100_000, 100).await)).await;
+    let response = transport.send(request(in_parts(100_000, 100))).await;
     let body = response.unwrap().into_body().collect().await.unwrap();
     assert_eq!(body.to_bytes(), vec![7; 10_000_000]);
 }
@@ -133,7 +133,7 @@ async fn headers_of_one_hop_are_left_out_and_the_address_is_added() {
 
 #[tokio::test]
 async fn a_call_given_up_is_reset() {
-    for body in [whole(b"message"), endless().await] {
+    for body in [whole(b"message"), endless()] {
         let (transport, _driver, mut server) = pair(Http2::default()).await;
         let call = tokio::spawn(transport.send(request(body)));
         let (_request, mut respond) = server.accept().await.unwrap().unwrap();
@@ -148,7 +148,7 @@ async fn a_call_given_up_is_reset() {
 #[tokio::test]
 async fn a_response_no_longer_read_ends_the_request() {
     let (transport, _driver, mut server) = pair(Http2::default()).await;
-    let call = tokio::spawn(transport.send(request(endless().await)));
+    let call = tokio::spawn(transport.send(request(endless())));
     let (request, mut respond) = server.accept().await.unwrap().unwrap();
     let _driven = tokio::spawn(async move { while server.accept().await.is_some() {} });
     let _stream = respond.send_response(Response::new(()), false).unwrap();

@@ -131,7 +131,7 @@ impl Http2Transport {
 }
 
 /// What belongs to one hop of HTTP/1 and would be an error in HTTP/2 (RFC 9113, 8.2.2).
-const HOP_BY_HOP: [HeaderName; 5] = [
+static HOP_BY_HOP: [HeaderName; 5] = [
     header::CONNECTION,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
@@ -140,8 +140,11 @@ const HOP_BY_HOP: [HeaderName; 5] = [
 ];
 
 fn strip(headers: &mut HeaderMap) {
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    // Nearly always there is none, which one look at the names tells.
+    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
     }
     if headers.get(header::TE).is_some_and(|te| te != "trailers") {
         headers.remove(header::TE);

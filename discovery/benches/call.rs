@@ -57,7 +57,7 @@ fn main() {
     let (rounds, calls) = if args.iter().any(|arg| arg == "--test") {
         (1, 64)
     } else {
-        (21, 3_200)
+        (41, 3_200)
     };
     let servers = Servers::start();
     let mut header = vec!["client CPU time per unary call".to_owned()];

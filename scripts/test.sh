@@ -142,7 +142,9 @@ part_bench() {
 }
 
 part_drill() {
-    scripts/drill.sh --seconds 4 --only 1 --only 2b --only 3a --only 5a --only 7b --only 11a
+    local row rows=()
+    for row in 1 2b 3a 4 5a 7b 8 9 11a 11c; do rows+=(--only "$row"); done
+    scripts/drill.sh --seconds 4 "${rows[@]}"
 }
 
 for part in "${chosen[@]}"; do

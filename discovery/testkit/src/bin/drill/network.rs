@@ -29,12 +29,13 @@ pub(crate) struct Host {
 /// Why there can be none, if there can be none.
 pub(crate) fn unavailable() -> Option<String> {
     let probe = format!("drill-probe-{}", std::process::id());
-    let result = ip(&["netns", "add", &probe]);
-    // Only there if the line above has made it.
+    let result = ip(&["netns", "add", &probe]).and_then(|()| join(&probe));
+    // Only there if the line above has made them.
+    let _removed = ip(&["link", "delete", &near()]);
     let _removed = ip(&["netns", "delete", &probe]);
     let error = result.err()?;
     Some(format!(
-        "network namespaces need root and iproute2: {error:#}"
+        "network namespaces need root, iproute2 and a kernel with veth: {error:#}"
     ))
 }
 
@@ -46,9 +47,7 @@ impl Host {
         let name = format!("drill-{}", std::process::id());
         let (near, far) = (near(), far());
         ip(&["netns", "add", &name])?;
-        ip(&[
-            "link", "add", &near, "type", "veth", "peer", "name", &far, "netns", &name,
-        ])?;
+        join(&name)?;
         ip(&["address", "add", &format!("{here}/30"), "dev", &near])?;
         ip(&["link", "set", &near, "up"])?;
         let inside = |arguments: &[&str]| ip(&[&["-n", &*name], arguments].concat());
@@ -169,6 +168,14 @@ impl Drop for Host {
             );
         }
     }
+}
+
+/// Makes the pair of interfaces, one of them in the namespace.
+fn join(namespace: &str) -> Result<()> {
+    let (near, far) = (near(), far());
+    ip(&[
+        "link", "add", &near, "type", "veth", "peer", "name", &far, "netns", namespace,
+    ])
 }
 
 fn near() -> String {

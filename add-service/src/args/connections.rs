@@ -23,7 +23,7 @@ pub(super) struct ConnectionArgs {
     #[arg(long, env = "ADD_CONNECT_BACKOFF", value_name = "DURATION", default_value = "100ms", value_parser = positive_duration)]
     connect_backoff: Duration,
     /// Longest wait between attempts to connect to one instance
-    #[arg(long, env = "ADD_CONNECT_BACKOFF_MAX", value_name = "DURATION", default_value = "1s", value_parser = positive_duration)]
+    #[arg(long, env = "ADD_CONNECT_BACKOFF_MAX", value_name = "DURATION", default_value = "750ms", value_parser = positive_duration)]
     connect_backoff_max: Duration,
     /// Connections being made at the same time
     #[arg(

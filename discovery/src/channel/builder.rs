@@ -89,7 +89,7 @@ impl ChannelBuilder {
             factory: Arc::new(Http2::default()),
             eager: true,
             connect_timeout: Duration::from_secs(1),
-            connect_backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(1)),
+            connect_backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(750)),
             connect_parallel: 32,
             user_agent: concat!("discovery/", env!("CARGO_PKG_VERSION")).to_owned(),
             key_header: None,
@@ -228,8 +228,9 @@ impl ChannelBuilder {
     }
 
     /// Waits between attempts to connect to the same instance, before a fifth of jitter. Default:
-    /// from 100 ms to 1 s. gRPC goes up to 120 s, but has nobody to tell it that the instance is
-    /// back; a second keeps the time to recover short and costs one packet a second.
+    /// from 100 ms to 750 ms, so that where all are down a call goes through within a second of the
+    /// first one's return. gRPC goes up to 120 s, but has nobody to tell it that the instance is
+    /// back; this costs a packet or two a second.
     pub fn connect_backoff(mut self, first: Duration, ceiling: Duration) -> Self {
         self.connect_backoff = Backoff::new(first, ceiling);
         self

@@ -109,31 +109,13 @@ where
         ending: Arc::default(),
         service,
     };
-    tokio::pin!(stop);
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _peer)) => connections.carry(stream),
-                Err(error) => rest_after(&error).await,
-            },
-            () = &mut stop => break,
-        }
-    }
+    connections.accept_until(&listener, stop).await;
     let by = Instant::now() + drain;
     connections.ending.store(true, Ordering::Relaxed);
     // From here on the kernel queues none; those it has queued have been promised an answer.
     let _refused = SockRef::from(&listener).listen(0);
     let last_read = sleep((drain / LAST_READ).min(LAST_READ_MOST));
-    tokio::pin!(last_read);
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _peer)) => connections.carry(stream),
-                Err(error) => rest_after(&error).await,
-            },
-            () = &mut last_read => break,
-        }
-    }
+    connections.accept_until(&listener, last_read).await;
     drop(listener);
     let Connections {
         graceful, requests, ..
@@ -191,6 +173,20 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    /// Takes connections until `end` is done.
+    async fn accept_until(&self, listener: &TcpListener, end: impl Future<Output = ()>) {
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _peer)) => self.carry(stream),
+                    Err(error) => rest_after(&error).await,
+                },
+                () = &mut end => return,
+            }
+        }
+    }
+
     /// Serves a connection in the background.
     fn carry(&self, stream: TcpStream) {
         // Small answers must not wait for more; a socket that refuses has gone already.

@@ -64,7 +64,7 @@ pub(crate) fn grpc(method: &'static str, code: Code, elapsed: Duration) {
         "grpc_type" => "unary",
         "grpc_service" => SERVICE,
         "grpc_method" => method,
-        "grpc_code" => format!("{code:?}"),
+        "grpc_code" => name(code),
     )
     .increment(1);
     histogram!(
@@ -74,4 +74,30 @@ pub(crate) fn grpc(method: &'static str, code: Code, elapsed: Duration) {
         "grpc_method" => method,
     )
     .record(elapsed);
+}
+
+/// A code as Go prints it, which is what dashboards ask for.
+fn name(code: Code) -> String {
+    match code {
+        Code::Ok => "OK".to_owned(),
+        Code::Cancelled => "Canceled".to_owned(),
+        // The others are written alike in both languages.
+        code => format!("{code:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_named_as_in_go() {
+        let names: Vec<String> = (0..17).map(|number| name(Code::from(number))).collect();
+        assert_eq!(
+            names.join(" "),
+            "OK Canceled Unknown InvalidArgument DeadlineExceeded NotFound AlreadyExists \
+             PermissionDenied ResourceExhausted FailedPrecondition Aborted OutOfRange \
+             Unimplemented Internal Unavailable DataLoss Unauthenticated"
+        );
+    }
 }

@@ -434,7 +434,7 @@ const SHOWN: [(&str, &[&str], f64); 12] = [
         &[
             "grpc_service=\"pb.Add\"",
             "grpc_method=\"Sum\"",
-            "grpc_code=\"Ok\"",
+            "grpc_code=\"OK\"",
         ],
         1.0,
     ),

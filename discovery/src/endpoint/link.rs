@@ -220,9 +220,9 @@ impl Driver {
                     self.link.unreachable.store(true, Ordering::Release);
                     let first = self.link.shift(Phase::Connecting, Phase::Down);
                     if first {
-                        warn!(instance = %self.instance, "cannot connect: {}", chain(&error));
+                        warn!(instance = %self.instance, "{}", chain(&error));
                     } else {
-                        debug!(instance = %self.instance, failures, "cannot connect: {}", chain(&error));
+                        debug!(instance = %self.instance, failures, "{}", chain(&error));
                     }
                     self.link.remember(error.into());
                     self.connector.changed.notify_one();

@@ -153,23 +153,22 @@ async fn read(
     max_body: usize,
     deadline: Option<tokio::time::Instant>,
 ) -> Result<Bytes, Failure> {
-    let too_large = || Failure {
-        status: StatusCode::PAYLOAD_TOO_LARGE,
-        reason: format!("the body is over {max_body} bytes"),
+    let too_large = |body| {
+        tokio::spawn(timeout(BODY_TIMEOUT, discard(body)));
+        Err(Failure {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            reason: format!("the body is over {max_body} bytes"),
+        })
     };
     let mut body = request.into_body();
     // What the client says of the length, or zero.
     if body.size_hint().lower() > max_body as u64 {
-        tokio::spawn(timeout(BODY_TIMEOUT, discard(body)));
-        return Err(too_large());
+        return too_large(body);
     }
     let whole = timeout(BODY_TIMEOUT, Limited::new(&mut body, max_body).collect());
     match keep(deadline, async { Ok(whole.await) }).await? {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            tokio::spawn(timeout(BODY_TIMEOUT, discard(body)));
-            Err(too_large())
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => too_large(body),
         Ok(Err(error)) => Err(Failure {
             status: StatusCode::BAD_REQUEST,
             reason: format!("the body broke off: {error}"),

@@ -209,10 +209,7 @@ impl<'a> Call<'a> {
             }
             let picked = match self.pick().await {
                 Ok(picked) => picked,
-                Err(Some(reason)) => {
-                    let attempts = std::mem::take(&mut self.attempts);
-                    return Err(attempts.error(Code::Unavailable, reason));
-                }
+                Err(Some(reason)) => return Err(self.attempts.error(Code::Unavailable, reason)),
                 Err(None) => return Err(self.out_of_time()),
             };
             let ended = match self.try_once(picked).await {
@@ -238,10 +235,7 @@ impl<'a> Call<'a> {
             reason,
             response,
         } = ended;
-        self.attempts.fail(&endpoint, begun, reason);
-        if failure == Failure::Unsent {
-            self.attempts.sent -= 1;
-        }
+        self.attempts.fail(&endpoint, begun, failure, reason);
         let progress = Progress {
             attempts: self.attempts.sent,
             replayable: self.replay.attempt().is_some(),
@@ -257,8 +251,7 @@ impl<'a> Call<'a> {
                 return Some(Ok(response));
             }
             let reason = format!("no answer from {}: {why}", call.shared.service);
-            let attempts = std::mem::take(&mut call.attempts);
-            Some(Err(attempts.error(failure.code(), reason)))
+            Some(Err(call.attempts.error(failure.code(), reason)))
         };
         match policy.decide(failure, progress, &mut self.rng) {
             Decision::Stop => {
@@ -276,10 +269,7 @@ impl<'a> Call<'a> {
             Decision::Retry { after, paid } => {
                 let now = Instant::now();
                 if failure == Failure::Timeout && self.deadline.is_some_and(|at| now >= at) {
-                    let attempts = std::mem::take(&mut self.attempts);
-                    return Some(Err(
-                        attempts.error(Code::DeadlineExceeded, self.time_is_up())
-                    ));
+                    return Some(Err(self.out_of_time()));
                 }
                 if self.deadline.is_some_and(|at| now + after >= at) {
                     return stop(self, "no time is left for another attempt");
@@ -298,20 +288,16 @@ impl<'a> Call<'a> {
     }
 
     fn out_of_time(&mut self) -> CallError {
-        let reason = self.time_is_up();
-        std::mem::take(&mut self.attempts).error(Code::DeadlineExceeded, reason)
-    }
-
-    fn time_is_up(&self) -> String {
         let waiting = if self.attempts.is_empty() {
             " (it was waiting for a connection)"
         } else {
             ""
         };
-        format!(
+        let reason = format!(
             "no answer from {} within {:?}{waiting}",
             self.shared.service, self.allowed
-        )
+        );
+        self.attempts.error(Code::DeadlineExceeded, reason)
     }
 
     fn untried_left(&self) -> bool {
@@ -506,11 +492,8 @@ impl<'a> Call<'a> {
         if !self.shared.policy.repeats(ended.failure, self.idempotent) {
             return Some(ended);
         }
-        if ended.failure == Failure::Unsent {
-            self.attempts.sent -= 1;
-        }
         self.attempts
-            .fail(&ended.endpoint, ended.begun, ended.reason);
+            .fail(&ended.endpoint, ended.begun, ended.failure, ended.reason);
         None
     }
 

@@ -4,6 +4,7 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+use super::Failure;
 use crate::{endpoint::Endpoint, grpc::Code, instance::Instance};
 
 /// One attempt that gave no answer.
@@ -86,7 +87,17 @@ impl Attempts {
         }
     }
 
-    pub(crate) fn fail(&mut self, endpoint: &Endpoint, begun: Instant, reason: String) {
+    /// Notes an attempt that failed; one that no server has begun was not sent.
+    pub(crate) fn fail(
+        &mut self,
+        endpoint: &Endpoint,
+        begun: Instant,
+        failure: Failure,
+        reason: String,
+    ) {
+        if failure == Failure::Unsent {
+            self.sent -= 1;
+        }
         self.failed.push(Attempt {
             instance: Arc::clone(endpoint.instance()),
             elapsed: begun.elapsed(),
@@ -99,9 +110,9 @@ impl Attempts {
     }
 
     /// Ends the call.
-    pub(crate) fn error(self, code: Code, reason: impl Into<String>) -> CallError {
+    pub(crate) fn error(&mut self, code: Code, reason: impl Into<String>) -> CallError {
         CallError {
-            attempts: self.failed,
+            attempts: std::mem::take(&mut self.failed),
             ..CallError::new(code, reason)
         }
     }

@@ -148,8 +148,8 @@ mod tests {
             ["--retry-budget", "-1"],
             ["--eject-time", "2h"],
             ["--connect-parallel", "0"],
-            ["--zone=a", "--headroom=0.5"],
-            ["--doubt-share", "2"],
+            ["--zone=a", "--overprovisioning_factor=0.5"],
+            ["--protection-share", "2"],
             ["--retry-backoff", "1s"],
         ] {
             let flags = ["add-service", "--fixed=127.0.0.1:1"]

@@ -49,19 +49,19 @@ pub(crate) enum Stage {
 
 /// What the operator's pages tell.
 #[derive(Clone)]
-pub(crate) struct Outlook {
+pub(crate) struct Readiness {
     pub(crate) channel: Channel,
     pub(crate) stage: watch::Receiver<Stage>,
     pub(crate) recorder: PrometheusHandle,
 }
 
 /// All routes, as the server takes them.
-pub(crate) fn routes(service: Arc<AddService>, outlook: Outlook, max_body: usize) -> Router {
+pub(crate) fn routes(service: Arc<AddService>, readiness: Readiness, max_body: usize) -> Router {
     let operator = Router::new()
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(outlook);
+        .with_state(readiness);
     let calls = Calls { service, max_body };
     Router::new()
         .route("/sum", post(sum))
@@ -205,21 +205,21 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     })
 }
 
-async fn show_metrics(State(outlook): State<Outlook>) -> Response {
+async fn show_metrics(State(readiness): State<Readiness>) -> Response {
     let content_type = [("content-type", "text/plain; version=0.0.4")];
-    (content_type, outlook.recorder.render()).into_response()
+    (content_type, readiness.recorder.render()).into_response()
 }
 
 /// Whether requests that need a trim instance can be served.
-async fn ready(State(outlook): State<Outlook>) -> Result<String, Failure> {
+async fn ready(State(readiness): State<Readiness>) -> Result<String, Failure> {
     let unavailable = |reason: String| Failure {
         status: StatusCode::SERVICE_UNAVAILABLE,
         reason,
     };
-    if *outlook.stage.borrow() != Stage::Serving {
+    if *readiness.stage.borrow() != Stage::Serving {
         return Err(unavailable("shutting down".to_owned()));
     }
-    let status = outlook.channel.status();
+    let status = readiness.channel.status();
     if status.ready > 0 {
         return Ok(format!(
             "ready: {} of {} instances\n",

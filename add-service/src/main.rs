@@ -24,7 +24,7 @@ use discovery::service::{
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::{args::Args, http::Stage, service::AddService, trim::Trimmer};
+use crate::{args::Args, http::Stage, service::AddService, trim::RemoteTrim};
 
 /// How often the metrics recorder tidies up.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ async fn main() -> anyhow::Result<()> {
 
     let channel = args.channel()?;
     let service = Arc::new(AddService::new(
-        Trimmer::new(channel.clone(), args.max_body),
+        RemoteTrim::new(channel.clone(), args.max_body),
         args.rate_limit,
         args.key_header(),
     ));
@@ -56,7 +56,7 @@ async fn main() -> anyhow::Result<()> {
     let (health, routes) = grpc::routes(Arc::clone(&service), args.max_body).await?;
     let http_routes = http::routes(
         service,
-        http::Outlook {
+        http::Readiness {
             channel,
             stage: stopping.clone(),
             recorder: recorder.clone(),

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderName};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tonic::Status;
 
-use crate::{caller::Caller, trim::Trimmer};
+use crate::{caller::Caller, trim::RemoteTrim};
 
 /// What the contract calls a business error: told in the answer, not by the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,14 +34,14 @@ pub(crate) fn sum(a: i64, b: i64) -> Result<i64, BusinessError> {
 
 /// The service; one for all connections.
 pub(crate) struct AddService {
-    trim: Trimmer,
+    trim: RemoteTrim,
     limit: Option<DefaultDirectRateLimiter>,
     key_header: Option<HeaderName>,
 }
 
 impl AddService {
     pub(crate) fn new(
-        trim: Trimmer,
+        trim: RemoteTrim,
         rate_limit: Option<NonZeroU32>,
         key_header: Option<HeaderName>,
     ) -> Self {

@@ -23,11 +23,11 @@ pub(crate) struct Trimmed {
 }
 
 /// Calls the trim service.
-pub(crate) struct Trimmer {
+pub(crate) struct RemoteTrim {
     client: TrimClient<Channel>,
 }
 
-impl Trimmer {
+impl RemoteTrim {
     pub(crate) fn new(channel: Channel, max_message: usize) -> Self {
         Self {
             client: TrimClient::new(channel).max_decoding_message_size(max_message),

@@ -29,7 +29,7 @@ use std::{
     time::Duration,
 };
 
-use discovery::{Instance, registry::Fixed};
+use discovery::{Instance, registry::StaticRegistry};
 use nix::sys::resource::{UsageWho, getrusage};
 use proto::{
     TrimRequest, TrimResponse,
@@ -120,7 +120,7 @@ fn measure(
         let instances = addresses
             .iter()
             .map(|address| Instance::new(address.ip().to_string(), address.port()).unwrap());
-        let registry = Arc::new(Fixed::new(instances));
+        let registry = Arc::new(StaticRegistry::new(instances));
         let discovery = discovery::Channel::from_registry(registry, "trim_service")
             .build()
             .unwrap();

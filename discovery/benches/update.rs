@@ -25,7 +25,7 @@ use discovery::{
     connection::{
         ConnectError, Connection, Factory, RequestBody, SendError, Transport, TransportBody,
     },
-    registry::Fixed,
+    registry::StaticRegistry,
 };
 use futures_util::future::{BoxFuture, FutureExt as _, pending, ready};
 use http::{Request, Response};
@@ -66,7 +66,7 @@ fn fleet(count: u16) -> Vec<Instance> {
         .collect()
 }
 
-fn channel(registry: &Fixed, eager: bool) -> Channel {
+fn channel(registry: &StaticRegistry, eager: bool) -> Channel {
     Channel::from_registry(Arc::new(registry.clone()), "fleet")
         .factory(Nowhere)
         .eager(eager)
@@ -77,10 +77,10 @@ fn channel(registry: &Fixed, eager: bool) -> Channel {
 /// What the process grows by with so many instances in a channel, by each of them.
 fn memory(instances: u16) -> u64 {
     // Whatever a first channel sets up once is none of the instances' cost.
-    let small = Fixed::new(fleet(1));
+    let small = StaticRegistry::new(fleet(1));
     let _first = channel(&small, false);
     let before = resident();
-    let registry = Fixed::new(fleet(instances));
+    let registry = StaticRegistry::new(fleet(instances));
     let channel = channel(&registry, false);
     assert_eq!(channel.status().instances, usize::from(instances));
     resident().saturating_sub(before) / u64::from(instances)
@@ -103,7 +103,7 @@ fn resident() -> u64 {
 async fn update(instances: u16, rounds: usize, eager: bool) -> Duration {
     let all = fleet(instances);
     let without_one = all[1..].to_vec();
-    let registry = Fixed::new(all.clone());
+    let registry = StaticRegistry::new(all.clone());
     let channel = channel(&registry, eager);
     while eager && channel.status().ready < usize::from(instances) {
         tokio::task::yield_now().await;

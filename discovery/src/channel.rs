@@ -28,8 +28,8 @@ pub use self::{
 };
 use crate::{
     BoxError,
-    endpoint::Phase,
-    endpointer::Outlook,
+    endpoint::ConnectivityState,
+    endpointer::SetState,
     grpc::Code,
     instance::Instance,
     registry::{Registry, RegistryError},
@@ -93,7 +93,9 @@ impl Channel {
     #[must_use]
     pub fn status(&self) -> ChannelStatus {
         let snapshot = self.shared.endpointer.snapshot();
-        let ready = |e: &&Arc<crate::endpoint::Endpoint>| e.link().phase() == Phase::Ready;
+        let ready = |e: &&Arc<crate::endpoint::Endpoint>| {
+            e.subchannel().state() == ConnectivityState::Ready
+        };
         ChannelStatus {
             instances: snapshot.all.len(),
             listed: snapshot
@@ -102,7 +104,7 @@ impl Channel {
                 .filter(|e| e.missing_since().is_none())
                 .count(),
             ready: snapshot.all.iter().filter(ready).count(),
-            discovered: snapshot.outlook != Outlook::Unknown,
+            discovered: snapshot.state != SetState::Unknown,
             confirmed: snapshot.confirmed,
             registry_error: snapshot.registry_error.clone(),
         }
@@ -124,7 +126,7 @@ impl std::fmt::Debug for Channel {
 pub struct ChannelStatus {
     /// Instances known.
     pub instances: usize,
-    /// Instances that the registry's last good answer names. The others are doubted removals.
+    /// Instances that the registry's last good answer names. The others are protected removals.
     pub listed: usize,
     /// Instances with a working connection.
     pub ready: usize,

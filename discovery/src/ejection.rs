@@ -84,7 +84,7 @@ impl Default for EjectionPolicy {
 
 /// What one ended attempt says about its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Classification {
     /// Answered; whatever the answer was, the server is not to blame.
     Success,
     /// The connection broke, or no answer came in time.
@@ -102,7 +102,7 @@ pub(crate) enum Verdict {
 /// Where an endpoint stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Standing {
+pub(crate) enum EjectionState {
     /// Takes calls.
     Admitted,
     /// Takes none until its time is over.
@@ -113,7 +113,7 @@ pub(crate) enum Standing {
     Probation,
 }
 
-impl Standing {
+impl EjectionState {
     const ALL: [Self; 4] = [
         Self::Admitted,
         Self::Ejected,

@@ -3,15 +3,15 @@
 //! Both halves outlive a change of the set: an instance that stays keeps its connection and its
 //! [`Stats`]; one that returns under the same ID at another address gets new ones.
 
-pub(crate) mod link;
 pub mod stats;
+pub(crate) mod subchannel;
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-pub(crate) use self::link::{Connector, Link, Phase};
 pub use self::stats::Stats;
+pub(crate) use self::subchannel::{ConnectivityState, Connector, Subchannel};
 use crate::{connection::Transport, instance::Instance};
 
 /// One instance of the set that a balancer picks from.
@@ -19,7 +19,7 @@ use crate::{connection::Transport, instance::Instance};
 pub struct Endpoint {
     instance: Arc<Instance>,
     stats: Arc<Stats>,
-    link: Arc<Link>,
+    subchannel: Arc<Subchannel>,
     /// Since when the registry no longer names it, while its connection still works.
     missing_since: Option<Instant>,
 }
@@ -35,7 +35,7 @@ impl Endpoint {
         Self {
             instance,
             stats: Arc::default(),
-            link: Arc::new(Link::default()),
+            subchannel: Arc::new(Subchannel::default()),
             missing_since: None,
         }
     }
@@ -52,8 +52,8 @@ impl Endpoint {
         &self.stats
     }
 
-    pub(crate) fn link(&self) -> &Arc<Link> {
-        &self.link
+    pub(crate) fn subchannel(&self) -> &Arc<Subchannel> {
+        &self.subchannel
     }
 
     pub(crate) fn missing_since(&self) -> Option<Instant> {
@@ -66,20 +66,20 @@ impl Endpoint {
         Self {
             instance,
             stats: Arc::clone(&self.stats),
-            link: Arc::clone(&self.link),
+            subchannel: Arc::clone(&self.subchannel),
             missing_since,
         }
     }
 
     /// The connection, if it can take a call now.
     pub(crate) fn transport(&self) -> Option<Arc<Box<dyn Transport>>> {
-        self.link
+        self.subchannel
             .transport()
             .filter(|transport| !transport.is_closed())
     }
 
     /// Whether it is the same connection to the same process.
     pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.link, &other.link)
+        Arc::ptr_eq(&self.subchannel, &other.subchannel)
     }
 }

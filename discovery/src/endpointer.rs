@@ -17,12 +17,12 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-pub(crate) use self::snapshot::{Outlook, Snapshot};
+pub(crate) use self::snapshot::{SetState, Snapshot};
 use self::{set::Set, snapshot::Selection};
 use crate::{
     balance::Balancer,
     ejection::{EjectionPolicy, Ejector, Health},
-    endpoint::{Connector, Endpoint, Phase},
+    endpoint::{ConnectivityState, Connector, Endpoint},
     filter::{subset::Subset, zone::Locality},
     instance::Instance,
     metrics::Gauges,
@@ -42,7 +42,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Config {
     pub(crate) balancer: Arc<dyn Balancer>,
     pub(crate) ejection: EjectionPolicy,
-    pub(crate) doubt: Doubt,
+    pub(crate) protection: RemovalProtection,
     pub(crate) subset: Option<Subset>,
     pub(crate) locality: Option<Locality>,
     pub(crate) connector: Arc<Connector>,
@@ -52,15 +52,15 @@ pub(crate) struct Config {
 /// When to disbelieve a registry that suddenly names far fewer instances.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Doubt {
-    /// A set that loses more than this share at once, or all, is doubted. Default: 0.5.
+pub struct RemovalProtection {
+    /// A set that loses more than this share at once, or all, is protected. Default: 0.5.
     pub share: f64,
     /// How long the missing instances stay as a last resort while their connections work; zero
     /// believes the registry at once. Default: 30 s.
     pub grace: Duration,
 }
 
-impl Default for Doubt {
+impl Default for RemovalProtection {
     fn default() -> Self {
         Self {
             share: 0.5,
@@ -127,7 +127,9 @@ impl Endpointer {
 
     /// Begins to connect to an endpoint nobody has called yet.
     pub(crate) fn wake(&self, endpoint: &Endpoint) {
-        endpoint.link().wake(endpoint.instance(), &self.connector);
+        endpoint
+            .subchannel()
+            .wake(endpoint.instance(), &self.connector);
     }
 }
 
@@ -135,7 +137,7 @@ impl Drop for Endpointer {
     fn drop(&mut self) {
         self.task.abort();
         for endpoint in &self.snapshot.load().all {
-            endpoint.link().retire();
+            endpoint.subchannel().retire();
         }
     }
 }
@@ -182,7 +184,7 @@ impl Task {
         if latest.confirmed != self.registry.confirmed {
             // The registry has just vouched for these: those that were down deserve a try now.
             for endpoint in self.set.endpoints() {
-                endpoint.link().retry_now();
+                endpoint.subchannel().retry_now();
             }
         }
         self.registry = latest.clone();
@@ -193,15 +195,17 @@ impl Task {
         let subset = self.config.subset.as_ref();
         let part = subset.map(|subset| subset.choose(instances, &self.down()));
         let listed = part.as_deref().unwrap_or(instances);
-        let change = self.set.update(listed, &self.config.doubt, Instant::now());
+        let change = self
+            .set
+            .update(listed, &self.config.protection, Instant::now());
         self.stood_in_for = self.down().len();
-        if !change.doubted.is_empty() {
+        if !change.protected.is_empty() {
             warn!(
-                missing = change.doubted.len(),
+                missing = change.protected.len(),
                 listed = listed.len(),
                 "the registry suddenly names far fewer instances; keeping those that still answer \
                  as a last resort for {:?}",
-                self.config.doubt.grace
+                self.config.protection.grace
             );
         }
         for instance in &change.added {
@@ -209,7 +213,7 @@ impl Task {
         }
         for endpoint in &change.removed {
             info!(instance = %endpoint.instance(), "instance removed");
-            endpoint.link().retire();
+            endpoint.subchannel().retire();
         }
     }
 
@@ -217,7 +221,7 @@ impl Task {
     fn down(&self) -> HashSet<&str> {
         let endpoints = self.set.endpoints().iter();
         endpoints
-            .filter(|endpoint| endpoint.link().is_unreachable())
+            .filter(|endpoint| endpoint.subchannel().is_unreachable())
             .map(|endpoint| endpoint.instance().id.as_str())
             .collect()
     }
@@ -229,14 +233,14 @@ impl Task {
             let instances = Arc::clone(&self.registry.instances);
             self.follow(&instances);
         }
-        for endpoint in self.set.expire(&self.config.doubt, now) {
+        for endpoint in self.set.expire(&self.config.protection, now) {
             info!(instance = %endpoint.instance(), "instance removed after its time of grace");
-            endpoint.link().retire();
+            endpoint.subchannel().retire();
         }
         if self.config.connector.eager {
             for endpoint in self.set.endpoints() {
                 endpoint
-                    .link()
+                    .subchannel()
                     .wake(endpoint.instance(), &self.config.connector);
             }
         }
@@ -251,7 +255,7 @@ impl Task {
         self.due = [
             next,
             selection.next_change,
-            self.set.next_expiry(&self.config.doubt),
+            self.set.next_expiry(&self.config.protection),
         ]
         .into_iter()
         .flatten()
@@ -271,7 +275,7 @@ impl Task {
         let endpoints = self.set.endpoints();
         let records: Vec<&Health> = endpoints.iter().map(|e| e.stats().health()).collect();
         for (endpoint, record) in endpoints.iter().zip(&records) {
-            if let Some(at) = endpoint.link().connected_at() {
+            if let Some(at) = endpoint.subchannel().connected_at() {
                 record.reconnected(at);
             }
         }
@@ -297,7 +301,7 @@ impl Task {
             match endpoint.transport() {
                 Some(transport) => {
                     // A new connection that gets no answer is no better than the old one.
-                    let connected = endpoint.link().connected_at();
+                    let connected = endpoint.subchannel().connected_at();
                     let old = health
                         .ejected_at()
                         .zip(connected)
@@ -305,11 +309,11 @@ impl Task {
                     let answered = timeout(PROBE_TIMEOUT, probe::health(&**transport)).await;
                     health.conclude(*answered.as_ref().unwrap_or(&false));
                     if answered.is_err() && old {
-                        endpoint.link().renew(&transport);
+                        endpoint.subchannel().renew(&transport);
                     }
                 }
                 // The next call will connect, on probation.
-                None if endpoint.link().phase() == Phase::Idle => {
+                None if endpoint.subchannel().state() == ConnectivityState::Idle => {
                     health.conclude(true);
                 }
                 None => health.postpone(Instant::now() + PROBE_AGAIN),

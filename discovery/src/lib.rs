@@ -28,7 +28,7 @@ pub use self::{
         ServedBy,
     },
     ejection::EjectionPolicy,
-    endpointer::Doubt,
+    endpointer::RemovalProtection,
     error::{BoxError, chain},
     filter::zone::Locality,
     grpc::{Code, UnknownCode, timeout as grpc_timeout},

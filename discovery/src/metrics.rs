@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | `discovery_endpoints` | gauge | `service`, `state`: ready, connecting, down, idle, ejected |
 //! | `discovery_calls_total` | counter | `service`, `outcome`: ok, failed |
-//! | `discovery_attempts_total` | counter | `service`, `outcome`: ok, status, broken, timeout, unsent |
+//! | `discovery_attempts_total` | counter | `service`, `outcome`: ok, status, broken, timeout, unprocessed |
 //! | `discovery_retries_total` | counter | `service` |
 //! | `discovery_retries_denied_total` | counter | `service`: the retry budget was empty |
 //! | `discovery_hedges_total` | counter | `service` |
@@ -17,8 +17,8 @@ use std::sync::Arc;
 use metrics::{Counter, Gauge, Histogram, Unit};
 
 use crate::{
-    ejection::Standing,
-    endpoint::{Endpoint, Phase},
+    ejection::EjectionState,
+    endpoint::{ConnectivityState, Endpoint},
     grpc::Code,
 };
 
@@ -40,7 +40,7 @@ pub(crate) struct Counters {
     pub(crate) status: Counter,
     pub(crate) broken: Counter,
     pub(crate) timeout: Counter,
-    pub(crate) unsent: Counter,
+    pub(crate) unprocessed: Counter,
     pub(crate) retries: Counter,
     pub(crate) denied: Counter,
     pub(crate) hedges: Counter,
@@ -61,7 +61,7 @@ impl Counters {
             status: attempts("status"),
             broken: attempts("broken"),
             timeout: attempts("timeout"),
-            unsent: attempts("unsent"),
+            unprocessed: attempts("unprocessed"),
             retries: metrics::counter!(RETRIES, "service" => service.clone()),
             denied: metrics::counter!(DENIED, "service" => service.clone()),
             hedges: metrics::counter!(HEDGES, "service" => service.clone()),
@@ -124,13 +124,13 @@ impl Gauges {
     pub(crate) fn show(&self, endpoints: &[Arc<Endpoint>]) {
         let mut counts = [0_u32; 5];
         for endpoint in endpoints {
-            let out = endpoint.stats().health().standing() != Standing::Admitted;
-            let index = match endpoint.link().phase() {
-                Phase::Ready if out => 4,
-                Phase::Ready => 0,
-                Phase::Connecting => 1,
-                Phase::Down | Phase::Retired => 2,
-                Phase::Idle => 3,
+            let out = endpoint.stats().health().state() != EjectionState::Admitted;
+            let index = match endpoint.subchannel().state() {
+                ConnectivityState::Ready if out => 4,
+                ConnectivityState::Ready => 0,
+                ConnectivityState::Connecting => 1,
+                ConnectivityState::TransientFailure | ConnectivityState::Shutdown => 2,
+                ConnectivityState::Idle => 3,
             };
             counts[index] += 1;
         }

@@ -10,8 +10,8 @@
 //! Adding a registry takes a folder beside `consul/`, a Cargo feature and a line in [`connect`].
 
 mod error;
-mod fixed;
 pub(crate) mod shared;
+mod static_registry;
 
 #[cfg(feature = "consul")]
 pub mod consul;
@@ -21,7 +21,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio::{sync::watch, time::Instant};
 
-pub use self::{error::RegistryError, fixed::Fixed};
+pub use self::{error::RegistryError, static_registry::StaticRegistry};
 use crate::instance::Instance;
 
 /// One registry server or cluster.
@@ -174,7 +174,7 @@ pub fn connect(url: &str) -> Result<Arc<dyn Registry>, RegistryError> {
     match scheme {
         #[cfg(feature = "consul")]
         "consul" | "consuls" => Ok(Arc::new(consul::Consul::from_url(url)?)),
-        "static" => Ok(Arc::new(Fixed::parse(rest)?)),
+        "static" => Ok(Arc::new(StaticRegistry::parse(rest)?)),
         _ => Err(RegistryError::invalid_url(
             url,
             "unknown scheme; this build knows consul:// and static://",

@@ -106,7 +106,7 @@ impl Default for RetryPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// No server has begun to work on it.
-    Unsent,
+    Unprocessed,
     /// The connection was lost after the request was sent.
     Broken,
     /// No answer within the attempt's time.
@@ -119,7 +119,7 @@ impl Failure {
     /// The status a caller sees when this was the last of it.
     pub(crate) fn code(self) -> Code {
         match self {
-            Self::Unsent | Self::Broken => Code::Unavailable,
+            Self::Unprocessed | Self::Broken => Code::Unavailable,
             Self::Timeout => Code::DeadlineExceeded,
             Self::Status(code, _) => code,
         }
@@ -161,7 +161,7 @@ impl RetryPolicy {
     /// Whether `failure` is of a kind that another attempt may mend.
     pub(crate) fn repeats(&self, failure: Failure, idempotent: bool) -> bool {
         match failure {
-            Failure::Unsent => true,
+            Failure::Unprocessed => true,
             Failure::Status(_, Some(Pushback::Stop)) => false,
             Failure::Timeout => idempotent,
             Failure::Broken | Failure::Status(..) => {
@@ -176,7 +176,7 @@ impl RetryPolicy {
         if !progress.replayable {
             return Decision::Stop;
         }
-        if failure == Failure::Unsent {
+        if failure == Failure::Unprocessed {
             let after = if progress.untried_left {
                 Duration::ZERO
             } else {
@@ -224,7 +224,7 @@ mod tests {
             ..FRESH
         };
         assert_eq!(
-            decide(Failure::Unsent, progress),
+            decide(Failure::Unprocessed, progress),
             Decision::Retry {
                 after: Duration::ZERO,
                 paid: false
@@ -234,7 +234,7 @@ mod tests {
             replayable: false,
             ..FRESH
         };
-        assert_eq!(decide(Failure::Unsent, spent), Decision::Stop);
+        assert_eq!(decide(Failure::Unprocessed, spent), Decision::Stop);
     }
 
     #[test]
@@ -276,7 +276,7 @@ mod tests {
             untried_left: false,
             ..FRESH
         };
-        for failure in [Failure::Broken, Failure::Unsent] {
+        for failure in [Failure::Broken, Failure::Unprocessed] {
             let Decision::Retry { after, .. } = decide(failure, back) else {
                 panic!("not repeated");
             };

@@ -6,10 +6,10 @@
 //! exits at once.
 
 pub mod args;
+mod cancel_on_shutdown;
 mod first_byte;
 pub mod grpc;
 pub mod logging;
 mod requests;
 pub mod serve;
 pub mod signals;
-mod until;

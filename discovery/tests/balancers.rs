@@ -11,14 +11,14 @@ mod support;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use discovery::{
-    Channel, ChannelBuilder, HashKey, Instance, ServedBy, balance::Policy, registry::Fixed,
+    Channel, ChannelBuilder, HashKey, Instance, ServedBy, balance::Policy, registry::StaticRegistry,
 };
 use proto::{TrimRequest, trim_client::TrimClient};
 use support::TrimServer;
 use tokio::task::JoinSet;
 use tonic::Request;
 
-fn builder(fixed: &Fixed, policy: &str) -> ChannelBuilder {
+fn builder(fixed: &StaticRegistry, policy: &str) -> ChannelBuilder {
     Channel::from_registry(Arc::new(fixed.clone()), "trim_service")
         .balancer(policy.parse::<Policy>().unwrap())
         .retry_timeout(Duration::from_secs(5))
@@ -120,7 +120,7 @@ async fn weights_are_exact_over_every_cycle() {
         instance.weight = weight;
         instance
     });
-    let builder = builder(&Fixed::new(instances), "weighted-round-robin");
+    let builder = builder(&StaticRegistry::new(instances), "weighted-round-robin");
     let channel = ready(builder, 3).await;
     for cycle in 1..=10 {
         load(&channel, 4, 2).await;
@@ -178,10 +178,10 @@ async fn calls_stay_in_the_zone_until_its_last_server_dies() {
     let mut servers = TrimServer::start_many(3).await;
     let places = ["here", "there", "there"];
     let instances = servers.iter().zip(places).map(|(s, z)| in_zone(s, z));
-    let builder = builder(&Fixed::new(instances), "round-robin").zone("here");
+    let builder = builder(&StaticRegistry::new(instances), "round-robin").zone("here");
     let channel = ready(builder, 3).await;
     let near = servers[0].instance().id;
-    // One of three is two thirds of its fair share: with the headroom, 14 of 15 calls can stay.
+    // One of three is two thirds of its fair share: with the overprovisioning_factor, 14 of 15 calls can stay.
     let calls = spread(&channel, 300).await;
     assert!((250..300).contains(&calls[&near]), "{calls:?}");
 
@@ -201,7 +201,7 @@ async fn a_zone_with_its_fair_share_keeps_every_call() {
     let servers = TrimServer::start_many(4).await;
     let places = ["here", "there", "here", "there"];
     let instances = servers.iter().zip(places).map(|(s, z)| in_zone(s, z));
-    let builder = builder(&Fixed::new(instances), "round-robin").zone("here");
+    let builder = builder(&StaticRegistry::new(instances), "round-robin").zone("here");
     let channel = ready(builder, 4).await;
     spread(&channel, 100).await;
     let counts: Vec<_> = servers.iter().map(TrimServer::calls).collect();
@@ -214,7 +214,7 @@ async fn a_call_that_fails_near_is_tried_elsewhere() {
     servers[0].behave(|_| async { Err(tonic::Status::unavailable("sick")) });
     let places = ["here", "there"];
     let instances = servers.iter().zip(places).map(|(s, z)| in_zone(s, z));
-    let builder = builder(&Fixed::new(instances), "round-robin").zone("here");
+    let builder = builder(&StaticRegistry::new(instances), "round-robin").zone("here");
     let channel = ready(builder, 2).await;
     assert_eq!(call(&channel, None).await, servers[1].instance().id);
     assert_eq!((servers[0].calls(), servers[1].calls()), (1, 1));

@@ -16,11 +16,11 @@ use std::{
 
 use bytes::Bytes;
 use discovery::{
-    Channel, ChannelBuilder, Doubt, EjectionPolicy, Instance,
+    Channel, ChannelBuilder, EjectionPolicy, Instance, RemovalProtection,
     connection::{
         ConnectError, Connection, Factory, RequestBody, SendError, Transport, TransportBody,
     },
-    registry::Fixed,
+    registry::StaticRegistry,
 };
 use futures_util::future::BoxFuture;
 use http_body::Frame;
@@ -32,7 +32,7 @@ use tonic::Status;
 
 const TRIM: &str = "/pb.Trim/TrimSpace";
 
-fn channel(fixed: &Fixed) -> ChannelBuilder {
+fn channel(fixed: &StaticRegistry) -> ChannelBuilder {
     let mut ejection = EjectionPolicy::default();
     ejection.base_time = Duration::from_secs(1);
     ejection.slow_start = Duration::from_millis(200);
@@ -168,7 +168,8 @@ impl Transport for Answering {
 async fn a_connection_without_an_answer_is_made_anew_and_the_new_one_gets_its_time() {
     let connections = Arc::new(AtomicUsize::new(0));
     let instances = [1, 2].map(|port| Instance::new("127.0.0.1", port).unwrap());
-    let builder = channel(&Fixed::new(instances)).factory(Silence(Arc::clone(&connections)));
+    let builder =
+        channel(&StaticRegistry::new(instances)).factory(Silence(Arc::clone(&connections)));
     let channel = builder.build().unwrap();
     let mut client = TrimClient::new(channel);
     // Three unanswered calls eject; no call after them takes any time.
@@ -210,9 +211,9 @@ async fn when_all_are_sick_all_are_used() {
 async fn a_registry_that_suddenly_names_nobody_is_doubted_while_connections_work() {
     let servers = TrimServer::start_many(3).await;
     let fixed = support::fixed(&servers);
-    let mut doubt = Doubt::default();
-    doubt.grace = Duration::from_secs(3);
-    let (channel, mut client) = ready(channel(&fixed).doubt(doubt), 3).await;
+    let mut protection = RemovalProtection::default();
+    protection.grace = Duration::from_secs(3);
+    let (channel, mut client) = ready(channel(&fixed).protection(protection), 3).await;
     let begun = std::time::Instant::now();
     fixed.set([]);
     while begun.elapsed() < Duration::from_millis(500) {
@@ -253,9 +254,9 @@ async fn instances_missing_from_a_much_smaller_answer_are_a_last_resort() {
 async fn a_registry_that_is_not_doubted_is_believed_at_once() {
     let servers = TrimServer::start_many(2).await;
     let fixed = support::fixed(&servers);
-    let mut believe = Doubt::default();
+    let mut believe = RemovalProtection::default();
     believe.grace = Duration::ZERO;
-    let (channel, mut client) = ready(channel(&fixed).doubt(believe), 2).await;
+    let (channel, mut client) = ready(channel(&fixed).protection(believe), 2).await;
     fixed.set([]);
     support::eventually(|| channel.status().instances == 0).await;
     assert!(call(&mut client).await.is_err());

@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, future::pending, sync::Arc, time::Duration};
 
 use discovery::{
     Channel, ChannelBuilder, EjectionPolicy, Instance, ServedBy,
-    registry::Fixed,
+    registry::StaticRegistry,
     retry::{Hedge, RetryPolicy},
 };
 use proto::{TrimRequest, trim_client::TrimClient};
@@ -29,7 +29,7 @@ const LONG: Duration = Duration::from_secs(3_600);
 fn channel(instances: impl IntoIterator<Item = Instance>) -> ChannelBuilder {
     let mut ejection = EjectionPolicy::default();
     ejection.enabled = false;
-    Channel::from_registry(Arc::new(Fixed::new(instances)), "trim_service")
+    Channel::from_registry(Arc::new(StaticRegistry::new(instances)), "trim_service")
         .retry_timeout(LONG)
         .ejection(ejection)
 }

@@ -7,7 +7,7 @@ mod sim;
 
 use std::time::Duration;
 
-use sim::{Config, Phase, Row};
+use sim::{Config, ConnectivityState, Row};
 
 fn small() -> Config {
     Config {
@@ -20,7 +20,7 @@ fn small() -> Config {
     }
 }
 
-fn of(rows: &[Row], phase: Phase) -> &Row {
+fn of(rows: &[Row], phase: ConnectivityState) -> &Row {
     rows.iter().find(|row| row.phase == phase).unwrap()
 }
 
@@ -29,23 +29,27 @@ fn a_fleet_stands_what_happens_to_fleets() {
     let rows = sim::simulate(&small()).unwrap();
     let table = sim::table(&rows).to_string();
     let row = |phase| of(&rows, phase);
-    for phase in [Phase::Steady, Phase::SlowTenth, Phase::Recovery] {
+    for phase in [
+        ConnectivityState::Steady,
+        ConnectivityState::SlowTenth,
+        ConnectivityState::Recovery,
+    ] {
         assert_eq!(row(phase).lost, 0, "lost calls in {phase:?}:\n{table}");
     }
-    for phase in [Phase::Churn, Phase::RegistryOutage] {
+    for phase in [ConnectivityState::Churn, ConnectivityState::RegistryOutage] {
         assert!(
             row(phase).lost_share() < 0.001,
             "lost calls in {phase:?}:\n{table}"
         );
     }
-    let outage = row(Phase::FullOutage);
+    let outage = row(ConnectivityState::FullOutage);
     // Those under way when it ended may be answered.
     assert!(outage.lost_share() > 0.99, "who answered?\n{table}");
     assert!(
         outage.amplification <= 1.1,
         "the outage was multiplied:\n{table}"
     );
-    let steady = row(Phase::Steady);
+    let steady = row(ConnectivityState::Steady);
     assert!(
         (steady.amplification - 1.0).abs() < 0.01,
         "retries without a reason:\n{table}"
@@ -56,7 +60,7 @@ fn a_fleet_stands_what_happens_to_fleets() {
         "connections were lost or doubled:\n{table}"
     );
     assert!(
-        row(Phase::Churn).registry_rate <= 2.0 * 20.0,
+        row(ConnectivityState::Churn).registry_rate <= 2.0 * 20.0,
         "a watch asked more than twice a second:\n{table}"
     );
 }

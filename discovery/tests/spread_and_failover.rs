@@ -11,12 +11,12 @@ mod support;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use discovery::{Channel, EjectionPolicy, Instance, registry::Fixed};
+use discovery::{Channel, EjectionPolicy, Instance, registry::StaticRegistry};
 use proto::{TrimRequest, trim_client::TrimClient};
 use support::TrimServer;
 use tonic::Code;
 
-fn channel(fixed: &Fixed) -> discovery::ChannelBuilder {
+fn channel(fixed: &StaticRegistry) -> discovery::ChannelBuilder {
     Channel::from_registry(std::sync::Arc::new(fixed.clone()), "trim_service")
 }
 
@@ -83,7 +83,7 @@ async fn a_new_instance_gets_calls_and_a_removed_one_gets_none() {
 async fn an_instance_that_refuses_is_passed_over() {
     let servers = TrimServer::start_many(2).await;
     let refusing = Instance::new("127.0.0.1", support::refused_port()).unwrap();
-    let fixed = Fixed::new(servers.iter().map(TrimServer::instance).chain([refusing]));
+    let fixed = StaticRegistry::new(servers.iter().map(TrimServer::instance).chain([refusing]));
     for eager in [true, false] {
         let mut client = TrimClient::new(channel(&fixed).eager(eager).build().unwrap());
         let counts = spread(&mut client, 40).await;
@@ -102,7 +102,7 @@ async fn a_connection_on_demand_that_hangs_does_not_hold_up_the_others() {
         let port = listener.local_addr().unwrap().port();
         Instance::new("127.0.0.1", port).unwrap()
     });
-    let fixed = Fixed::new(silent_instances.chain([server.instance()]));
+    let fixed = StaticRegistry::new(silent_instances.chain([server.instance()]));
     // Without ejection nothing else looks at the set every second.
     let mut ejection = EjectionPolicy::default();
     ejection.enabled = false;
@@ -119,7 +119,7 @@ async fn a_connection_on_demand_that_hangs_does_not_hold_up_the_others() {
 
 #[tokio::test]
 async fn an_empty_set_fails_at_once_and_says_so() {
-    let channel = channel(&Fixed::new([]))
+    let channel = channel(&StaticRegistry::new([]))
         .retry_timeout(Duration::from_secs(3_600))
         .build()
         .unwrap();
@@ -136,7 +136,7 @@ async fn an_empty_set_fails_at_once_and_says_so() {
 async fn when_all_are_down_the_call_fails_at_once_and_says_why() {
     let down = [support::refused_port(), support::refused_port()]
         .map(|port| Instance::new("127.0.0.1", port).unwrap());
-    let channel = channel(&Fixed::new(down.clone()))
+    let channel = channel(&StaticRegistry::new(down.clone()))
         .retry_timeout(Duration::from_secs(3_600))
         .build()
         .unwrap();
@@ -202,7 +202,7 @@ async fn the_background_work_ends_with_the_last_clone() {
 async fn a_subset_on_demand_keeps_its_stand_in() {
     let servers = TrimServer::start_many(3).await;
     let fixed = support::fixed(&servers);
-    let one_of = |fixed: &Fixed| {
+    let one_of = |fixed: &StaticRegistry| {
         let builder = channel(fixed).eager(false).subset(1).subset_id("a");
         builder.connect_backoff(Duration::from_millis(10), Duration::from_millis(10))
     };

@@ -18,7 +18,7 @@ use discovery::{
         ConnectError, Connection, Factory, RequestBody, SendError, Transport, TransportBody,
     },
     endpoint::Endpoint,
-    registry::Fixed,
+    registry::StaticRegistry,
 };
 use futures_util::future::{BoxFuture, FutureExt as _, pending, ready, select};
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -97,7 +97,7 @@ impl Balancer for Remembering {
 
 struct Stress {
     channel: Channel,
-    registry: Fixed,
+    registry: StaticRegistry,
     transport: Answering,
     seen: Arc<Mutex<Vec<Arc<Endpoint>>>>,
 }
@@ -106,7 +106,7 @@ impl Stress {
     fn new() -> Self {
         let transport = Answering::default();
         let seen = Arc::default();
-        let registry = Fixed::new((1..=INSTANCES).map(instance));
+        let registry = StaticRegistry::new((1..=INSTANCES).map(instance));
         let channel = Channel::from_registry(Arc::new(registry.clone()), "fleet")
             .factory(transport.clone())
             .custom_balancer(Arc::new(Remembering {
@@ -157,7 +157,7 @@ fn instance(port: u16) -> Instance {
 }
 
 /// Another half of the instances every time, until told to stop.
-async fn churn(registry: Fixed, done: Arc<AtomicBool>) -> u64 {
+async fn churn(registry: StaticRegistry, done: Arc<AtomicBool>) -> u64 {
     let mut rng = fastrand::Rng::with_seed(3);
     let mut changes = 0;
     while !done.load(Ordering::Relaxed) {

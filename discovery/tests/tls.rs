@@ -8,7 +8,7 @@ mod support;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use discovery::{Channel, Instance, connection::Http2, registry::Fixed};
+use discovery::{Channel, Instance, connection::Http2, registry::StaticRegistry};
 use proto::{
     TrimRequest, TrimResponse,
     trim_client::TrimClient,
@@ -114,7 +114,7 @@ fn channel(addresses: &[SocketAddr], http2: Http2) -> Channel {
     let instances = addresses
         .iter()
         .map(|address| Instance::new(address.ip().to_string(), address.port()).unwrap());
-    Channel::from_registry(Arc::new(Fixed::new(instances)), "trim_service")
+    Channel::from_registry(Arc::new(StaticRegistry::new(instances)), "trim_service")
         .factory(http2)
         // Room for the handshakes of a busy machine.
         .retry_timeout(Duration::from_secs(20))

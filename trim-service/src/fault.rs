@@ -60,7 +60,7 @@ impl FromStr for Fault {
 }
 
 /// Lets one call meet what it is due.
-pub(crate) async fn inflict(faults: &[Fault]) -> Result<(), Status> {
+pub(crate) async fn inject(faults: &[Fault]) -> Result<(), Status> {
     for fault in faults {
         if fault.rate < 1.0 && fastrand::f64() >= fault.rate {
             continue;
@@ -121,12 +121,12 @@ mod tests {
         let fault: Fault = "error=unavailable,rate=0.3".parse().unwrap();
         let mut failed = 0;
         for _ in 0..2_000 {
-            failed += usize::from(inflict(std::slice::from_ref(&fault)).await.is_err());
+            failed += usize::from(inject(std::slice::from_ref(&fault)).await.is_err());
         }
         assert!((450..750).contains(&failed), "{failed} of 2000");
         let slow: Fault = "latency=5s".parse().unwrap();
         let begun = tokio::time::Instant::now();
-        inflict(&[slow]).await.unwrap();
+        inject(&[slow]).await.unwrap();
         assert_eq!(begun.elapsed(), Duration::from_secs(5));
     }
 }

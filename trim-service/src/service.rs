@@ -24,7 +24,7 @@ impl Trim for TrimService {
         &self,
         request: Request<TrimRequest>,
     ) -> Result<Response<TrimResponse>, Status> {
-        fault::inflict(&self.faults).await?;
+        fault::inject(&self.faults).await?;
         let s = request.into_inner().s.replace(' ', "");
         debug!(bytes = s.len(), "trimmed");
         Ok(Response::new(TrimResponse { s }))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use discovery::{
-    ChannelBuilder, Doubt, Locality,
+    ChannelBuilder, Locality, RemovalProtection,
     service::args::{duration, host_port, name},
 };
 
@@ -28,13 +28,13 @@ pub(super) struct InstanceArgs {
     /// These instances instead of a registry
     #[arg(long, env = "ADD_FIXED", value_name = "HOST:PORT,...", value_parser = host_ports, conflicts_with_all = ["consul", "registry"])]
     pub(super) fixed: Option<String>,
-    /// Instances that vanish from the registry at once, more than --doubt-share of them or all, stay
+    /// Instances that vanish from the registry at once, more than --protection-share of them or all, stay
     /// in use this long as a last resort, while their connections work; 0s: not at all
     #[arg(long, env = "ADD_DOUBT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
-    doubt: Duration,
-    /// Share of the instances whose loss at once is doubted
-    #[arg(long, env = "ADD_DOUBT_SHARE", value_name = "SHARE", default_value_t = Doubt::default().share)]
-    doubt_share: f64,
+    protection: Duration,
+    /// Share of the instances whose loss at once is protected
+    #[arg(long, env = "ADD_DOUBT_SHARE", value_name = "SHARE", default_value_t = RemovalProtection::default().share)]
+    removal_protection_share: f64,
     /// Use only so many instances of a large fleet, the same ones for the same --subset-id
     #[arg(long, env = "ADD_SUBSET", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     subset: Option<u32>,
@@ -54,7 +54,7 @@ pub(super) struct InstanceArgs {
         value_name = "FACTOR",
         default_value_t = 1.4
     )]
-    headroom: f64,
+    overprovisioning_factor: f64,
 }
 
 impl InstanceArgs {
@@ -75,13 +75,13 @@ impl InstanceArgs {
         if let Some(locality) = self.locality() {
             builder = builder.prefer(locality);
         }
-        let mut doubt = Doubt::default();
-        doubt.grace = self.doubt;
-        doubt.share = self.doubt_share;
+        let mut protection = RemovalProtection::default();
+        protection.grace = self.protection;
+        protection.share = self.removal_protection_share;
         builder
             .tags(&self.tag)
             .passing_only(self.passing_only)
-            .doubt(doubt)
+            .protection(protection)
     }
 
     fn locality(&self) -> Option<Locality> {
@@ -91,7 +91,7 @@ impl InstanceArgs {
             (None, Some(datacenter)) => Locality::datacenter(datacenter),
             (None, None) => return None,
         };
-        locality.headroom = self.headroom;
+        locality.overprovisioning_factor = self.overprovisioning_factor;
         Some(locality)
     }
 }

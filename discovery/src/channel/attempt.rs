@@ -14,12 +14,12 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     ServedBy,
     call::Shared,
-    response::{ResponseBody, Tracker, verdict},
+    response::{ResponseBody, Tracker, classification},
 };
 use crate::{
     BoxError,
     connection::{SendError, TransportBody},
-    ejection::Verdict,
+    ejection::Classification,
     endpoint::Endpoint,
     error::chain,
     grpc::{self, Code},
@@ -35,7 +35,7 @@ const FAIR_CHANCE: u32 = 4;
 const UNKNOWN_LATENCY: Duration = Duration::from_millis(10);
 
 /// An attempt without an answer to hand out at once.
-pub(super) struct Ended {
+pub(super) struct FailedAttempt {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) begun: Instant,
     pub(super) failure: Failure,
@@ -74,43 +74,43 @@ enum Answer {
 }
 
 /// Why nothing came back.
-enum Miss {
-    Unsent(BoxError),
+enum AttemptError {
+    Unprocessed(BoxError),
     Broken(BoxError),
     Timeout,
 }
 
 impl AttemptRun {
-    pub(super) async fn run(mut self) -> Result<Response<ResponseBody>, Box<Ended>> {
+    pub(super) async fn run(mut self) -> Result<Response<ResponseBody>, Box<FailedAttempt>> {
         let hold = self.hold.then_some(self.shared.policy.replay_limit);
         let exchange = exchange(&mut self.response, hold);
         let result = match self.limit {
             Some(limit) => timeout_at(limit, exchange)
                 .await
-                .unwrap_or(Err(Miss::Timeout)),
+                .unwrap_or(Err(AttemptError::Timeout)),
             None => exchange.await,
         };
         let counters = &self.shared.counters;
         match result {
             Ok((parts, answer)) => self.answered(parts, answer),
-            Err(Miss::Unsent(error)) => {
-                counters.unsent.increment(1);
-                Err(self.ended(Failure::Unsent, chain(&*error)))
+            Err(AttemptError::Unprocessed(error)) => {
+                counters.unprocessed.increment(1);
+                Err(self.ended(Failure::Unprocessed, chain(&*error)))
             }
-            Err(Miss::Broken(error)) => {
+            Err(AttemptError::Broken(error)) => {
                 counters.broken.increment(1);
                 self.tracker.observe(true);
                 let reason = format!("connection lost: {}", chain(&*error));
                 let ended = self.ended(Failure::Broken, reason);
-                self.tracker.settle(Verdict::Transport);
+                self.tracker.settle(Classification::Transport);
                 Err(ended)
             }
-            Err(Miss::Timeout) => {
+            Err(AttemptError::Timeout) => {
                 counters.timeout.increment(1);
                 let ended = self.ended(Failure::Timeout, "no answer in time".to_owned());
                 if self.had_its_chance() {
                     self.tracker.observe(true);
-                    self.tracker.settle(Verdict::Transport);
+                    self.tracker.settle(Classification::Transport);
                 }
                 Err(ended)
             }
@@ -130,8 +130,8 @@ impl AttemptRun {
         waited >= self.shared.policy.attempt_timeout() || waited >= usual * FAIR_CHANCE
     }
 
-    fn ended(&self, failure: Failure, reason: String) -> Box<Ended> {
-        Box::new(Ended {
+    fn ended(&self, failure: Failure, reason: String) -> Box<FailedAttempt> {
+        Box::new(FailedAttempt {
             endpoint: Arc::clone(&self.tracker.endpoint),
             begun: self.tracker.begun,
             failure,
@@ -144,7 +144,7 @@ impl AttemptRun {
         self,
         mut parts: Parts,
         answer: Answer,
-    ) -> Result<Response<ResponseBody>, Box<Ended>> {
+    ) -> Result<Response<ResponseBody>, Box<FailedAttempt>> {
         let counters = &self.shared.counters;
         let instance = Arc::clone(self.tracker.endpoint.instance());
         parts.extensions.insert(ServedBy(instance));
@@ -156,7 +156,8 @@ impl AttemptRun {
                 let body = match (rest, code) {
                     (Some(rest), None) => ResponseBody::open(read, rest, self.tracker, self.caller),
                     (_, code) => {
-                        self.tracker.settle(verdict(code.unwrap_or(Code::Ok)));
+                        self.tracker
+                            .settle(classification(code.unwrap_or(Code::Ok)));
                         ResponseBody::whole(read)
                     }
                 };
@@ -171,15 +172,16 @@ impl AttemptRun {
                 if code == Code::Ok {
                     counters.ok.increment(1);
                     self.tracker.observe(false);
-                    self.tracker.settle(Verdict::Success);
+                    self.tracker.settle(Classification::Success);
                     return Ok(response);
                 }
                 counters.status.increment(1);
-                self.tracker.observe(verdict(code) != Verdict::Success);
+                self.tracker
+                    .observe(classification(code) != Classification::Success);
                 let failure = Failure::Status(code, grpc::pushback(&details));
                 let mut ended = self.ended(failure, reason(code, &details));
                 ended.response = Some(response);
-                self.tracker.settle(verdict(code));
+                self.tracker.settle(classification(code));
                 Err(ended)
             }
         }
@@ -190,12 +192,12 @@ impl AttemptRun {
 async fn exchange(
     response: impl Future<Output = Result<Response<TransportBody>, SendError>>,
     hold: Option<usize>,
-) -> Result<(Parts, Answer), Miss> {
+) -> Result<(Parts, Answer), AttemptError> {
     let response = response.await.map_err(|error| {
         if error.never_processed {
-            Miss::Unsent(error.source)
+            AttemptError::Unprocessed(error.source)
         } else {
-            Miss::Broken(error.source)
+            AttemptError::Broken(error.source)
         }
     })?;
     let (mut parts, body) = response.into_parts();
@@ -235,7 +237,7 @@ async fn exchange(
 }
 
 /// Reads until the first message is whole, and its trailers if they have come with it.
-async fn first_message(mut body: TransportBody, limit: usize) -> Result<Answer, Miss> {
+async fn first_message(mut body: TransportBody, limit: usize) -> Result<Answer, AttemptError> {
     let mut read = VecDeque::with_capacity(2);
     let mut message = Message::default();
     while !message.is_whole() && message.len <= limit {
@@ -246,7 +248,7 @@ async fn first_message(mut body: TransportBody, limit: usize) -> Result<Answer, 
                 let code = Some(Code::Unknown);
                 return Ok(Answer::Message { read, rest, code });
             }
-            Some(Err(error)) => return Err(Miss::Broken(error)),
+            Some(Err(error)) => return Err(AttemptError::Broken(error)),
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
                     let code = Code::in_headers(trailers).unwrap_or(Code::Unknown);
@@ -281,7 +283,7 @@ async fn first_message(mut body: TransportBody, limit: usize) -> Result<Answer, 
             let rest = code.is_none().then_some(body);
             Answer::Message { read, rest, code }
         }
-        Some(Some(Err(error))) => return Err(Miss::Broken(error)),
+        Some(Some(Err(error))) => return Err(AttemptError::Broken(error)),
         Some(None) => Answer::Message {
             read,
             rest: None,
@@ -353,7 +355,7 @@ mod tests {
     }
 
     /// Looks at these frames; `None` is a reset.
-    async fn look(frames: Vec<Option<Frame<Bytes>>>) -> Result<Answer, Miss> {
+    async fn look(frames: Vec<Option<Frame<Bytes>>>) -> Result<Answer, AttemptError> {
         let frames = frames
             .into_iter()
             .map(|frame| frame.ok_or_else(|| BoxError::from("reset")));
@@ -388,7 +390,7 @@ mod tests {
             vec![data(&[0, 0, 0, 0, 9]), data(&[1, 2]), None],
             vec![data(&[0, 0, 0, 0, 1, 7]), None],
         ] {
-            assert!(matches!(look(frames).await, Err(Miss::Broken(_))));
+            assert!(matches!(look(frames).await, Err(AttemptError::Broken(_))));
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     connection::{Factory, Http2},
     ejection::EjectionPolicy,
     endpoint::Connector,
-    endpointer::{Config, Doubt, Endpointer},
+    endpointer::{Config, Endpointer, RemovalProtection},
     filter::{subset::Subset, zone::Locality},
     metrics::{Counters, Gauges},
     registry::{self, Query, Registry, RegistryError},
@@ -39,7 +39,7 @@ pub struct ChannelBuilder {
     balancer: Arc<dyn Balancer>,
     retry: RetryPolicy,
     ejection: EjectionPolicy,
-    doubt: Doubt,
+    protection: RemovalProtection,
     subset: Option<usize>,
     subset_id: Option<String>,
     locality: Option<Locality>,
@@ -82,7 +82,7 @@ impl ChannelBuilder {
             balancer: Policy::default().balancer(),
             retry: RetryPolicy::default(),
             ejection: EjectionPolicy::default(),
-            doubt: Doubt::default(),
+            protection: RemovalProtection::default(),
             subset: None,
             subset_id: None,
             locality: None,
@@ -171,8 +171,8 @@ impl ChannelBuilder {
     }
 
     /// When to disbelieve a registry that suddenly names far fewer instances.
-    pub fn doubt(mut self, doubt: Doubt) -> Self {
-        self.doubt = doubt;
+    pub fn protection(mut self, protection: RemovalProtection) -> Self {
+        self.protection = protection;
         self
     }
 
@@ -296,7 +296,7 @@ impl ChannelBuilder {
         let config = Config {
             balancer: self.balancer,
             ejection: self.ejection.clone(),
-            doubt: self.doubt,
+            protection: self.protection,
             subset: self.subset.map(|size| match &self.subset_id {
                 Some(id) => Subset::new(size, id.as_bytes()),
                 None => Subset::new(size, &process_id().to_le_bytes()),
@@ -376,8 +376,8 @@ impl ChannelBuilder {
             (
                 share(ejection.max_share)
                     && share(ejection.failing_share)
-                    && share(self.doubt.share),
-                "ejection and doubt",
+                    && share(self.protection.share),
+                "ejection and protection",
                 "shares must lie between 0 and 1",
             ),
             (
@@ -440,9 +440,11 @@ impl ChannelBuilder {
                 "an empty name is no place; leave it out",
             ),
             (
-                self.locality.as_ref().is_none_or(|l| l.headroom >= 1.0),
+                self.locality
+                    .as_ref()
+                    .is_none_or(|l| l.overprovisioning_factor >= 1.0),
                 "prefer",
-                "the headroom must be at least 1",
+                "the overprovisioning_factor must be at least 1",
             ),
         ]
     }
@@ -469,7 +471,7 @@ mod tests {
     async fn says_which_setting_makes_no_sense() {
         let hour = Duration::from_secs(3_600);
         let mut timid = Locality::zone("a");
-        timid.headroom = 0.5;
+        timid.overprovisioning_factor = 0.5;
         for (builder, setting) in [
             (Channel::builder("static://127.0.0.1:1", " "), "service"),
             (builder().retry_max(0), "retry_max"),
@@ -487,7 +489,7 @@ mod tests {
             (builder().subset(0), "subset"),
             (builder().subset_id("a"), "subset_id"),
             (builder().zone(""), "zone"),
-            (builder().prefer(timid), "headroom"),
+            (builder().prefer(timid), "overprovisioning_factor"),
         ] {
             let error = builder.build().unwrap_err().to_string();
             assert!(error.contains(setting), "{error} does not name {setting}");

@@ -19,16 +19,16 @@ use http_body::Body;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    attempt::{AttemptRun, Ended},
+    attempt::{AttemptRun, FailedAttempt},
     response::{ResponseBody, Tracker},
 };
 use crate::{
     BoxError,
     balance::Context,
     connection::Transport,
-    ejection::{EjectionPolicy, Verdict},
-    endpoint::{Endpoint, Phase},
-    endpointer::{Endpointer, Outlook, Snapshot},
+    ejection::{Classification, EjectionPolicy},
+    endpoint::{ConnectivityState, Endpoint},
+    endpointer::{Endpointer, SetState, Snapshot},
     error::chain,
     grpc::{self, Code},
     hash,
@@ -44,9 +44,9 @@ use crate::{
 
 /// A call that is never processed is sent again for as long as there is time; this bounds the one
 /// that has no deadline.
-const MOST_UNSENT: usize = 64;
+const MAX_TRANSPARENT_RETRIES: usize = 64;
 /// No server is asked to take fewer calls at a time than this (RFC 9113, 6.5.2).
-const NO_CROWD: u32 = 100;
+const MIN_CONCURRENT_STREAMS: u32 = 100;
 /// A call that waits for a connection begins another one elsewhere this often, as Happy Eyeballs
 /// does (RFC 8305, 8: 100 ms at the least, 250 ms recommended); a call here has less time than a
 /// browser.
@@ -136,9 +136,9 @@ struct Picked {
 
 impl Picked {
     /// Whether the instance has as many calls as it takes at a time.
-    fn is_crowded(&self) -> bool {
+    fn is_saturated(&self) -> bool {
         let in_flight = self.endpoint.stats().in_flight();
-        in_flight >= NO_CROWD && in_flight as usize >= self.transport.capacity()
+        in_flight >= MIN_CONCURRENT_STREAMS && in_flight as usize >= self.transport.capacity()
     }
 }
 
@@ -227,8 +227,11 @@ impl<'a> Call<'a> {
     }
 
     /// Decides what comes after a failed attempt; `None` is another one.
-    async fn after(&mut self, ended: Ended) -> Option<Result<Response<ResponseBody>, CallError>> {
-        let Ended {
+    async fn after(
+        &mut self,
+        ended: FailedAttempt,
+    ) -> Option<Result<Response<ResponseBody>, CallError>> {
+        let FailedAttempt {
             endpoint,
             begun,
             failure,
@@ -263,7 +266,9 @@ impl<'a> Call<'a> {
                 };
                 stop(self, why)
             }
-            Decision::Retry { paid: false, .. } if self.attempts.failures() >= MOST_UNSENT => {
+            Decision::Retry { paid: false, .. }
+                if self.attempts.failures() >= MAX_TRANSPARENT_RETRIES =>
+            {
                 stop(self, "no instance takes it")
             }
             Decision::Retry { after, paid } => {
@@ -362,7 +367,7 @@ impl<'a> Call<'a> {
             attempt: self.attempts.sent,
         };
         let first = snapshot.pick(&context);
-        let mut crowded = None;
+        let mut saturated = None;
         let mut again = None;
         let mut woken = false;
         for step in 0..count {
@@ -374,7 +379,7 @@ impl<'a> Call<'a> {
             let endpoint = &snapshot.candidates[index];
             let Some(transport) = endpoint.transport() else {
                 // One connection per pick is begun, not all that are passed over.
-                if !woken && endpoint.link().phase() == Phase::Idle {
+                if !woken && endpoint.subchannel().state() == ConnectivityState::Idle {
                     self.shared.endpointer.wake(endpoint);
                     woken = true;
                 }
@@ -387,15 +392,15 @@ impl<'a> Call<'a> {
             };
             if self.attempts.has_tried(endpoint) {
                 again.get_or_insert(picked);
-            } else if picked.is_crowded() {
+            } else if picked.is_saturated() {
                 // A call that waits for its turn would end as if the instance had not answered.
-                crowded.get_or_insert(picked);
+                saturated.get_or_insert(picked);
             } else {
                 return Choice::Picked(picked);
             }
         }
         // All that can take a call have more than they can take or have been tried, or none can yet.
-        crowded.or(again).map_or(Choice::Wait, Choice::Picked)
+        saturated.or(again).map_or(Choice::Wait, Choice::Picked)
     }
 
     fn nothing(&self, snapshot: &Snapshot) -> Choice {
@@ -404,12 +409,12 @@ impl<'a> Call<'a> {
             .registry_error
             .as_ref()
             .map(|error| format!("; {}", chain(&**error)));
-        let reason = match snapshot.outlook {
-            Outlook::Ready | Outlook::Pending => return Choice::Wait,
-            Outlook::Unknown if registry.is_none() => return Choice::Wait,
-            Outlook::Unknown => format!("nothing is known of {service} yet"),
-            Outlook::Empty => format!("no instance of {service} is registered"),
-            Outlook::Down => format!(
+        let reason = match snapshot.state {
+            SetState::Ready | SetState::Pending => return Choice::Wait,
+            SetState::Unknown if registry.is_none() => return Choice::Wait,
+            SetState::Unknown => format!("nothing is known of {service} yet"),
+            SetState::Empty => format!("no instance of {service} is registered"),
+            SetState::Down => format!(
                 "none of the {} instances of {service} can be reached: {}",
                 snapshot.all.len(),
                 down(&snapshot.all)
@@ -419,10 +424,13 @@ impl<'a> Call<'a> {
     }
 
     /// One attempt, or two where the policy hedges.
-    async fn try_once(&mut self, picked: Picked) -> Result<Response<ResponseBody>, Box<Ended>> {
+    async fn try_once(
+        &mut self,
+        picked: Picked,
+    ) -> Result<Response<ResponseBody>, Box<FailedAttempt>> {
         let Some(body) = self.replay.attempt() else {
             // `after` has looked, so only a race with the connection's own task leads here.
-            return Err(Box::new(Ended {
+            return Err(Box::new(FailedAttempt {
                 endpoint: picked.endpoint,
                 begun: self.now,
                 failure: Failure::Broken,
@@ -446,7 +454,7 @@ impl<'a> Call<'a> {
         &mut self,
         first: AttemptRun,
         delay: Duration,
-    ) -> Result<Response<ResponseBody>, Box<Ended>> {
+    ) -> Result<Response<ResponseBody>, Box<FailedAttempt>> {
         let limit = first.limit;
         let (endpoint, begun) = (Arc::clone(&first.tracker.endpoint), first.tracker.begun);
         let trial = first.tracker.trial;
@@ -471,7 +479,7 @@ impl<'a> Call<'a> {
                 stats.observe(now, now - begun, false);
                 if stats
                     .health()
-                    .note(Verdict::Overtaken, trial, &self.shared.ejection)
+                    .note(Classification::Overtaken, trial, &self.shared.ejection)
                 {
                     self.shared.endpointer.review();
                 }
@@ -488,7 +496,7 @@ impl<'a> Call<'a> {
 
     /// Notes an attempt that failed while a hedged one is out; gives it back where it decides the
     /// call, as a status that no other attempt can mend does (A6).
-    fn outlived(&mut self, ended: Box<Ended>) -> Option<Box<Ended>> {
+    fn outlived(&mut self, ended: Box<FailedAttempt>) -> Option<Box<FailedAttempt>> {
         if !self.shared.policy.repeats(ended.failure, self.idempotent) {
             return Some(ended);
         }
@@ -578,7 +586,7 @@ fn down(all: &[Arc<Endpoint>]) -> String {
     let mut reasons: Vec<String> = all
         .iter()
         .take(NAMED)
-        .map(|endpoint| match endpoint.link().last_error() {
+        .map(|endpoint| match endpoint.subchannel().last_error() {
             Some(error) => format!("{}: {}", endpoint.instance(), chain(&**error)),
             None => format!("{}: not connected", endpoint.instance()),
         })

@@ -16,8 +16,8 @@ use tonic::Status;
 
 use super::call::Shared;
 use crate::{
-    connection::TransportBody, ejection::Verdict, endpoint::Endpoint, error::chain, grpc::Code,
-    retry::CallError,
+    connection::TransportBody, ejection::Classification, endpoint::Endpoint, error::chain,
+    grpc::Code, retry::CallError,
 };
 
 /// The body of a response.
@@ -55,10 +55,10 @@ impl ResponseBody {
         }
     }
 
-    fn settle(&mut self, verdict: Verdict) {
+    fn settle(&mut self, classification: Classification) {
         self.rest = None;
         if let Some(tracker) = self.tracker.take() {
-            tracker.settle(verdict);
+            tracker.settle(classification);
         }
     }
 
@@ -93,7 +93,7 @@ impl Body for ResponseBody {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref() {
                     let code = Code::in_headers(trailers).unwrap_or(Code::Unknown);
-                    self.settle(verdict(code));
+                    self.settle(classification(code));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -103,13 +103,13 @@ impl Body for ResponseBody {
                     self.instance(),
                     chain(&*error)
                 );
-                self.settle(Verdict::Transport);
+                self.settle(Classification::Transport);
                 let error = CallError::new(Code::Unavailable, reason);
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Ready(None) => {
                 // No trailers: the client above sees that there is no status.
-                self.settle(Verdict::Transport);
+                self.settle(Classification::Transport);
                 Poll::Ready(None)
             }
             Poll::Pending => {
@@ -138,13 +138,13 @@ impl Body for ResponseBody {
 }
 
 /// What a status says about the server that gave it.
-pub(super) fn verdict(code: Code) -> Verdict {
+pub(super) fn classification(code: Code) -> Classification {
     if code == Code::ResourceExhausted {
-        Verdict::Overloaded
+        Classification::Overloaded
     } else if code.is_server_fault() {
-        Verdict::Status
+        Classification::Status
     } else {
-        Verdict::Success
+        Classification::Success
     }
 }
 
@@ -184,10 +184,10 @@ impl Tracker {
     }
 
     /// The attempt is over and says something about its endpoint.
-    pub(super) fn settle(mut self, verdict: Verdict) {
+    pub(super) fn settle(mut self, classification: Classification) {
         self.settled = true;
         let health = self.endpoint.stats().health();
-        if health.note(verdict, self.trial, &self.shared.ejection) {
+        if health.note(classification, self.trial, &self.shared.ejection) {
             self.shared.endpointer.review();
         }
     }

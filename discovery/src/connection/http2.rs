@@ -7,10 +7,10 @@
 //! A connection counts as made when the server's first frame has come, as in gRPC: a process that
 //! hangs still lets its kernel accept connections.
 
+mod body_sender;
 mod driver;
-mod greeting;
 mod keep_alive;
-mod pump;
+mod preface;
 mod transport;
 
 use std::{
@@ -32,8 +32,8 @@ use tokio::{
 
 use self::{
     driver::Driver,
-    greeting::Greeting,
-    keep_alive::{Heard, KeepAlive},
+    keep_alive::{KeepAlive, LastRead},
+    preface::PrefaceStream,
     transport::Http2Transport,
 };
 use super::{ConnectError, Connection, Factory};
@@ -144,8 +144,8 @@ impl Http2 {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let handshake = |error: BoxError| ConnectError::Handshake(error);
-        let heard = self.keep_alive.map(|_| Arc::new(Heard::default()));
-        let (stream, mut greeted) = Greeting::of(stream, heard.clone());
+        let last_read = self.keep_alive.map(|_| Arc::new(LastRead::default()));
+        let (stream, mut greeted) = PrefaceStream::of(stream, last_read.clone());
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
@@ -155,8 +155,10 @@ impl Http2 {
             .handshake::<_, Bytes>(stream)
             .await
             .map_err(|error| handshake(error.into()))?;
-        let keep_alive = match (self.keep_alive, heard, connection.ping_pong()) {
-            (Some(times), Some(heard), Some(pings)) => Some(KeepAlive::new(times, heard, pings)),
+        let keep_alive = match (self.keep_alive, last_read, connection.ping_pong()) {
+            (Some(times), Some(last_read), Some(pings)) => {
+                Some(KeepAlive::new(times, last_read, pings))
+            }
             _ => None,
         };
         let (open, dropped) = oneshot::channel();
@@ -170,7 +172,7 @@ impl Http2 {
         };
         tokio::select! {
             biased;
-            greeting = &mut greeted => match greeting {
+            preface = &mut greeted => match preface {
                 Ok(true) => {}
                 Ok(false) => return Err(handshake(FOREIGN.into())),
                 Err(_) => return Err(handshake("closed before the first frame".into())),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    EjectionPolicy, Standing,
+    EjectionPolicy, EjectionState,
     health::{BUCKETS, Health, Totals},
 };
 
@@ -29,7 +29,7 @@ pub(crate) struct Ejector {
 /// What changed in a review. Indices are those of the reviewed slice.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Review {
-    /// Whether any endpoint's standing changed.
+    /// Whether any endpoint's state changed.
     pub(crate) changed: bool,
     /// Newly ejected, with the reason and the time.
     pub(crate) ejected: Vec<(usize, &'static str, Duration)>,
@@ -73,7 +73,7 @@ impl Ejector {
         review.changed |= !review.ejected.is_empty() || !review.admitted.is_empty();
         review.next = set
             .iter()
-            .filter(|health| health.standing() == Standing::Ejected)
+            .filter(|health| health.state() == EjectionState::Ejected)
             .filter_map(|health| health.lock().until)
             .chain(self.next_roll)
             .min();
@@ -82,20 +82,20 @@ impl Ejector {
 
     pub(super) fn bring_back(&self, now: Instant, set: &[&Health], review: &mut Review) {
         for (index, health) in set.iter().enumerate() {
-            match health.standing() {
-                Standing::Admitted => {}
-                Standing::Ejected => {
+            match health.state() {
+                EjectionState::Admitted => {}
+                EjectionState::Ejected => {
                     if health.lock().until.is_none_or(|until| until <= now) {
-                        health.set(Standing::Probing);
+                        health.set(EjectionState::Probing);
                         health.forget_result();
                         review.probe.push(index);
                     }
                 }
-                Standing::Probing => match health.take_result() {
+                EjectionState::Probing => match health.take_result() {
                     Some(true) => {
                         // In this order: a trial taken in between would be given away again.
                         health.return_trial();
-                        health.set(Standing::Probation);
+                        health.set(EjectionState::Probation);
                         review.changed = true;
                     }
                     Some(false) => {
@@ -103,7 +103,7 @@ impl Ejector {
                     }
                     None => {}
                 },
-                Standing::Probation => match health.take_result() {
+                EjectionState::Probation => match health.take_result() {
                     Some(true) => {
                         health.admit(now);
                         review.admitted.push(index);
@@ -128,7 +128,7 @@ impl Ejector {
     ) {
         let mut out = set
             .iter()
-            .filter(|health| health.standing() != Standing::Admitted)
+            .filter(|health| health.state() != EjectionState::Admitted)
             .count();
         #[allow(
             clippy::cast_precision_loss,
@@ -141,7 +141,7 @@ impl Ejector {
             if out >= limit {
                 return;
             }
-            if set[*index].standing() == Standing::Admitted {
+            if set[*index].state() == EjectionState::Admitted {
                 let time = set[*index].eject(now, &self.policy);
                 review.ejected.push((*index, reason, time));
                 out += 1;

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::PoisonError, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{EjectionPolicy, Standing, Verdict};
+use super::{Classification, EjectionPolicy, EjectionState};
 use crate::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
@@ -23,7 +23,7 @@ pub(crate) struct Health {
     overtaken_run: AtomicU32,
     good: AtomicU32,
     bad: AtomicU32,
-    standing: AtomicU8,
+    state: AtomicU8,
     /// The one call of a probation is under way.
     on_trial: AtomicBool,
     /// What that call or the probe before it showed: see `RESULT_*`.
@@ -49,14 +49,14 @@ pub(super) struct Record {
 }
 
 impl Health {
-    pub(crate) fn standing(&self) -> Standing {
-        let index = usize::from(self.standing.load(Ordering::Acquire));
-        Standing::ALL[index.min(Standing::ALL.len() - 1)]
+    pub(crate) fn state(&self) -> EjectionState {
+        let index = usize::from(self.state.load(Ordering::Acquire));
+        EjectionState::ALL[index.min(EjectionState::ALL.len() - 1)]
     }
 
     /// Takes the one trial call of a probation, if nobody has.
     pub(crate) fn take_trial(&self) -> bool {
-        self.standing() == Standing::Probation && !self.on_trial.swap(true, Ordering::AcqRel)
+        self.state() == EjectionState::Probation && !self.on_trial.swap(true, Ordering::AcqRel)
     }
 
     /// Gives the trial back unused.
@@ -65,16 +65,21 @@ impl Health {
     }
 
     /// Notes how an attempt ended. True when a review may have something to decide.
-    pub(crate) fn note(&self, verdict: Verdict, trial: bool, policy: &EjectionPolicy) -> bool {
+    pub(crate) fn note(
+        &self,
+        classification: Classification,
+        trial: bool,
+        policy: &EjectionPolicy,
+    ) -> bool {
         if trial {
-            return self.conclude(verdict == Verdict::Success);
+            return self.conclude(classification == Classification::Success);
         }
-        if self.standing() != Standing::Admitted {
+        if self.state() != EjectionState::Admitted {
             // Begun before the ejection; it says nothing that the ejection does not.
             return false;
         }
-        match verdict {
-            Verdict::Success => {
+        match classification {
+            Classification::Success => {
                 self.good.fetch_add(1, Ordering::Relaxed);
                 // Reading first keeps the line shared between cores in the good case.
                 for run in [&self.transport_run, &self.status_run, &self.overtaken_run] {
@@ -84,13 +89,15 @@ impl Health {
                 }
                 false
             }
-            Verdict::Transport => self.count(&self.transport_run, policy.consecutive_transport),
-            Verdict::Status => self.count(&self.status_run, policy.consecutive_status),
-            Verdict::Overloaded => {
+            Classification::Transport => {
+                self.count(&self.transport_run, policy.consecutive_transport)
+            }
+            Classification::Status => self.count(&self.status_run, policy.consecutive_status),
+            Classification::Overloaded => {
                 self.bad.fetch_add(1, Ordering::Relaxed);
                 false
             }
-            Verdict::Overtaken => {
+            Classification::Overtaken => {
                 let limit = policy.consecutive_overtaken;
                 self.overtaken_run.fetch_add(1, Ordering::Relaxed) + 1 >= limit && limit > 0
             }
@@ -113,7 +120,7 @@ impl Health {
     /// Connected anew at `at`: evidence against the process before says little of this one, so an
     /// ejection from before ends with a probe now.
     pub(crate) fn reconnected(&self, at: Instant) {
-        if self.standing() == Standing::Ejected {
+        if self.state() == EjectionState::Ejected {
             let mut record = self.lock();
             if record.since.is_some_and(|since| since < at) {
                 record.until = Some(at);
@@ -129,7 +136,7 @@ impl Health {
     /// There is no connection to probe with: look again later, without calling it a failure.
     pub(crate) fn postpone(&self, until: Instant) {
         self.lock().until = Some(until);
-        self.set(Standing::Ejected);
+        self.set(EjectionState::Ejected);
     }
 
     /// The share of its calls that an endpoint in slow start is to get; 1 outside of it.
@@ -147,8 +154,8 @@ impl Health {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn set(&self, standing: Standing) {
-        self.standing.store(standing as u8, Ordering::Release);
+    pub(super) fn set(&self, state: EjectionState) {
+        self.state.store(state as u8, Ordering::Release);
     }
 
     pub(super) fn runs_over(&self, policy: &EjectionPolicy) -> Option<&'static str> {
@@ -192,7 +199,7 @@ impl Health {
             record.buckets.pop_front();
         }
         if record.times > 0
-            && self.standing() == Standing::Admitted
+            && self.state() == EjectionState::Admitted
             && record
                 .until
                 .is_some_and(|since| now >= since + policy.window)
@@ -223,7 +230,7 @@ impl Health {
             counter.store(0, Ordering::Relaxed);
         }
         self.forget_result();
-        self.set(Standing::Ejected);
+        self.set(EjectionState::Ejected);
         self.return_trial();
         time
     }
@@ -232,7 +239,7 @@ impl Health {
         let mut record = self.lock();
         record.until = Some(now);
         record.slow_start_from = Some(now);
-        self.set(Standing::Admitted);
+        self.set(EjectionState::Admitted);
         self.return_trial();
     }
 

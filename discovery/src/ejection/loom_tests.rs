@@ -13,7 +13,7 @@ use super::{ejector::Review, *};
 /// An instance whose probe was answered: the next review puts it on probation.
 fn probed() -> Arc<Health> {
     let health = Arc::new(Health::default());
-    health.set(Standing::Probing);
+    health.set(EjectionState::Probing);
     health.conclude(true);
     health
 }
@@ -38,7 +38,7 @@ fn a_probation_has_one_trial_however_calls_and_reviews_meet() {
         for call in calls {
             call.join().unwrap();
         }
-        assert_eq!(health.standing(), Standing::Probation);
+        assert_eq!(health.state(), EjectionState::Probation);
         let taken = trials.load(Ordering::Relaxed);
         let still = usize::from(health.take_trial());
         assert_eq!(taken + still, 1, "{taken} calls had the one trial");
@@ -47,9 +47,9 @@ fn a_probation_has_one_trial_however_calls_and_reviews_meet() {
 
 #[test]
 fn a_trial_that_ends_is_seen_by_a_review_and_leaves_no_other_behind() {
-    for (verdict, standing) in [
-        (Verdict::Success, Standing::Admitted),
-        (Verdict::Transport, Standing::Ejected),
+    for (classification, state) in [
+        (Classification::Success, EjectionState::Admitted),
+        (Classification::Transport, EjectionState::Ejected),
     ] {
         loom::model(move || {
             let policy = EjectionPolicy::default();
@@ -63,13 +63,13 @@ fn a_trial_that_ends_is_seen_by_a_review_and_leaves_no_other_behind() {
                 let health = Arc::clone(&health);
                 thread::spawn(move || {
                     assert!(health.take_trial());
-                    assert!(health.note(verdict, true, &policy));
+                    assert!(health.note(classification, true, &policy));
                 })
             };
             review(&health);
             call.join().unwrap();
             review(&health);
-            assert_eq!(health.standing(), standing);
+            assert_eq!(health.state(), state);
             assert!(!health.take_trial());
         });
     }

@@ -24,9 +24,9 @@ impl Bench {
         }
     }
 
-    fn note(&self, index: usize, verdict: Verdict, times: u32) {
+    fn note(&self, index: usize, classification: Classification, times: u32) {
         for _ in 0..times {
-            self.set[index].note(verdict, false, &self.policy);
+            self.set[index].note(classification, false, &self.policy);
         }
     }
 
@@ -44,19 +44,19 @@ impl Bench {
 
 #[test]
 fn failures_in_a_row_eject_even_one_of_two() {
-    for verdict in [Verdict::Transport, Verdict::Status] {
+    for classification in [Classification::Transport, Classification::Status] {
         let mut bench = Bench::new(2);
-        bench.note(0, Verdict::Success, 20);
-        bench.note(1, verdict, 2);
+        bench.note(0, Classification::Success, 20);
+        bench.note(1, classification, 2);
         assert!(bench.ejected(Duration::ZERO).is_empty());
-        bench.note(1, Verdict::Success, 1);
-        bench.note(1, verdict, 2);
+        bench.note(1, Classification::Success, 1);
+        bench.note(1, classification, 2);
         assert!(
             bench.ejected(Duration::ZERO).is_empty(),
             "the run was broken"
         );
-        bench.note(1, verdict, 3);
-        assert_eq!(bench.ejected(Duration::ZERO), [1], "{verdict:?}");
+        bench.note(1, classification, 3);
+        assert_eq!(bench.ejected(Duration::ZERO), [1], "{classification:?}");
     }
 }
 
@@ -65,8 +65,8 @@ fn never_ejects_all_nor_more_than_the_share() {
     for (count, most) in [(1, 0), (2, 1), (3, 1), (5, 2), (10, 5)] {
         let mut bench = Bench::new(count);
         for index in 0..count {
-            bench.note(index, Verdict::Success, 100);
-            bench.note(index, Verdict::Transport, 9);
+            bench.note(index, Classification::Success, 100);
+            bench.note(index, Classification::Transport, 9);
         }
         assert_eq!(bench.ejected(Duration::ZERO).len(), most, "of {count}");
     }
@@ -76,7 +76,7 @@ fn never_ejects_all_nor_more_than_the_share() {
 fn when_all_fail_alike_none_is_ejected() {
     let mut bench = Bench::new(5);
     for index in 0..5 {
-        bench.note(index, Verdict::Status, 50);
+        bench.note(index, Classification::Status, 50);
     }
     assert!(bench.ejected(Duration::ZERO).is_empty());
     assert!(bench.ejected(SECOND).is_empty());
@@ -88,9 +88,9 @@ fn a_share_that_stands_out_ejects() {
     bench.after(Duration::ZERO);
     for _ in 0..10 {
         for index in 0..3 {
-            bench.note(index, Verdict::Success, 2);
+            bench.note(index, Classification::Success, 2);
         }
-        bench.note(2, Verdict::Status, 1);
+        bench.note(2, Classification::Status, 1);
     }
     assert_eq!(bench.ejected(SECOND), [2]);
 }
@@ -101,8 +101,8 @@ fn a_share_that_all_have_does_not() {
     bench.after(Duration::ZERO);
     for index in 0..3 {
         for _ in 0..10 {
-            bench.note(index, Verdict::Success, 2);
-            bench.note(index, Verdict::Status, 1);
+            bench.note(index, Classification::Success, 2);
+            bench.note(index, Classification::Status, 1);
         }
     }
     assert!(bench.ejected(SECOND).is_empty());
@@ -111,8 +111,8 @@ fn a_share_that_all_have_does_not() {
 #[test]
 fn shedding_load_counts_toward_the_share_only() {
     let mut bench = Bench::new(2);
-    bench.note(0, Verdict::Success, 100);
-    bench.note(1, Verdict::Overloaded, 100);
+    bench.note(0, Classification::Success, 100);
+    bench.note(1, Classification::Overloaded, 100);
     assert!(bench.ejected(Duration::ZERO).is_empty());
     assert_eq!(bench.ejected(SECOND), [1]);
 }
@@ -120,8 +120,8 @@ fn shedding_load_counts_toward_the_share_only() {
 #[test]
 fn returns_by_a_probe_and_one_good_call_and_starts_slowly() {
     let mut bench = Bench::new(2);
-    bench.note(0, Verdict::Success, 9);
-    bench.note(1, Verdict::Transport, 3);
+    bench.note(0, Classification::Success, 9);
+    bench.note(1, Classification::Transport, 3);
     assert_eq!(bench.ejected(Duration::ZERO), [1]);
     assert!(bench.after(2 * SECOND).probe.is_empty());
     assert_eq!(bench.after(SECOND).probe, [1]);
@@ -130,7 +130,7 @@ fn returns_by_a_probe_and_one_good_call_and_starts_slowly() {
     assert!(bench.after(Duration::ZERO).changed);
     assert!(bench.set[1].take_trial());
     assert!(!bench.set[1].take_trial(), "one call at a time");
-    bench.set[1].note(Verdict::Success, true, &bench.policy);
+    bench.set[1].note(Classification::Success, true, &bench.policy);
     assert_eq!(bench.after(Duration::ZERO).admitted, [1]);
     let share = |passed| bench.set[1].slow_start_share(bench.now + passed, &bench.policy);
     assert!((share(Duration::ZERO) - SLOW_START_FLOOR).abs() < 1e-9);
@@ -142,8 +142,8 @@ fn returns_by_a_probe_and_one_good_call_and_starts_slowly() {
 fn every_repeat_takes_longer_up_to_the_ceiling_and_good_times_forgive() {
     let mut bench = Bench::new(2);
     let mut times = Vec::new();
-    bench.note(0, Verdict::Success, 9);
-    bench.note(1, Verdict::Transport, 3);
+    bench.note(0, Classification::Success, 9);
+    bench.note(1, Classification::Transport, 3);
     let review = bench.after(Duration::ZERO);
     times.push(review.ejected[0].2);
     for _ in 0..30 {
@@ -161,7 +161,7 @@ fn every_repeat_takes_longer_up_to_the_ceiling_and_good_times_forgive() {
     bench.set[1].conclude(true);
     bench.after(Duration::ZERO);
     assert!(bench.set[1].take_trial());
-    bench.set[1].note(Verdict::Success, true, &bench.policy);
+    bench.set[1].note(Classification::Success, true, &bench.policy);
     bench.after(Duration::ZERO);
     let times = bench.set[1].lock().times;
     for _ in 0..25 {
@@ -173,21 +173,21 @@ fn every_repeat_takes_longer_up_to_the_ceiling_and_good_times_forgive() {
 #[test]
 fn what_ends_after_the_ejection_says_nothing_more() {
     let mut bench = Bench::new(2);
-    bench.note(0, Verdict::Success, 9);
-    bench.note(1, Verdict::Transport, 3);
+    bench.note(0, Classification::Success, 9);
+    bench.note(1, Classification::Transport, 3);
     bench.after(Duration::ZERO);
-    bench.note(1, Verdict::Transport, 50);
+    bench.note(1, Classification::Transport, 50);
     bench.after(3 * SECOND);
     bench.set[1].conclude(true);
     bench.after(Duration::ZERO);
-    assert_eq!(bench.set[1].standing(), Standing::Probation);
+    assert_eq!(bench.set[1].state(), EjectionState::Probation);
 }
 
 #[test]
 fn a_new_connection_is_probed_at_once() {
     let mut bench = Bench::new(2);
-    bench.note(0, Verdict::Success, 9);
-    bench.note(1, Verdict::Transport, 3);
+    bench.note(0, Classification::Success, 9);
+    bench.note(1, Classification::Transport, 3);
     assert_eq!(bench.ejected(Duration::ZERO), [1]);
     bench.set[1].reconnected(bench.now);
     assert!(bench.after(SECOND).probe.is_empty(), "connected before");
@@ -206,8 +206,8 @@ fn a_rate_far_below_the_mean_ejects_in_a_larger_set() {
     bench.after(Duration::ZERO);
     for index in 0..6 {
         for _ in 0..10 {
-            bench.note(index, Verdict::Success, 10);
-            bench.note(index, Verdict::Status, u32::from(index == 3));
+            bench.note(index, Classification::Success, 10);
+            bench.note(index, Classification::Status, u32::from(index == 3));
         }
     }
     assert_eq!(bench.ejected(SECOND), [3]);

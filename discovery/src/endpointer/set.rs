@@ -1,13 +1,13 @@
 //! The set of endpoints, kept in step with what a registry says: unchanged ones stay as they are,
-//! gone ones leave, and a registry that suddenly forgets most of them is doubted for a while.
+//! gone ones leave, and a registry that suddenly forgets most of them is protected for a while.
 
 use std::{collections::HashSet, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::Doubt;
+use super::RemovalProtection;
 use crate::{
-    endpoint::{Endpoint, Phase},
+    endpoint::{ConnectivityState, Endpoint},
     instance::Instance,
 };
 
@@ -24,7 +24,7 @@ pub(crate) struct Change {
     /// Out of the set: no new calls.
     pub(crate) removed: Vec<Arc<Endpoint>>,
     /// No longer listed, kept as a last resort.
-    pub(crate) doubted: Vec<Arc<Endpoint>>,
+    pub(crate) protected: Vec<Arc<Endpoint>>,
 }
 
 impl Set {
@@ -36,7 +36,7 @@ impl Set {
     pub(crate) fn update(
         &mut self,
         latest: &[Arc<Instance>],
-        doubt: &Doubt,
+        protection: &RemovalProtection,
         now: Instant,
     ) -> Change {
         let mut change = Change::default();
@@ -71,7 +71,7 @@ impl Set {
         }
         missing.extend(old);
         self.endpoints = next;
-        self.part_with(missing, was_listed, doubt, now, &mut change);
+        self.part_with(missing, was_listed, protection, now, &mut change);
         change
     }
 
@@ -80,7 +80,7 @@ impl Set {
         &mut self,
         missing: Vec<Arc<Endpoint>>,
         was_listed: usize,
-        doubt: &Doubt,
+        protection: &RemovalProtection,
         now: Instant,
         change: &mut Change,
     ) {
@@ -89,16 +89,16 @@ impl Set {
             .filter(|endpoint| endpoint.missing_since().is_none())
             .count();
         #[allow(clippy::cast_precision_loss)]
-        let sudden = newly as f64 > doubt.share * was_listed as f64
+        let sudden = newly as f64 > protection.share * was_listed as f64
             || (newly > 0 && self.endpoints.is_empty());
         let before = self.endpoints.len();
         for endpoint in missing {
-            let works = endpoint.link().phase() == Phase::Ready;
+            let works = endpoint.subchannel().state() == ConnectivityState::Ready;
             if works && endpoint.missing_since().is_some() {
                 self.endpoints.push(endpoint);
-            } else if works && sudden && !doubt.grace.is_zero() {
+            } else if works && sudden && !protection.grace.is_zero() {
                 let kept = Arc::new(endpoint.renewed(Arc::clone(endpoint.instance()), Some(now)));
-                change.doubted.push(Arc::clone(&kept));
+                change.protected.push(Arc::clone(&kept));
                 self.endpoints.push(kept);
             } else {
                 change.removed.push(endpoint);
@@ -111,22 +111,27 @@ impl Set {
     }
 
     /// Takes out those whose grace is over or whose connection no longer works.
-    pub(crate) fn expire(&mut self, doubt: &Doubt, now: Instant) -> Vec<Arc<Endpoint>> {
+    pub(crate) fn expire(
+        &mut self,
+        protection: &RemovalProtection,
+        now: Instant,
+    ) -> Vec<Arc<Endpoint>> {
         self.endpoints
             .extract_if(.., |endpoint| {
                 endpoint.missing_since().is_some_and(|since| {
-                    now >= since + doubt.grace || endpoint.link().phase() != Phase::Ready
+                    now >= since + protection.grace
+                        || endpoint.subchannel().state() != ConnectivityState::Ready
                 })
             })
             .collect()
     }
 
     /// When the next time of grace is over.
-    pub(crate) fn next_expiry(&self, doubt: &Doubt) -> Option<Instant> {
+    pub(crate) fn next_expiry(&self, protection: &RemovalProtection) -> Option<Instant> {
         self.endpoints
             .iter()
             .filter_map(|endpoint| endpoint.missing_since())
-            .map(|since| since + doubt.grace)
+            .map(|since| since + protection.grace)
             .min()
     }
 }
@@ -164,7 +169,11 @@ mod tests {
     }
 
     fn update(set: &mut Set, list: &[(&str, u16)]) -> Change {
-        set.update(&instances(list), &Doubt::default(), Instant::now())
+        set.update(
+            &instances(list),
+            &RemovalProtection::default(),
+            Instant::now(),
+        )
     }
 
     #[test]
@@ -193,10 +202,10 @@ mod tests {
     fn other_metadata_keeps_the_connection() {
         let mut set = Set::default();
         let mut list = instances(&[("a", 1)]);
-        set.update(&list, &Doubt::default(), Instant::now());
+        set.update(&list, &RemovalProtection::default(), Instant::now());
         let before = Arc::clone(&set.endpoints()[0]);
         Arc::make_mut(&mut list[0]).weight = 7;
-        set.update(&list, &Doubt::default(), Instant::now());
+        set.update(&list, &RemovalProtection::default(), Instant::now());
         assert!(set.endpoints()[0].is(&before));
         assert_eq!(set.endpoints()[0].instance().weight, 7);
     }
@@ -214,6 +223,6 @@ mod tests {
         update(&mut set, &[("a", 1), ("b", 2)]);
         let change = update(&mut set, &[]);
         assert_eq!(ids(&change.removed), ["a", "b"]);
-        assert!(set.endpoints().is_empty() && change.doubted.is_empty());
+        assert!(set.endpoints().is_empty() && change.protected.is_empty());
     }
 }

@@ -6,8 +6,8 @@ use tokio::time::{Duration, Instant};
 
 use crate::{
     balance::{Balancer, Context, Picker},
-    ejection::{EjectionPolicy, Standing},
-    endpoint::{Endpoint, Phase},
+    ejection::{EjectionPolicy, EjectionState},
+    endpoint::{ConnectivityState, Endpoint},
     filter::zone::{Locality, Split},
     hash,
     registry::{InstanceSet, RegistryError},
@@ -27,7 +27,7 @@ mod word {
 
 /// Why there is, or is not, something to pick from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outlook {
+pub(crate) enum SetState {
     /// The registry has not answered yet.
     Unknown,
     /// The registry names no instance.
@@ -48,7 +48,7 @@ pub(crate) struct Snapshot {
     pub(crate) candidates: Vec<Arc<Endpoint>>,
     /// Those that may have one call to show that they are well.
     pub(crate) probation: Vec<Arc<Endpoint>>,
-    pub(crate) outlook: Outlook,
+    pub(crate) state: SetState,
     pub(crate) confirmed: Option<Instant>,
     pub(crate) registry_error: Option<Arc<RegistryError>>,
     /// The candidates' shares, while some are to get less than a full one.
@@ -74,7 +74,7 @@ impl Snapshot {
             all: Vec::new(),
             candidates: Vec::new(),
             probation: Vec::new(),
-            outlook: Outlook::Unknown,
+            state: SetState::Unknown,
             confirmed: None,
             registry_error: None,
             slow_start: None,
@@ -90,16 +90,19 @@ impl Snapshot {
         balancer: &dyn Balancer,
         registry: &InstanceSet,
     ) -> Self {
-        let outlook = if !selection.candidates.is_empty() {
-            Outlook::Ready
+        let state = if !selection.candidates.is_empty() {
+            SetState::Ready
         } else if registry.confirmed.is_none() {
-            Outlook::Unknown
+            SetState::Unknown
         } else if all.is_empty() {
-            Outlook::Empty
-        } else if all.iter().any(|e| e.link().phase() == Phase::Connecting) {
-            Outlook::Pending
+            SetState::Empty
+        } else if all
+            .iter()
+            .any(|e| e.subchannel().state() == ConnectivityState::Connecting)
+        {
+            SetState::Pending
         } else {
-            Outlook::Down
+            SetState::Down
         };
         let Split { near, end, share } = selection.split;
         Self {
@@ -114,7 +117,7 @@ impl Snapshot {
             candidates: selection.candidates,
             probation: selection.probation,
             slow_start: selection.slow_start,
-            outlook,
+            state,
             confirmed: registry.confirmed,
             registry_error: registry.error.clone(),
         }
@@ -195,9 +198,14 @@ impl Selection {
         locality: Option<&Locality>,
     ) -> Self {
         // Idle ones are candidates too: being picked is what makes them connect.
-        let usable = |e: &Endpoint| matches!(e.link().phase(), Phase::Ready | Phase::Idle);
-        let standing = |e: &Endpoint| e.stats().health().standing();
-        let admitted = |e: &Endpoint| usable(e) && standing(e) == Standing::Admitted;
+        let usable = |e: &Endpoint| {
+            matches!(
+                e.subchannel().state(),
+                ConnectivityState::Ready | ConnectivityState::Idle
+            )
+        };
+        let state = |e: &Endpoint| e.stats().health().state();
+        let admitted = |e: &Endpoint| usable(e) && state(e) == EjectionState::Admitted;
         let collect = |filter: &dyn Fn(&Endpoint) -> bool| -> Vec<Arc<Endpoint>> {
             all.iter().filter(|e| filter(e)).cloned().collect()
         };
@@ -220,7 +228,7 @@ impl Selection {
             .collect();
         let slow_start = shares.iter().any(|share| *share < 1.0).then_some(shares);
         Self {
-            probation: collect(&|e| usable(e) && standing(e) == Standing::Probation),
+            probation: collect(&|e| usable(e) && state(e) == EjectionState::Probation),
             next_change: slow_start.as_ref().map(|_| now + SLOW_START_STEP),
             candidates,
             slow_start,

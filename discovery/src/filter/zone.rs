@@ -6,10 +6,10 @@
 //!
 //! ```text
 //! fair       = weight of all candidates of both ranks / zones (or datacenters) they lie in
-//! near share = min(1, headroom * weight of those near / fair)
+//! near share = min(1, overprovisioning_factor * weight of those near / fair)
 //! ```
 //!
-//! A zone that holds its fair share, or up to a `headroom`th of it, keeps all of its clients' calls;
+//! A zone that holds its fair share, or up to a `overprovisioning_factor`th of it, keeps all of its clients' calls;
 //! one that has lost most of its instances keeps as many as those left can carry, so that they are
 //! not buried. This is Envoy's zone aware routing with the overprovisioning factor (1.4) of its
 //! priority levels, and with the assumption that each zone has about as many clients, for a client
@@ -36,7 +36,7 @@ pub struct Locality {
     pub datacenter: Option<String>,
     /// How much more than their fair share those near are trusted to carry; at least 1. Default:
     /// 1.4 (Envoy's overprovisioning factor).
-    pub headroom: f64,
+    pub overprovisioning_factor: f64,
 }
 
 impl Locality {
@@ -46,7 +46,7 @@ impl Locality {
         Self {
             zone: Some(zone.into()),
             datacenter: None,
-            headroom: 1.4,
+            overprovisioning_factor: 1.4,
         }
     }
 
@@ -56,7 +56,7 @@ impl Locality {
         Self {
             zone: None,
             datacenter: Some(datacenter.into()),
-            headroom: 1.4,
+            overprovisioning_factor: 1.4,
         }
     }
 
@@ -96,7 +96,7 @@ impl Locality {
         let share = if near == end {
             1.0
         } else {
-            (self.headroom * weight(&candidates[..near]) / fair).min(1.0)
+            (self.overprovisioning_factor * weight(&candidates[..near]) / fair).min(1.0)
         };
         Split { near, end, share }
     }
@@ -191,7 +191,7 @@ mod tests {
         let here = Locality::zone("a");
         check(&here, &["/a", "/b", "/c"], 1, 3, 1.0);
         check(&here, &["/a", "/a", "/b", "/b", "/b"], 2, 5, 1.0);
-        // 5 of 7 is the least that a headroom of 1.4 takes for a whole.
+        // 5 of 7 is the least that a overprovisioning_factor of 1.4 takes for a whole.
         check(&here, &["/a:5", "/b:9"], 1, 2, 1.0);
     }
 
@@ -201,7 +201,7 @@ mod tests {
         check(&here, &["/a", "/b:9"], 1, 2, 0.28);
         check(&here, &["/a", "/b", "/b", "/c", "/c", "/c"], 1, 6, 0.7);
         let wide = Locality {
-            headroom: 1_000.0,
+            overprovisioning_factor: 1_000.0,
             ..Locality::zone("a")
         };
         check(&wide, &["/a", "/b:9"], 1, 2, 1.0);

@@ -42,13 +42,13 @@ pub(crate) fn join_or_start<I: Instancer>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::Fixed;
+    use crate::registry::StaticRegistry;
 
     #[tokio::test]
     async fn joins_what_runs_and_starts_anew_after_the_last_left() {
-        let start = || Fixed::new([]);
+        let start = || StaticRegistry::new([]);
         let first = join_or_start("a".into(), start);
-        let second = join_or_start("a".into(), || -> Fixed {
+        let second = join_or_start("a".into(), || -> StaticRegistry {
             panic!("a second watch was started")
         });
         let other = join_or_start("b".into(), start);

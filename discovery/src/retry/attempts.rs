@@ -95,7 +95,7 @@ impl Attempts {
         failure: Failure,
         reason: String,
     ) {
-        if failure == Failure::Unsent {
+        if failure == Failure::Unprocessed {
             self.sent -= 1;
         }
         self.failed.push(Attempt {

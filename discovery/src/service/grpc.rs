@@ -13,7 +13,7 @@ use tonic::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::until::Until;
+use super::cancel_on_shutdown::CancelOnShutdown;
 
 const HEALTH: &str = "grpc.health.v1.Health";
 
@@ -59,12 +59,12 @@ where
     let failed = || format!("cannot offer reflection of {}", S::NAME);
     let routes = Routes::new(service)
         .add_service(health_server)
-        .add_service(Until::new(
+        .add_service(CancelOnShutdown::new(
             reflection().build_v1().with_context(failed)?,
             end.clone(),
         ))
         // What grpcurl up to 1.8 asks for.
-        .add_service(Until::new(
+        .add_service(CancelOnShutdown::new(
             reflection().build_v1alpha().with_context(failed)?,
             end,
         ))

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use discovery::{Instance, registry::Fixed};
+use discovery::{Instance, registry::StaticRegistry};
 use proto::{
     TrimRequest, TrimResponse,
     trim_server::{Trim, TrimServer as TrimService},
@@ -40,8 +40,8 @@ pub(crate) fn refused_port() -> u16 {
 }
 
 /// A registry of these servers.
-pub(crate) fn fixed<'a>(servers: impl IntoIterator<Item = &'a TrimServer>) -> Fixed {
-    Fixed::new(servers.into_iter().map(TrimServer::instance))
+pub(crate) fn fixed<'a>(servers: impl IntoIterator<Item = &'a TrimServer>) -> StaticRegistry {
+    StaticRegistry::new(servers.into_iter().map(TrimServer::instance))
 }
 
 /// A faulty server as an instance.

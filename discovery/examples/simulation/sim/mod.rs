@@ -47,7 +47,7 @@ impl Default for Config {
 
 /// What happens to the fleet meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum ConnectivityState {
     /// Nothing.
     Steady,
     /// Every second one instance in 200 leaves and as many come. Half of them deregister first;
@@ -63,7 +63,7 @@ pub(crate) enum Phase {
     Recovery,
 }
 
-impl Phase {
+impl ConnectivityState {
     const ALL: [Self; 6] = [
         Self::Steady,
         Self::Churn,
@@ -85,7 +85,7 @@ impl Phase {
     }
 }
 
-/// Instances that leave and come each second of [`Phase::Churn`], as a part of all.
+/// Instances that leave and come each second of [`ConnectivityState::Churn`], as a part of all.
 const CHURN: u32 = 200;
 /// How long a leaving instance finishes what it has, and how late a death is noticed.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -97,7 +97,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// What one phase came to.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Row {
-    pub(crate) phase: Phase,
+    pub(crate) phase: ConnectivityState,
     pub(crate) calls: u64,
     pub(crate) lost: u64,
     /// Calls that reached an instance, for each call made.
@@ -191,7 +191,7 @@ impl World {
         sleep(SETTLE).await;
         let load = clients.load(self.config.seed);
         let mut ended = Vec::new();
-        for phase in Phase::ALL {
+        for phase in ConnectivityState::ALL {
             let tally = clients.begin_phase();
             ended.push((self.phase(phase).await?, tally));
         }
@@ -204,7 +204,7 @@ impl World {
             .collect())
     }
 
-    async fn phase(&mut self, phase: Phase) -> anyhow::Result<Measured> {
+    async fn phase(&mut self, phase: ConnectivityState) -> anyhow::Result<Measured> {
         let watched: Vec<_> = self
             .listed
             .iter()
@@ -219,10 +219,10 @@ impl World {
         self.begin(phase);
         let seconds = self.config.phase.as_secs();
         for second in 0..seconds {
-            if phase == Phase::Churn {
+            if phase == ConnectivityState::Churn {
                 self.churn()?;
             }
-            if phase == Phase::RegistryOutage && second == seconds / 2 {
+            if phase == ConnectivityState::RegistryOutage && second == seconds / 2 {
                 let dying = self.listed.len() / 100;
                 self.kill(dying);
             }
@@ -243,27 +243,27 @@ impl World {
         Ok(measured)
     }
 
-    fn begin(&mut self, phase: Phase) {
+    fn begin(&mut self, phase: ConnectivityState) {
         match phase {
-            Phase::SlowTenth => self.slow_down(true),
-            Phase::RegistryOutage => self.registry.set_up(false),
-            Phase::FullOutage => self.fleet.set_outage(true),
-            Phase::Steady | Phase::Churn | Phase::Recovery => {}
+            ConnectivityState::SlowTenth => self.slow_down(true),
+            ConnectivityState::RegistryOutage => self.registry.set_up(false),
+            ConnectivityState::FullOutage => self.fleet.set_outage(true),
+            ConnectivityState::Steady | ConnectivityState::Churn | ConnectivityState::Recovery => {}
         }
     }
 
-    fn end(&mut self, phase: Phase) {
+    fn end(&mut self, phase: ConnectivityState) {
         match phase {
-            Phase::SlowTenth => self.slow_down(false),
-            Phase::RegistryOutage => {
+            ConnectivityState::SlowTenth => self.slow_down(false),
+            ConnectivityState::RegistryOutage => {
                 let fleet = self.fleet.clone();
                 self.listed
                     .retain(|instance| fleet.process(&instance.id).is_some_and(|p| p.lives()));
                 self.list();
                 self.registry.set_up(true);
             }
-            Phase::FullOutage => self.fleet.set_outage(false),
-            Phase::Steady | Phase::Churn | Phase::Recovery => {}
+            ConnectivityState::FullOutage => self.fleet.set_outage(false),
+            ConnectivityState::Steady | ConnectivityState::Churn | ConnectivityState::Recovery => {}
         }
     }
 
@@ -334,7 +334,7 @@ impl World {
 
 /// A phase as the fleet saw it.
 struct Measured {
-    phase: Phase,
+    phase: ConnectivityState,
     attempts: u64,
     spread: f64,
     connections: Vec<u64>,

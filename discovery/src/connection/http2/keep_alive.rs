@@ -15,12 +15,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// When anything last came over a connection.
 #[derive(Debug)]
-pub(super) struct Heard {
+pub(super) struct LastRead {
     born: Instant,
     millis: AtomicU64,
 }
 
-impl Heard {
+impl LastRead {
     /// Something comes now.
     pub(super) fn now(&self) {
         let millis = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -32,7 +32,7 @@ impl Heard {
     }
 }
 
-impl Default for Heard {
+impl Default for LastRead {
     fn default() -> Self {
         Self {
             born: Instant::now(),
@@ -45,7 +45,7 @@ impl Default for Heard {
 pub(super) struct KeepAlive {
     interval: Duration,
     timeout: Duration,
-    heard: Arc<Heard>,
+    last_read: Arc<LastRead>,
     pings: PingPong,
     due: Pin<Box<Sleep>>,
     /// When the ping was sent that is still to be answered.
@@ -55,14 +55,14 @@ pub(super) struct KeepAlive {
 impl KeepAlive {
     pub(super) fn new(
         (interval, timeout): (Duration, Duration),
-        heard: Arc<Heard>,
+        last_read: Arc<LastRead>,
         pings: PingPong,
     ) -> Self {
-        let due = Box::pin(sleep_until(heard.last() + interval));
+        let due = Box::pin(sleep_until(last_read.last() + interval));
         Self {
             interval,
             timeout,
-            heard,
+            last_read,
             pings,
             due,
             asked: None,
@@ -77,7 +77,7 @@ impl KeepAlive {
                 let _answered = self.pings.poll_pong(cx);
             }
             // Whatever comes is a sign of life, the answer to a ping or not.
-            let last = self.heard.last();
+            let last = self.last_read.last();
             if self.asked.is_some_and(|asked| last >= asked) {
                 self.asked = None;
                 self.due.as_mut().reset(last + self.interval);
@@ -87,7 +87,7 @@ impl KeepAlive {
                 return Poll::Ready(format!("no answer to a ping within {:?}", self.timeout));
             }
             let now = Instant::now();
-            let due = self.heard.last() + self.interval;
+            let due = self.last_read.last() + self.interval;
             if due > now {
                 self.due.as_mut().reset(due);
                 continue;

@@ -27,7 +27,7 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
 
-use super::pump::Pump;
+use super::body_sender::BodySender;
 use crate::{
     BoxError,
     connection::{SendError, Transport, TransportBody},
@@ -51,9 +51,11 @@ impl Transport for Http2Transport {
         let begun = self.begin(request);
         let closed = Arc::clone(&self.closed);
         Box::pin(async move {
-            let (response, pump) = begun?;
+            let (response, sender) = begun?;
             match response.await {
-                Ok(response) => Ok(response.map(|stream| Incoming { stream, pump }.boxed_unsync())),
+                Ok(response) => {
+                    Ok(response.map(|stream| Incoming { stream, sender }.boxed_unsync()))
+                }
                 Err(error) => {
                     let refusal = Refusal::of(&error);
                     if refusal == Some(Refusal::GoAway) {
@@ -83,7 +85,7 @@ impl Http2Transport {
     fn begin(
         &self,
         request: Request<RequestBody>,
-    ) -> Result<(ResponseFuture, Option<Pump>), SendError> {
+    ) -> Result<(ResponseFuture, Option<BodySender>), SendError> {
         let (mut head, body) = request.into_parts();
         self.address(&mut head.uri);
         strip(&mut head.headers);
@@ -103,7 +105,7 @@ impl Http2Transport {
                 never_processed: error.is_io() || error.is_go_away(),
                 source: error.into(),
             })?;
-        let pump = match body.into_whole() {
+        let sender = match body.into_whole() {
             Ok(message) => {
                 if !message.is_empty() {
                     // Where the stream is broken already, its response says why.
@@ -111,9 +113,9 @@ impl Http2Transport {
                 }
                 None
             }
-            Err(body) => Some(Pump::start(body, stream)),
+            Err(body) => Some(BodySender::start(body, stream)),
         };
-        Ok((response, pump))
+        Ok((response, sender))
     }
 
     /// HTTP/2 sends the whole URI, of which a call brings the path.
@@ -175,12 +177,12 @@ impl Refusal {
 struct Incoming {
     stream: RecvStream,
     /// Sends the rest of the request for as long as somebody reads the response.
-    pump: Option<Pump>,
+    sender: Option<BodySender>,
 }
 
 impl Incoming {
     fn end(&mut self, error: h2::Error) -> Option<Result<Frame<Bytes>, BoxError>> {
-        self.pump = None;
+        self.sender = None;
         // How a server says that it needs no more of the request, after all of its answer.
         let enough = matches!(
             error.reason(),

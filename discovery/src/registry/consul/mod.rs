@@ -3,16 +3,16 @@
 //! * `config` is where Consul is: defaults, Consul's environment variables, the URL; `tls` whom to
 //!   trust there.
 //! * `client` is one HTTP call, bounded in time and size.
-//! * `watch` follows one service's instances, `model` reads Consul's answers, `pace` limits their
+//! * `watch` follows one service's instances, `model` reads Consul's answers, `requests` limits their
 //!   number.
 //! * `register` puts one instance in and keeps it there.
 
 mod client;
 mod config;
 mod model;
-mod pace;
 mod register;
 mod tls;
+mod token_bucket;
 mod watch;
 
 use std::{fmt::Write as _, sync::Arc};

@@ -26,7 +26,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::{
     client::{Answer, Client, Request, pathable, segment},
-    pace::Pace,
+    token_bucket::TokenBucket,
 };
 use crate::{
     backoff::Backoff,
@@ -159,10 +159,10 @@ impl ConsulRegistration {
         let action = format!("watch over the registration of {}", self.id);
         let path = format!("/v1/agent/service/{}", segment(&self.id));
         let wait = format!("{}s", HOLD.as_secs());
-        let mut pace = Pace::new(HOLD_INTERVAL);
+        let mut requests = TokenBucket::new(HOLD_INTERVAL);
         let mut hash = None::<String>;
         loop {
-            sleep(pace.take(Instant::now())).await;
+            sleep(requests.take(Instant::now())).await;
             let mut request = Request::new(Method::GET, path.clone(), &action);
             if let Some(hash) = &hash {
                 request.query.extend([("hash", &**hash), ("wait", &*wait)]);

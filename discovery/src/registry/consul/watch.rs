@@ -38,7 +38,7 @@ use tracing::{debug, info, warn};
 use super::{
     client::{Answer, Client, Request, segment},
     model::{self, Decoded, Rejected},
-    pace::Pace,
+    token_bucket::TokenBucket,
 };
 use crate::{
     backoff::Backoff,
@@ -111,7 +111,7 @@ impl ConsulInstancer {
             wait,
             publish,
             rejected: Rejected::default(),
-            pace: Pace::new(change_interval),
+            requests: TokenBucket::new(change_interval),
         };
         Self {
             sets,
@@ -166,7 +166,7 @@ struct Watch {
     invalid: Counter,
     /// What was last complained about, so that it is said once.
     rejected: Rejected,
-    pace: Pace,
+    requests: TokenBucket,
 }
 
 impl Watch {
@@ -180,14 +180,14 @@ impl Watch {
     async fn step(&mut self, state: State) -> State {
         match state {
             State::Fresh => {
-                sleep(self.pace.take(Instant::now())).await;
+                sleep(self.requests.take(Instant::now())).await;
                 match self.ask(None).await {
                     Ok(index) => State::Following { index, not_held: 0 },
                     Err(error) => self.failed(error, 1),
                 }
             }
             State::Following { index, not_held } => {
-                let pause = self.pace.take(Instant::now());
+                let pause = self.requests.take(Instant::now());
                 sleep(pause.max(not_held_pause(not_held))).await;
                 let asked = Instant::now();
                 match self.ask(Some(index)).await {

@@ -151,7 +151,7 @@ impl Metrics {
 
     /// Attempts that met no good answer.
     pub(crate) fn bad_attempts(&self) -> usize {
-        ["status", "broken", "timeout", "unsent"]
+        ["status", "broken", "timeout", "unprocessed"]
             .iter()
             .map(|outcome| {
                 self.sum(&[

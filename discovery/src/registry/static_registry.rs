@@ -14,11 +14,11 @@ use crate::instance::Instance;
 /// Clones are handles to the same list. The query's service, tags and health are not looked at:
 /// whoever fixes a list has chosen already.
 #[derive(Clone, Debug)]
-pub struct Fixed {
+pub struct StaticRegistry {
     instances: Arc<watch::Sender<InstanceSet>>,
 }
 
-impl Fixed {
+impl StaticRegistry {
     /// A registry of these instances.
     pub fn new(instances: impl IntoIterator<Item = Instance>) -> Self {
         let set = InstanceSet::confirmed(instances.into_iter().collect());
@@ -47,7 +47,7 @@ impl Fixed {
     }
 }
 
-impl Registry for Fixed {
+impl Registry for StaticRegistry {
     fn name(&self) -> &'static str {
         "static list"
     }
@@ -67,7 +67,7 @@ impl Registry for Fixed {
     }
 }
 
-impl Instancer for Fixed {
+impl Instancer for StaticRegistry {
     fn watch(&self) -> watch::Receiver<InstanceSet> {
         self.instances.subscribe()
     }
@@ -79,7 +79,7 @@ mod tests {
 
     #[tokio::test]
     async fn publishes_what_it_holds_sorted_and_once() {
-        let fixed = Fixed::parse("127.0.0.1:2, 127.0.0.1:1,127.0.0.1:2").unwrap();
+        let fixed = StaticRegistry::parse("127.0.0.1:2, 127.0.0.1:1,127.0.0.1:2").unwrap();
         let mut watch = fixed.instancer(&Query::new("any")).unwrap().watch();
         let ids = |set: &InstanceSet| {
             set.instances
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn an_empty_or_malformed_list_is_an_error() {
         for list in ["", ",", "a", "a:1,"] {
-            assert!(Fixed::parse(list).is_err(), "{list:?} was taken");
+            assert!(StaticRegistry::parse(list).is_err(), "{list:?} was taken");
         }
     }
 }

@@ -19,22 +19,22 @@ use tonic::{Status, body::Body, server::NamedService};
 
 /// See the [module](self). The end comes when the sender of `end` is dropped.
 #[derive(Clone)]
-pub(super) struct Until<S> {
+pub(super) struct CancelOnShutdown<S> {
     inner: S,
     end: watch::Receiver<()>,
 }
 
-impl<S> Until<S> {
+impl<S> CancelOnShutdown<S> {
     pub(super) fn new(inner: S, end: watch::Receiver<()>) -> Self {
         Self { inner, end }
     }
 }
 
-impl<S: NamedService> NamedService for Until<S> {
+impl<S: NamedService> NamedService for CancelOnShutdown<S> {
     const NAME: &'static str = S::NAME;
 }
 
-impl<S> tower_service::Service<Request<Body>> for Until<S>
+impl<S> tower_service::Service<Request<Body>> for CancelOnShutdown<S>
 where
     S: tower_service::Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {

@@ -13,34 +13,37 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::keep_alive::Heard;
+use super::keep_alive::LastRead;
 
 /// Where a frame's header says of what type it is, and the type a server must begin with.
 const FRAME_TYPE: usize = 3;
 const SETTINGS: u8 = 4;
 
 /// A stream that tells when the server's first frame has begun to come, and whether it is one.
-pub(super) struct Greeting<S> {
+pub(super) struct PrefaceStream<S> {
     stream: S,
     greeted: Option<oneshot::Sender<bool>>,
     header: [u8; FRAME_TYPE + 1],
     seen: usize,
     /// Told of everything that comes, where somebody wants to know.
-    heard: Option<Arc<Heard>>,
+    last_read: Option<Arc<LastRead>>,
 }
 
-impl<S> Greeting<S> {
+impl<S> PrefaceStream<S> {
     /// The stream, and what will be told of its first frame.
-    pub(super) fn of(stream: S, heard: Option<Arc<Heard>>) -> (Self, oneshot::Receiver<bool>) {
+    pub(super) fn of(
+        stream: S,
+        last_read: Option<Arc<LastRead>>,
+    ) -> (Self, oneshot::Receiver<bool>) {
         let (greeted, told) = oneshot::channel();
-        let greeting = Self {
+        let preface = Self {
             stream,
             greeted: Some(greeted),
             header: [0; FRAME_TYPE + 1],
             seen: 0,
-            heard,
+            last_read,
         };
-        (greeting, told)
+        (preface, told)
     }
 
     fn look_at(&mut self, read: &[u8]) {
@@ -57,7 +60,7 @@ impl<S> Greeting<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PrefaceStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -68,16 +71,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
         if self.greeted.is_some() && polled.is_ready() {
             self.look_at(&buf.filled()[before..]);
         }
-        if let Some(heard) = &self.heard
+        if let Some(last_read) = &self.last_read
             && buf.filled().len() > before
         {
-            heard.now();
+            last_read.now();
         }
         polled
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Greeting<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PrefaceStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -14,21 +14,21 @@ use tokio::task::AbortHandle;
 use crate::retry::body::RequestBody;
 
 /// A task that sends; dropping this ends it, and resets the stream if the body was not through.
-pub(super) struct Pump(AbortHandle);
+pub(super) struct BodySender(AbortHandle);
 
-impl Pump {
+impl BodySender {
     pub(super) fn start(body: RequestBody, stream: SendStream<Bytes>) -> Self {
-        Self(tokio::spawn(pump(body, stream)).abort_handle())
+        Self(tokio::spawn(sender(body, stream)).abort_handle())
     }
 }
 
-impl Drop for Pump {
+impl Drop for BodySender {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-async fn pump(mut body: RequestBody, mut stream: SendStream<Bytes>) {
+async fn sender(mut body: RequestBody, mut stream: SendStream<Bytes>) {
     // Where sending fails the stream is over, and its response says why.
     loop {
         match poll_fn(|cx| next(&mut body, &mut stream, cx)).await {

@@ -13,13 +13,13 @@ const BURST: u32 = 4;
 
 /// A bucket that fills by one token each interval. Pure: the caller brings the time.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct TokenBucket {
     interval: Duration,
     /// When the bucket is (or was) full again.
     full_at: Option<Instant>,
 }
 
-impl Pace {
+impl TokenBucket {
     pub(super) const fn new(interval: Duration) -> Self {
         Self {
             interval,
@@ -42,20 +42,20 @@ mod tests {
     #[test]
     fn a_burst_is_free_and_then_one_passes_per_interval() {
         let interval = Duration::from_millis(500);
-        let mut pace = Pace::new(interval);
+        let mut requests = TokenBucket::new(interval);
         let mut now = Instant::now();
         let start = now;
         for _ in 0..BURST {
-            assert_eq!(pace.take(now), Duration::ZERO);
+            assert_eq!(requests.take(now), Duration::ZERO);
         }
         for _ in 0..20 {
-            now += pace.take(now);
+            now += requests.take(now);
         }
         assert_eq!(now - start, interval * 20);
         now += interval * BURST;
         for _ in 0..BURST {
-            assert_eq!(pace.take(now), Duration::ZERO);
+            assert_eq!(requests.take(now), Duration::ZERO);
         }
-        assert!(pace.take(now) > Duration::ZERO);
+        assert!(requests.take(now) > Duration::ZERO);
     }
 }

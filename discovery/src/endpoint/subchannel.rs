@@ -10,7 +10,7 @@
 //! carries goes on, and new calls wait for a new one.
 //!
 //! A first attempt is `Connecting`: a call with nothing better to do waits for it. After a failure
-//! the link stays `Down` through every further attempt until one succeeds, so that calls pass it
+//! the subchannel stays `TransientFailure` through every further attempt until one succeeds, so that calls pass it
 //! over at once however long those attempts hang (gRPC's `TRANSIENT_FAILURE`).
 
 use std::{
@@ -39,10 +39,10 @@ use crate::{
 /// A connection that broke this soon was hardly one: the next attempt backs off.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
-/// Where a link stands.
+/// Where a subchannel stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Phase {
+pub(crate) enum ConnectivityState {
     /// Nothing tried; a pick wakes it.
     Idle,
     /// Being made for the first time, or again after a working connection was lost.
@@ -50,22 +50,22 @@ pub(crate) enum Phase {
     /// Carries calls.
     Ready,
     /// The last attempt failed.
-    Down,
+    TransientFailure,
     /// Left the set: no new calls, no new attempts; calls in flight finish.
-    Retired,
+    Shutdown,
 }
 
-impl Phase {
+impl ConnectivityState {
     const ALL: [Self; 5] = [
         Self::Idle,
         Self::Connecting,
         Self::Ready,
-        Self::Down,
-        Self::Retired,
+        Self::TransientFailure,
+        Self::Shutdown,
     ];
 }
 
-/// What all links of a channel share.
+/// What all subchannels of a channel share.
 pub(crate) struct Connector {
     pub(crate) factory: Arc<dyn Factory>,
     /// Connections being made at the same time.
@@ -76,21 +76,21 @@ pub(crate) struct Connector {
     pub(crate) backoff: Backoff,
     /// Whether to connect before a call asks for it.
     pub(crate) eager: bool,
-    /// Told of every change of phase.
+    /// Told of every change of state.
     pub(crate) changed: Arc<Notify>,
 }
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(crate) struct Link {
-    phase: AtomicU8,
-    /// Whether the last attempt to connect failed. Outlasts `Down`, which a link that connects on
+pub(crate) struct Subchannel {
+    state: AtomicU8,
+    /// Whether the last attempt to connect failed. Outlasts `TransientFailure`, which a subchannel that connects on
     /// demand leaves after its backoff.
     unreachable: AtomicBool,
     transport: ArcSwapOption<Box<dyn Transport>>,
     connected_at: Mutex<Option<Instant>>,
     last_error: Mutex<Option<Arc<BoxError>>>,
-    /// Ends a backoff early, and tells the driver that the link was retired.
+    /// Ends a backoff early, and tells the driver that the subchannel was retired.
     poke: Notify,
     /// Asks for a new connection in place of the one that is ready.
     renewal: Notify,
@@ -102,9 +102,10 @@ impl std::fmt::Debug for dyn Transport {
     }
 }
 
-impl Link {
-    pub(crate) fn phase(&self) -> Phase {
-        Phase::ALL[usize::from(self.phase.load(Ordering::Acquire)).min(Phase::ALL.len() - 1)]
+impl Subchannel {
+    pub(crate) fn state(&self) -> ConnectivityState {
+        ConnectivityState::ALL
+            [usize::from(self.state.load(Ordering::Acquire)).min(ConnectivityState::ALL.len() - 1)]
     }
 
     /// Whether the last attempt to connect failed.
@@ -134,9 +135,11 @@ impl Link {
 
     /// Starts to connect, if nothing was tried yet.
     pub(crate) fn wake(self: &Arc<Self>, instance: &Arc<Instance>, connector: &Arc<Connector>) {
-        if self.phase() == Phase::Idle && self.shift(Phase::Idle, Phase::Connecting) {
+        if self.state() == ConnectivityState::Idle
+            && self.shift(ConnectivityState::Idle, ConnectivityState::Connecting)
+        {
             let driver = Driver {
-                link: Arc::clone(self),
+                subchannel: Arc::clone(self),
                 instance: Arc::clone(instance),
                 connector: Arc::clone(connector),
             };
@@ -146,7 +149,7 @@ impl Link {
 
     /// Tries again now instead of at the end of the backoff.
     pub(crate) fn retry_now(&self) {
-        if self.phase() == Phase::Down {
+        if self.state() == ConnectivityState::TransientFailure {
             self.poke.notify_one();
         }
     }
@@ -163,16 +166,17 @@ impl Link {
         }
     }
 
-    /// Takes the link out of use. Calls in flight keep the connection until they are done.
+    /// Takes the subchannel out of use. Calls in flight keep the connection until they are done.
     pub(crate) fn retire(&self) {
-        self.phase.store(Phase::Retired as u8, Ordering::Release);
+        self.state
+            .store(ConnectivityState::Shutdown as u8, Ordering::Release);
         self.transport.store(None);
         self.poke.notify_one();
     }
 
     /// Moves on unless somebody else has, as `retire` may at any time.
-    fn shift(&self, from: Phase, to: Phase) -> bool {
-        self.phase
+    fn shift(&self, from: ConnectivityState, to: ConnectivityState) -> bool {
+        self.state
             .compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
@@ -185,9 +189,9 @@ impl Link {
     }
 }
 
-/// The task behind a link; it ends when the link is retired, or idle again.
+/// The task behind a subchannel; it ends when the subchannel is retired, or idle again.
 struct Driver {
-    link: Arc<Link>,
+    subchannel: Arc<Subchannel>,
     instance: Arc<Instance>,
     connector: Arc<Connector>,
 }
@@ -201,13 +205,13 @@ impl Driver {
                     let lived = self.carry(connection).await;
                     failures = if lived < SHORT_LIFE { failures + 1 } else { 0 };
                     let next = if self.connector.eager {
-                        Phase::Connecting
+                        ConnectivityState::Connecting
                     } else {
-                        Phase::Idle
+                        ConnectivityState::Idle
                     };
-                    let kept = self.link.shift(Phase::Ready, next);
+                    let kept = self.subchannel.shift(ConnectivityState::Ready, next);
                     self.connector.changed.notify_one();
-                    if !kept || next == Phase::Idle {
+                    if !kept || next == ConnectivityState::Idle {
                         return;
                     }
                     // A lost connection is made again at once, once.
@@ -217,20 +221,24 @@ impl Driver {
                 }
                 Some(Err(error)) => {
                     failures += 1;
-                    self.link.unreachable.store(true, Ordering::Release);
-                    let first = self.link.shift(Phase::Connecting, Phase::Down);
+                    self.subchannel.unreachable.store(true, Ordering::Release);
+                    let first = self.subchannel.shift(
+                        ConnectivityState::Connecting,
+                        ConnectivityState::TransientFailure,
+                    );
                     if first {
                         warn!(instance = %self.instance, "{}", chain(&error));
                     } else {
                         debug!(instance = %self.instance, failures, "{}", chain(&error));
                     }
-                    self.link.remember(error.into());
+                    self.subchannel.remember(error.into());
                     self.connector.changed.notify_one();
                     if !self.pause(failures).await {
                         return;
                     }
                     if !self.connector.eager {
-                        self.link.shift(Phase::Down, Phase::Idle);
+                        self.subchannel
+                            .shift(ConnectivityState::TransientFailure, ConnectivityState::Idle);
                         self.connector.changed.notify_one();
                         return;
                     }
@@ -240,7 +248,7 @@ impl Driver {
         }
     }
 
-    /// One attempt; `None` when the link was retired meanwhile.
+    /// One attempt; `None` when the subchannel was retired meanwhile.
     async fn connect(&self) -> Option<Result<Connection, ConnectError>> {
         let attempt = async {
             // Never closed, so a permit always comes.
@@ -255,8 +263,8 @@ impl Driver {
             tokio::select! {
                 biased;
                 result = &mut attempt => return Some(result),
-                () = self.link.poke.notified() => {
-                    if self.link.phase() == Phase::Retired {
+                () = self.subchannel.poke.notified() => {
+                    if self.subchannel.state() == ConnectivityState::Shutdown {
                         return None;
                     }
                 }
@@ -271,53 +279,58 @@ impl Driver {
             transport,
             mut driver,
         } = connection;
-        let ready = self.link.shift(Phase::Connecting, Phase::Ready)
-            || self.link.shift(Phase::Down, Phase::Ready);
+        let ready = self
+            .subchannel
+            .shift(ConnectivityState::Connecting, ConnectivityState::Ready)
+            || self.subchannel.shift(
+                ConnectivityState::TransientFailure,
+                ConnectivityState::Ready,
+            );
         if !ready {
             return born.elapsed();
         }
-        self.link.unreachable.store(false, Ordering::Release);
+        self.subchannel.unreachable.store(false, Ordering::Release);
         *self
-            .link
+            .subchannel
             .connected_at
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(born);
-        self.link.transport.store(Some(Arc::new(transport)));
-        if self.link.phase() == Phase::Retired {
+        self.subchannel.transport.store(Some(Arc::new(transport)));
+        if self.subchannel.state() == ConnectivityState::Shutdown {
             // Retired between the two lines above.
-            self.link.transport.store(None);
+            self.subchannel.transport.store(None);
         }
         debug!(instance = %self.instance, "connected");
         self.connector.changed.notify_one();
-        // A retired link drops its transport, and with the last call in flight the driver ends.
+        // A retired subchannel drops its transport, and with the last call in flight the driver ends.
         let ended = tokio::select! {
             ended = &mut driver => ended,
-            () = self.link.renewal.notified() => {
+            () = self.subchannel.renewal.notified() => {
                 warn!(instance = %self.instance, "no answer on this connection; making another");
                 tokio::spawn(driver);
-                self.link.transport.store(None);
+                self.subchannel.transport.store(None);
                 return born.elapsed();
             }
         };
-        self.link.transport.store(None);
+        self.subchannel.transport.store(None);
         match ended {
-            Err(error) if self.link.phase() != Phase::Retired => {
+            Err(error) if self.subchannel.state() != ConnectivityState::Shutdown => {
                 warn!(instance = %self.instance, "connection lost: {}", chain(&*error));
-                self.link.remember(error);
+                self.subchannel.remember(error);
             }
             _ => debug!(instance = %self.instance, "connection closed"),
         }
         born.elapsed()
     }
 
-    /// Waits after a failure; false when the link was retired.
+    /// Waits after a failure; false when the subchannel was retired.
     async fn pause(&self, failures: u32) -> bool {
         let wait = self
             .connector
             .backoff
             .after(failures, &mut fastrand::Rng::new());
-        // Cut short by `retry_now`; a retired link shows in the phase.
-        let _cut_short = timeout(wait, self.link.poke.notified()).await;
-        self.link.phase() != Phase::Retired
+        // Cut short by `retry_now`; a retired subchannel shows in the state.
+        let _cut_short = timeout(wait, self.subchannel.poke.notified()).await;
+        self.subchannel.state() != ConnectivityState::Shutdown
     }
 }

@@ -13,11 +13,9 @@ use std::{
 
 use anyhow::Context as _;
 use axum::http::HeaderName;
+use bootstrap::args::{LogArgs, RegistryArgs, duration};
 use clap::Parser;
-use discovery::{
-    Channel,
-    service::args::{LogArgs, RegistryArgs, duration},
-};
+use discovery::Channel;
 
 use self::{
     calls::CallArgs, connections::ConnectionArgs, ejection::EjectionArgs, instances::InstanceArgs,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use discovery::service::grpc::Health;
+use bootstrap::grpc::Health;
 use proto::{
     ConcatRequest, ConcatResponse, SumRequest, SumResponse,
     add_server::{Add, AddServer},
@@ -24,7 +24,7 @@ pub(crate) async fn routes(
     max_body: usize,
 ) -> anyhow::Result<(Health, axum::Router)> {
     let add = AddServer::new(Grpc(service)).max_decoding_message_size(max_body);
-    discovery::service::grpc::routes(add, proto::FILE_DESCRIPTOR_SET).await
+    bootstrap::grpc::routes(add, proto::FILE_DESCRIPTOR_SET).await
 }
 
 pub(crate) struct Grpc(Arc<AddService>);

@@ -15,7 +15,7 @@ mod trim;
 use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use discovery::service::{
+use bootstrap::{
     args::parse,
     logging,
     serve::{Protocol, bind, drain_parts, serve},

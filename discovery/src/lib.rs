@@ -17,8 +17,6 @@ mod probe;
 mod registrar;
 pub mod registry;
 pub mod retry;
-#[cfg(feature = "service")]
-pub mod service;
 mod sync;
 
 pub use self::{

@@ -5,13 +5,13 @@ use std::{
     time::Duration,
 };
 
+use bootstrap::args::{
+    LogArgs, RegistryArgs, advertised_ip, duration, key_value, name, positive_duration,
+};
 use clap::{Parser, ValueEnum};
 use discovery::{
     Instance,
     registry::{Check, Registration},
-    service::args::{
-        LogArgs, RegistryArgs, advertised_ip, duration, key_value, name, positive_duration,
-    },
 };
 
 use crate::fault::Fault;

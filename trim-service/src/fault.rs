@@ -3,7 +3,8 @@
 
 use std::{str::FromStr, time::Duration};
 
-use discovery::{Code, service::args::positive_duration};
+use bootstrap::args::positive_duration;
+use discovery::Code;
 use tonic::Status;
 
 /// One fault, as `--fault` writes it: `latency=300ms,rate=1` or `error=unavailable,rate=0.3`.

@@ -15,16 +15,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use discovery::{
-    Instance, Registrar, chain, registry,
-    service::{
-        args::{outbound_ip, parse},
-        grpc::{self, Health},
-        logging,
-        serve::{Protocol, bind, drain_parts, serve},
-        signals::Shutdown,
-    },
+use bootstrap::{
+    args::{outbound_ip, parse},
+    grpc::{self, Health},
+    logging,
+    serve::{Protocol, bind, drain_parts, serve},
+    signals::Shutdown,
 };
+use discovery::{Instance, Registrar, chain, registry};
 use proto::trim_server::TrimServer;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tracing::{info, warn};

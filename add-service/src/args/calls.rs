@@ -3,12 +3,12 @@
 use std::{fmt, time::Duration};
 
 use axum::http::HeaderName;
+use bootstrap::args::{duration, positive_duration};
 use clap::Args;
 use discovery::{
     ChannelBuilder, Code,
     balance::Policy,
     retry::{Hedge, RetryPolicy},
-    service::args::{duration, positive_duration},
 };
 
 use crate::trim;

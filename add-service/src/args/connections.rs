@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
+use bootstrap::args::{duration, positive_duration};
 use clap::Args;
-use discovery::{
-    ChannelBuilder,
-    connection::Http2,
-    service::args::{duration, positive_duration},
-};
+use discovery::{ChannelBuilder, connection::Http2};
 
 /// The flags.
 #[derive(Args, Clone, Debug)]

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
+use bootstrap::args::{duration, positive_duration};
 use clap::Args;
-use discovery::{
-    ChannelBuilder, EjectionPolicy,
-    service::args::{duration, positive_duration},
-};
+use discovery::{ChannelBuilder, EjectionPolicy};
 
 /// The flags.
 #[derive(Args, Clone, Debug)]

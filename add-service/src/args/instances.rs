@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
+use bootstrap::args::{duration, host_port, name};
 use clap::Args;
-use discovery::{
-    ChannelBuilder, Locality, RemovalProtection,
-    service::args::{duration, host_port, name},
-};
+use discovery::{ChannelBuilder, Locality, RemovalProtection};
 
 /// The flags.
 #[derive(Args, Clone, Debug)]

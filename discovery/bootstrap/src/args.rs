@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Arg, Args, Command, Parser, ValueEnum, builder::TypedValueParser, error::ErrorKind};
 
-use crate::{instance::Instance, registry::RegistryError};
+use discovery::{Instance, registry::RegistryError};
 
 /// Which registry to use.
 #[derive(Args, Clone, Debug)]
@@ -112,7 +112,7 @@ pub struct LogArgs {
         value_name = "LEVEL",
         env = "LOG_LEVEL",
         default_value = "info",
-        value_parser = super::logging::directives
+        value_parser = crate::logging::directives
     )]
     pub log_level: String,
     /// How lines look; logs go to standard error
@@ -182,7 +182,7 @@ pub fn host_port(text: &str) -> Result<String, String> {
 ///
 /// When its scheme is unknown or its address malformed.
 pub fn registry_url(text: &str) -> Result<String, String> {
-    match crate::registry::connect(text) {
+    match discovery::registry::connect(text) {
         // Where the environment is wrong, starting up says so.
         Ok(_) | Err(RegistryError::InvalidSetting { .. }) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),

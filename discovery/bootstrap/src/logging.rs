@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use super::args::{LogArgs, LogFormat};
+use crate::args::{LogArgs, LogFormat};
 
 /// Checks a level or a list of directives and keeps it as written.
 ///

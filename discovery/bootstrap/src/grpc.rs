@@ -13,7 +13,7 @@ use tonic::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::cancel_on_shutdown::CancelOnShutdown;
+use crate::cancel_on_shutdown::CancelOnShutdown;
 
 const HEALTH: &str = "grpc.health.v1.Health";
 

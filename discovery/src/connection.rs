@@ -4,6 +4,7 @@
 //! a [`Transport`] that carries calls, and a future that drives it and ends when it is gone, so
 //! that the state of every connection is known without sending a call into it.
 
+pub(crate) mod body;
 pub mod http2;
 
 use bytes::Bytes;
@@ -11,8 +12,8 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 
+pub use self::body::RequestBody;
 pub use self::http2::Http2;
-pub use crate::retry::body::RequestBody;
 use crate::{BoxError, instance::Instance};
 
 /// Makes the connection of an endpoint.

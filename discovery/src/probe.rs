@@ -7,7 +7,10 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, header};
 use http_body_util::BodyExt as _;
 
-use crate::{connection::Transport, grpc::Code, retry::body::RequestBody};
+use crate::{
+    connection::{RequestBody, Transport},
+    grpc::Code,
+};
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 /// A message of length zero: the uncompressed flag and four bytes of length.

@@ -17,9 +17,9 @@
 //! (`grpc-retry-pushback-ms`).
 
 pub(crate) mod attempts;
-pub(crate) mod body;
 pub(crate) mod budget;
 pub(crate) mod latency;
+pub(crate) mod replay;
 
 use std::{collections::HashSet, time::Duration};
 

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     BoxError,
     balance::Context,
-    connection::Transport,
+    connection::{RequestBody, Transport},
     ejection::{Classification, EjectionPolicy},
     endpoint::{ConnectivityState, Endpoint},
     endpointer::{Endpointer, SetState, Snapshot},
@@ -34,11 +34,8 @@ use crate::{
     hash,
     metrics::Counters,
     retry::{
-        CallError, Decision, Failure, Hedge, Progress, RetryPolicy,
-        attempts::Attempts,
-        body::{Replay, RequestBody},
-        budget::Budget,
-        latency::Latencies,
+        CallError, Decision, Failure, Hedge, Progress, RetryPolicy, attempts::Attempts,
+        budget::Budget, latency::Latencies, replay::Replay,
     },
 };
 

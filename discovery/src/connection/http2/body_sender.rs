@@ -11,7 +11,7 @@ use h2::{Reason, SendStream};
 use http_body::{Body as _, Frame};
 use tokio::task::AbortHandle;
 
-use crate::retry::body::RequestBody;
+use crate::connection::RequestBody;
 
 /// A task that sends; dropping this ends it, and resets the stream if the body was not through.
 pub(super) struct BodySender(AbortHandle);

@@ -20,7 +20,7 @@ use tokio::{
 use super::*;
 use crate::{
     connection::{RequestBody, Transport},
-    retry::body::Replay,
+    retry::replay::Replay,
 };
 
 type Server = server::Connection<DuplexStream, Bytes>;

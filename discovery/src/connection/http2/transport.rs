@@ -30,8 +30,8 @@ use tokio::sync::oneshot;
 use super::body_sender::BodySender;
 use crate::{
     BoxError,
+    connection::RequestBody,
     connection::{SendError, Transport, TransportBody},
-    retry::body::RequestBody,
 };
 
 pub(super) struct Http2Transport {

@@ -7,18 +7,18 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Waker, ready},
+    sync::Arc,
+    task::{Context, Poll, Waker},
 };
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
-use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
+use http_body_util::BodyExt as _;
 
-use crate::BoxError;
+use crate::{
+    BoxError,
+    connection::{RequestBody, body::OneShot},
+};
 
 /// What a caller's body turned out to be.
 pub(crate) enum Replay {
@@ -52,13 +52,7 @@ impl Replay {
                 }
             }
         };
-        let rest = Arc::new(OneShot {
-            touched: AtomicBool::new(false),
-            rest: Mutex::new(Rest {
-                prefix: prefix.frames.into_iter(),
-                body,
-            }),
-        });
+        let rest = Arc::new(OneShot::new(prefix.frames, body));
         if streaming {
             Self::Streaming(rest)
         } else {
@@ -69,9 +63,10 @@ impl Replay {
     /// The body for one more attempt, if there can be one.
     pub(crate) fn attempt(&self) -> Option<RequestBody> {
         match self {
-            Self::Whole(bytes) => Some(RequestBody(Kind::Whole(Some(bytes.clone())))),
-            Self::Large(rest) | Self::Streaming(rest) => (!rest.touched.load(Ordering::Acquire))
-                .then(|| RequestBody(Kind::OneShot(Arc::clone(rest)))),
+            Self::Whole(bytes) => Some(RequestBody::whole(bytes.clone())),
+            Self::Large(rest) | Self::Streaming(rest) => {
+                (!rest.is_touched()).then(|| RequestBody::one_shot(Arc::clone(rest)))
+            }
         }
     }
 
@@ -113,81 +108,6 @@ impl Prefix {
         joined.extend_from_slice(&second);
         data.for_each(|part| joined.extend_from_slice(&part));
         joined.freeze()
-    }
-}
-
-/// A body that one attempt can take.
-pub(crate) struct OneShot {
-    touched: AtomicBool,
-    rest: Mutex<Rest>,
-}
-
-struct Rest {
-    prefix: std::vec::IntoIter<Result<Frame<Bytes>, BoxError>>,
-    body: UnsyncBoxBody<Bytes, BoxError>,
-}
-
-/// The body of one attempt.
-pub struct RequestBody(Kind);
-
-enum Kind {
-    Whole(Option<Bytes>),
-    OneShot(Arc<OneShot>),
-}
-
-impl RequestBody {
-    /// A body of these bytes.
-    #[must_use]
-    pub fn whole(bytes: Bytes) -> Self {
-        Self(Kind::Whole(Some(bytes)))
-    }
-
-    /// All its bytes, if they are in hand.
-    pub(crate) fn into_whole(self) -> Result<Bytes, Self> {
-        match self.0 {
-            Kind::Whole(bytes) => Ok(bytes.unwrap_or_default()),
-            one_shot @ Kind::OneShot(_) => Err(Self(one_shot)),
-        }
-    }
-}
-
-impl std::fmt::Debug for RequestBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("RequestBody")
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.0 {
-            Kind::Whole(bytes) => Poll::Ready(
-                bytes
-                    .take()
-                    .filter(|bytes| !bytes.is_empty())
-                    .map(|bytes| Ok(Frame::data(bytes))),
-            ),
-            Kind::OneShot(shared) => {
-                shared.touched.store(true, Ordering::Release);
-                let mut rest = shared.rest.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(frame) = rest.prefix.next() {
-                    return Poll::Ready(Some(frame));
-                }
-                Poll::Ready(ready!(Pin::new(&mut rest.body).poll_frame(cx)))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Kind::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Kind::OneShot(_) => false,
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use axum::http::HeaderName;
-use bootstrap::args::{LogArgs, RegistryArgs, duration};
+use bootstrap::{logging::LogArgs, registry::RegistryArgs, values::duration};
 use clap::Parser;
 use discovery::Channel;
 
@@ -72,8 +72,8 @@ pub(crate) struct Args {
 impl Args {
     /// The channel to the trim instances.
     pub(crate) fn channel(&self) -> anyhow::Result<Channel> {
-        let url = match &self.instances.fixed {
-            Some(fixed) => format!("static://{fixed}"),
+        let url = match &self.instances.addresses {
+            Some(addresses) => format!("static://{addresses}"),
             None => self.registry.url(),
         };
         let builder = Channel::builder(url, self.instances.name());
@@ -124,7 +124,7 @@ mod tests {
             ("--max-body", "1"),
             ("--rate-limit", "0"),
             ("--trim-name", ""),
-            ("--fixed", "127.0.0.1"),
+            ("--static", "127.0.0.1"),
             ("--balancer", "best"),
             ("--retry-max", "0"),
             ("--retry-timeout", "500"),
@@ -141,21 +141,25 @@ mod tests {
 
     #[tokio::test]
     async fn what_only_the_channel_knows_is_refused_when_it_is_built() {
-        for flags in [
-            ["--eject-share", "2"],
-            ["--retry-budget", "-1"],
-            ["--eject-time", "2h"],
-            ["--connect-parallel", "0"],
-            ["--zone=a", "--overprovisioning_factor=0.5"],
-            ["--protection-share", "2"],
-            ["--retry-backoff", "1s"],
+        for (flag, value, reason) in [
+            ("--eject-share", "2", "shares must"),
+            ("--retry-budget", "-1", "retry budget"),
+            ("--eject-time", "2h", "base time"),
+            ("--connect-parallel", "0", "connect_parallel"),
+            (
+                "--overprovisioning-factor",
+                "0.5",
+                "overprovisioning_factor",
+            ),
+            ("--removal-protection-share", "2", "shares must"),
+            ("--retry-backoff", "1s", "retry backoff"),
         ] {
-            let flags = ["add-service", "--fixed=127.0.0.1:1"]
-                .into_iter()
-                .chain(flags);
-            let args = Args::try_parse_from(flags.clone());
-            // A negative number reads like a flag, and clap says so first.
-            assert!(args.is_err() || args.unwrap().channel().is_err());
+            // The equals sign makes a negative number a value.
+            let flag = format!("{flag}={value}");
+            let line = ["add-service", "--static=127.0.0.1:1", "--zone=a", &flag];
+            let args = Args::try_parse_from(line).unwrap();
+            let error = format!("{:#}", args.channel().unwrap_err());
+            assert!(error.contains(reason), "{flag}: {error}");
         }
     }
 }

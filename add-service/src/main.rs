@@ -29,6 +29,10 @@ use crate::{args::Args, http::Stage, service::AddService, trim::RemoteTrim};
 /// How often the metrics recorder tidies up.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// Faster than the system allocator for many small allocations per request.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args: Args = parse();

@@ -685,7 +685,7 @@ async fn flags_and_logs_are_as_the_trim_service_s() {
         "--http-port=70000",
         "--balancer=best",
         "--retry-timeout=500",
-        "--fixed=x",
+        "--static=x",
     ] {
         let mut process = testkit::Process::spawn(&binary, [flag]).unwrap();
         assert_eq!(process.exit(LIMIT).await.unwrap().code(), Some(2), "{flag}");
@@ -710,7 +710,7 @@ async fn flags_and_logs_are_as_the_trim_service_s() {
         "--balancer",
         "--retry-max",
         "--retry-timeout",
-        "--fixed",
+        "--static",
         "--rate-limit",
         "--max-body",
         "--drain",

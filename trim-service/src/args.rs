@@ -5,8 +5,10 @@ use std::{
     time::Duration,
 };
 
-use bootstrap::args::{
-    LogArgs, RegistryArgs, advertised_ip, duration, key_value, name, positive_duration,
+use bootstrap::{
+    logging::LogArgs,
+    registry::RegistryArgs,
+    values::{advertised_ip, duration, key_value, name, positive_duration},
 };
 use clap::{Parser, ValueEnum};
 use discovery::{

@@ -3,7 +3,7 @@
 
 use std::{str::FromStr, time::Duration};
 
-use bootstrap::args::positive_duration;
+use bootstrap::values::positive_duration;
 use discovery::Code;
 use tonic::Status;
 

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use axum::http::HeaderName;
-use bootstrap::args::{duration, positive_duration};
+use bootstrap::values::{duration, positive_duration};
 use clap::Args;
 use discovery::{
     ChannelBuilder, Code,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bootstrap::args::{duration, positive_duration};
+use bootstrap::values::{duration, positive_duration};
 use clap::Args;
 use discovery::{ChannelBuilder, connection::Http2};
 

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use bootstrap::args::{duration, positive_duration};
+use bootstrap::values::{duration, positive_duration};
 use clap::Args;
 use discovery::{ChannelBuilder, EjectionPolicy};
 
 /// The flags.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Sick instances")]
+#[command(next_help_heading = "Outlier detection")]
 pub(super) struct EjectionArgs {
-    /// Whether sick instances are taken out on the evidence of calls
+    /// Remove failing instances from use, judged by the results of calls
     #[arg(long, env = "ADD_EJECT", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     eject: bool,
     /// Broken or unanswered calls in a row that eject; 0: none do

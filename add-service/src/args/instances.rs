@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bootstrap::args::{duration, host_port, name};
+use bootstrap::values::{duration, host_port, name};
 use clap::Args;
 use discovery::{ChannelBuilder, Locality, RemovalProtection};
 
@@ -23,15 +23,15 @@ pub(super) struct InstanceArgs {
     /// Instances of this datacenter [default: the registry's own]
     #[arg(long, env = "ADD_DATACENTER", value_name = "DC", value_parser = name)]
     datacenter: Option<String>,
-    /// These instances instead of a registry
-    #[arg(long, env = "ADD_FIXED", value_name = "HOST:PORT,...", value_parser = host_ports, conflicts_with_all = ["consul", "registry"])]
-    pub(super) fixed: Option<String>,
-    /// Instances that vanish from the registry at once, more than --protection-share of them or all, stay
-    /// in use this long as a last resort, while their connections work; 0s: not at all
-    #[arg(long, env = "ADD_DOUBT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
-    protection: Duration,
-    /// Share of the instances whose loss at once is protected
-    #[arg(long, env = "ADD_DOUBT_SHARE", value_name = "SHARE", default_value_t = RemovalProtection::default().share)]
+    /// Instances to use instead of a registry
+    #[arg(id = "static", long = "static", alias = "fixed", env = "ADD_STATIC", value_name = "HOST:PORT,...", value_parser = host_ports, conflicts_with_all = ["consul", "registry"])]
+    pub(super) addresses: Option<String>,
+    /// If more than --removal-protection-share of the instances disappear from the registry at once,
+    /// they stay in use this long as a last resort, while their connections work; 0s: off
+    #[arg(long, env = "ADD_REMOVAL_PROTECTION", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    removal_protection: Duration,
+    /// Share of the instances whose removal at once starts the protection
+    #[arg(long, env = "ADD_REMOVAL_PROTECTION_SHARE", value_name = "SHARE", default_value_t = RemovalProtection::default().share)]
     removal_protection_share: f64,
     /// Use only so many instances of a large fleet, the same ones for the same --subset-id
     #[arg(long, env = "ADD_SUBSET", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -45,10 +45,10 @@ pub(super) struct InstanceArgs {
     /// The datacenter whose instances come first, after those of --zone
     #[arg(long, env = "ADD_NEAR_DATACENTER", value_name = "DC", value_parser = name)]
     near_datacenter: Option<String>,
-    /// How much more than their fair share instances nearby are trusted to carry; 1 or more
+    /// Load that nearby instances may take, as a multiple of their fair share; at least 1
     #[arg(
         long,
-        env = "ADD_HEADROOM",
+        env = "ADD_OVERPROVISIONING_FACTOR",
         value_name = "FACTOR",
         default_value_t = 1.4
     )]
@@ -74,7 +74,7 @@ impl InstanceArgs {
             builder = builder.prefer(locality);
         }
         let mut protection = RemovalProtection::default();
-        protection.grace = self.protection;
+        protection.grace = self.removal_protection;
         protection.share = self.removal_protection_share;
         builder
             .tags(&self.tag)

@@ -126,7 +126,7 @@ pub(crate) async fn trims(count: usize, flags: &[&str]) -> Vec<TrimService> {
 pub(crate) async fn add_over(trims: &[TrimService], flags: &[&str]) -> AddService {
     let fixed: Vec<_> = trims.iter().map(|trim| trim.grpc.to_string()).collect();
     let fixed = fixed.join(",");
-    add_service(&[&["--fixed", &fixed], flags].concat())
+    add_service(&[&["--static", &fixed], flags].concat())
         .await
         .unwrap()
 }

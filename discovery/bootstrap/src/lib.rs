@@ -10,6 +10,8 @@ mod cancel_on_shutdown;
 mod first_byte;
 pub mod grpc;
 pub mod logging;
+pub mod registry;
 mod requests;
 pub mod serve;
 pub mod signals;
+pub mod values;

@@ -1,20 +1,53 @@
-//! Logs on standard error, for people or as JSON.
+//! Logs on standard error, as text or as JSON, and the flags for them.
+
+#![allow(clippy::doc_markdown, reason = "the comments are what --help prints")]
 
 use std::io::IsTerminal as _;
 
+use clap::{Args, ValueEnum};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use crate::args::{LogArgs, LogFormat};
+/// The flags for logging.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Logging")]
+pub struct LogArgs {
+    /// error, warn, info, debug, trace, or directives such as info,discovery=debug
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "LOG_LEVEL",
+        default_value = "info",
+        value_parser = directives
+    )]
+    pub log_level: String,
+    /// How lines look; logs go to standard error
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "LOG_FORMAT",
+        default_value = "human"
+    )]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines of text.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
 
 /// Checks a level or a list of directives and keeps it as written.
 ///
 /// # Errors
 ///
-/// When a directive makes no sense.
+/// If a directive is invalid.
 pub fn directives(text: &str) -> Result<String, String> {
     let known = ["off", "error", "warn", "info", "debug", "trace"];
     let plain = !text.contains(['=', ',', '[']);
-    // The filter takes any word for a target's name; a level that is misspelt would silence all.
+    // The filter accepts any word as a target's name: a misspelt level would disable all logs.
     if plain && !known.contains(&text.to_ascii_lowercase().as_str()) {
         return Err(format!("expected one of {}", known.join(", ")));
     }

@@ -17,7 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use discovery::{Channel, chain};
+use discovery::{Channel, Deadline, chain};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -151,7 +151,7 @@ async fn concat(
 async fn read(
     request: Request,
     max_body: usize,
-    deadline: Option<tokio::time::Instant>,
+    deadline: Option<Deadline>,
 ) -> Result<Bytes, Failure> {
     let too_large = |body| {
         tokio::spawn(timeout(BODY_TIMEOUT, discard(body)));
@@ -303,9 +303,9 @@ mod tests {
         assert_eq!(failure.status, StatusCode::REQUEST_TIMEOUT);
         assert_eq!(begun.elapsed(), BODY_TIMEOUT);
 
-        let deadline = tokio::time::Instant::now() + Duration::from_millis(200);
+        let deadline = Deadline::after(Duration::from_millis(200));
         let failure = read(stalled(), 64, Some(deadline)).await.unwrap_err();
         assert_eq!(failure.status, StatusCode::GATEWAY_TIMEOUT);
-        assert_eq!(tokio::time::Instant::now(), deadline);
+        assert_eq!(tokio::time::Instant::now(), deadline.instant());
     }
 }

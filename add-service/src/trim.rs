@@ -1,11 +1,8 @@
 //! The client side: the trim service, through a channel that finds its instances, balances and
 //! retries.
 
-use std::time::Duration;
-
 use discovery::{Channel, ServedBy};
 use proto::{TrimRequest, trim_client::TrimClient};
-use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 
 use crate::caller::Caller;
@@ -45,11 +42,7 @@ impl RemoteTrim {
             request.extensions_mut().insert(key);
         }
         if let Some(deadline) = caller.deadline {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left < Duration::from_micros(1) {
-                return Err(Status::deadline_exceeded("the deadline has passed"));
-            }
-            request.set_timeout(left);
+            request.extensions_mut().insert(deadline);
         }
         let response =
             self.client

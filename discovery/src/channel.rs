@@ -1,13 +1,24 @@
 //! The channel: discovery, balancing, retry and ejection together, as one `tower::Service` that any
 //! generated client takes.
 //!
-//! This is the one place where the stack is put together, and where tonic's types meet the rest: a
-//! [`CallError`] becomes a [`tonic::Status`] here and nowhere else.
+//! A request travels through these files: `run` (the loop of attempts, with hedging) on the state in
+//! `call`; `pick` (an endpoint from the snapshot); `attempt` (one send); `answer` (reading up to the
+//! first message); `tracker` (bookkeeping); `response` (the body that the caller reads). `shared` is
+//! what all calls of a channel have in common, `builder` makes it, `grpc_status` and this file are the
+//! only ones that know tonic's types.
 
+mod answer;
 mod attempt;
 mod builder;
 mod call;
+mod grpc_status;
+mod limit;
+mod pick;
 mod response;
+mod run;
+mod shared;
+mod status;
+mod tracker;
 
 use std::{
     future::Future,
@@ -18,25 +29,18 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use tokio::time::Instant;
 use tonic::Status;
 
+use self::shared::Shared;
 pub use self::{
+    attempt::ServedBy,
     builder::{BuildError, ChannelBuilder},
-    call::HashKey,
     response::ResponseBody,
+    status::{Changes, ChannelEnded, ChannelStatus, EndpointStatus},
 };
-use crate::{
-    BoxError,
-    endpoint::ConnectivityState,
-    endpointer::SetState,
-    grpc::Code,
-    instance::Instance,
-    registry::{Registry, RegistryError},
-    retry::CallError,
-};
+use crate::{BoxError, grpc::Grpc, registry::Registry};
 
-/// A client's way to all instances of one service.
+/// A client of all instances of one service.
 ///
 /// Clones share everything. The background work (the registry's watch, the connections) ends when
 /// the last clone is dropped.
@@ -55,7 +59,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Channel {
-    shared: Arc<call::Shared>,
+    shared: Arc<Shared>,
 }
 
 impl Channel {
@@ -73,41 +77,55 @@ impl Channel {
         ChannelBuilder::new(builder::Source::Registry(registry), service.into())
     }
 
-    /// Ends when an instance can take a call. Waits for ever where none ever comes; bound it with
-    /// a timeout.
+    /// Waits until an instance can take a call; bound it with a timeout. Cancel safe.
+    ///
+    /// Returns early if the channel's runtime has ended.
     pub async fn ready(&self) {
-        let mut versions = self.shared.endpointer.versions();
+        // An ended channel can only be reported by the next call.
+        let _ended = self.wait_for(|status| status.ready > 0).await;
+    }
+
+    /// Waits until the status fulfils a condition, such as a number of ready instances; bound it with
+    /// a timeout. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// If the channel's runtime has ended.
+    pub async fn wait_for(
+        &self,
+        mut condition: impl FnMut(&ChannelStatus) -> bool,
+    ) -> Result<ChannelStatus, ChannelEnded> {
+        let mut changes = self.changes();
         loop {
-            versions.borrow_and_update();
-            if self.status().ready > 0 {
-                return;
+            let status = self.status();
+            if condition(&status) {
+                return Ok(status);
             }
-            if versions.changed().await.is_err() {
-                // The endpointer's task lives as long as this handle, unless its runtime ended.
-                return;
-            }
+            changes.changed().await?;
         }
     }
 
     /// What the channel knows at this moment.
     #[must_use]
     pub fn status(&self) -> ChannelStatus {
+        ChannelStatus::of(&self.shared.endpointer.snapshot())
+    }
+
+    /// The known instances at this moment, sorted by ID.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
         let snapshot = self.shared.endpointer.snapshot();
-        let ready = |e: &&Arc<crate::endpoint::Endpoint>| {
-            e.subchannel().state() == ConnectivityState::Ready
-        };
-        ChannelStatus {
-            instances: snapshot.all.len(),
-            listed: snapshot
-                .all
-                .iter()
-                .filter(|e| e.missing_since().is_none())
-                .count(),
-            ready: snapshot.all.iter().filter(ready).count(),
-            discovered: snapshot.state != SetState::Unknown,
-            confirmed: snapshot.confirmed,
-            registry_error: snapshot.registry_error.clone(),
-        }
+        snapshot
+            .all
+            .iter()
+            .map(|endpoint| EndpointStatus::of(endpoint))
+            .collect()
+    }
+
+    /// Subscribes to changes of [`status`](Self::status) and [`endpoints`](Self::endpoints).
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes::new(self.shared.endpointer.versions())
     }
 }
 
@@ -119,28 +137,6 @@ impl std::fmt::Debug for Channel {
             .finish()
     }
 }
-
-/// What a channel knows at one moment.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ChannelStatus {
-    /// Instances known.
-    pub instances: usize,
-    /// Instances that the registry's last good answer names. The others are protected removals.
-    pub listed: usize,
-    /// Instances with a working connection.
-    pub ready: usize,
-    /// Whether the registry has ever answered.
-    pub discovered: bool,
-    /// When it last did.
-    pub confirmed: Option<Instant>,
-    /// Why it has not since.
-    pub registry_error: Option<Arc<RegistryError>>,
-}
-
-/// Which instance answered: an extension of every response.
-#[derive(Clone, Debug)]
-pub struct ServedBy(pub Arc<Instance>);
 
 /// A call under way. Dropping it cancels the call.
 pub type ResponseFuture =
@@ -155,28 +151,17 @@ where
     type Error = Status;
     type Future = ResponseFuture;
 
-    /// Always ready: a call that cannot be made fails at once, with a reason.
+    /// Always ready: a call that cannot be made returns an error.
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         let shared = Arc::clone(&self.shared);
-        Box::pin(async move { call::run(shared, request).await.map_err(Status::from) })
-    }
-}
-
-impl From<CallError> for Status {
-    fn from(error: CallError) -> Self {
-        let mut status = Self::new(error.code.into(), error.to_string());
-        status.set_source(Arc::new(error));
-        status
-    }
-}
-
-impl From<Code> for tonic::Code {
-    fn from(code: Code) -> Self {
-        // The numbers are the protocol's.
-        Self::from_i32(code as i32)
+        Box::pin(async move {
+            run::run::<Grpc, B>(shared, request)
+                .await
+                .map_err(Status::from)
+        })
     }
 }

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 pub use self::stats::Stats;
-pub(crate) use self::subchannel::{ConnectivityState, Connector, Subchannel};
+pub use self::subchannel::ConnectivityState;
+pub(crate) use self::subchannel::{Connector, Subchannel};
 use crate::{connection::Transport, instance::Instance};
 
 /// One instance of the set that a balancer picks from.

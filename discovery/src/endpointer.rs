@@ -41,7 +41,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// What an endpointer is told to do.
 pub(crate) struct Config {
     pub(crate) balancer: Arc<dyn Balancer>,
-    pub(crate) ejection: EjectionPolicy,
+    pub(crate) ejection: Arc<EjectionPolicy>,
     pub(crate) protection: RemovalProtection,
     pub(crate) subset: Option<Subset>,
     pub(crate) locality: Option<Locality>,
@@ -92,7 +92,7 @@ impl Endpointer {
             set: Set::default(),
             registry: InstanceSet::default(),
             stood_in_for: 0,
-            ejector: Ejector::new(config.ejection.clone()),
+            ejector: Ejector::new(EjectionPolicy::clone(&config.ejection)),
             due: Instant::now(),
             config,
         };

@@ -1,135 +1,62 @@
-//! The little of gRPC's wire protocol that retrying needs: status codes, `grpc-timeout`,
-//! `grpc-retry-pushback-ms`.
+//! The part of gRPC's wire protocol that a channel needs: status, `grpc-timeout`,
+//! `grpc-retry-pushback-ms`, and the length prefix of messages.
 //!
 //! Source: "gRPC over HTTP2" (PROTOCOL-HTTP2.md), "HTTP to gRPC Status Code Mapping" and gRPC
 //! proposal A6, all of the gRPC project.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, response::Parts};
+use percent_encoding::percent_decode;
 
-pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
-pub(crate) const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+use crate::{
+    code::Code,
+    ejection::Classification,
+    protocol::{InvalidDeadline, Message, Protocol, Pushback},
+};
+
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-pub(crate) const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
-pub(crate) const PREVIOUS_ATTEMPTS: HeaderName =
-    HeaderName::from_static("grpc-previous-rpc-attempts");
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
-macro_rules! codes {
-    ($($name:ident = $number:literal $text:literal,)*) => {
-        /// A gRPC status code.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[allow(missing_docs, reason = "the names are gRPC's own")]
-        pub enum Code { $($name = $number,)* }
-
-        impl Code {
-            /// Every code, in the order of their numbers.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
-
-            /// The name as gRPC writes it, for example `UNAVAILABLE`.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-        }
-    };
-}
-
-codes! {
-    Ok = 0 "OK",
-    Cancelled = 1 "CANCELLED",
-    Unknown = 2 "UNKNOWN",
-    InvalidArgument = 3 "INVALID_ARGUMENT",
-    DeadlineExceeded = 4 "DEADLINE_EXCEEDED",
-    NotFound = 5 "NOT_FOUND",
-    AlreadyExists = 6 "ALREADY_EXISTS",
-    PermissionDenied = 7 "PERMISSION_DENIED",
-    ResourceExhausted = 8 "RESOURCE_EXHAUSTED",
-    FailedPrecondition = 9 "FAILED_PRECONDITION",
-    Aborted = 10 "ABORTED",
-    OutOfRange = 11 "OUT_OF_RANGE",
-    Unimplemented = 12 "UNIMPLEMENTED",
-    Internal = 13 "INTERNAL",
-    Unavailable = 14 "UNAVAILABLE",
-    DataLoss = 15 "DATA_LOSS",
-    Unauthenticated = 16 "UNAUTHENTICATED",
-}
-
-impl Code {
-    /// The status in a block of headers or trailers; a value that is no code is `Unknown`.
-    pub(crate) fn in_headers(headers: &HeaderMap) -> Option<Self> {
-        let value = headers.get(STATUS)?;
-        let number = value.to_str().ok().and_then(|v| v.parse::<usize>().ok());
-        Some(
-            number
-                .and_then(|n| Self::ALL.get(n))
-                .copied()
-                .unwrap_or(Self::Unknown),
-        )
-    }
-
-    /// What a response without a `grpc-status` means, by its HTTP status.
-    pub(crate) fn from_http(status: StatusCode) -> Self {
-        match status.as_u16() {
-            400 => Self::Internal,
-            401 => Self::Unauthenticated,
-            403 => Self::PermissionDenied,
-            404 => Self::Unimplemented,
-            429 | 502 | 503 | 504 => Self::Unavailable,
-            _ => Self::Unknown,
-        }
-    }
-
-    /// Whether the server, not the request, is what the code blames.
-    pub(crate) fn is_server_fault(self) -> bool {
-        matches!(
-            self,
-            Self::Unknown
-                | Self::DeadlineExceeded
-                | Self::Internal
-                | Self::Unavailable
-                | Self::DataLoss
-        )
-    }
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Code {
-    type Err = UnknownCode;
-
-    /// Reads a code's name in any letter case, with `-` for `_` where one likes.
-    fn from_str(text: &str) -> Result<Self, UnknownCode> {
-        let name = text.trim().replace('-', "_").to_ascii_uppercase();
-        Self::ALL
-            .iter()
-            .find(|code| code.name() == name)
+/// The status in a block of headers or trailers; a value that is not a code is `Unknown`.
+pub(crate) fn status(headers: &HeaderMap) -> Option<Code> {
+    let value = headers.get(STATUS)?;
+    let number = value.to_str().ok().and_then(|v| v.parse::<usize>().ok());
+    Some(
+        number
+            .and_then(|n| Code::ALL.get(n))
             .copied()
-            .ok_or_else(|| UnknownCode(text.to_owned()))
+            .unwrap_or(Code::Unknown),
+    )
+}
+
+/// The meaning of a response without a `grpc-status`, by its HTTP status.
+fn from_http(status: StatusCode) -> Code {
+    match status.as_u16() {
+        400 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502 | 503 | 504 => Code::Unavailable,
+        _ => Code::Unknown,
     }
 }
 
-/// A text that names no gRPC status code.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no gRPC status code; expected a name such as UNAVAILABLE")]
-pub struct UnknownCode(String);
-
-/// The time a caller gives, from its `grpc-timeout` header.
-///
-/// # Errors
-///
-/// When the header is there and malformed: the value itself.
-pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, HeaderValue> {
+/// The time that a caller gives, from its `grpc-timeout` header.
+pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, InvalidDeadline> {
     let Some(value) = headers.get(TIMEOUT) else {
         return Ok(None);
     };
     parse_timeout(value.as_bytes())
         .map(Some)
-        .ok_or_else(|| value.clone())
+        .ok_or_else(|| InvalidDeadline {
+            header: "grpc-timeout",
+            value: value.clone(),
+            expected: "up to 8 digits and one of H M S m u n",
+        })
 }
 
 /// At most eight digits and a unit.
@@ -156,7 +83,7 @@ fn parse_timeout(value: &[u8]) -> Option<Duration> {
 /// equal headers, which HTTP/2 sends as one byte each, and the client is the first to give up.
 pub(crate) fn format_timeout(time: Duration) -> HeaderValue {
     const MOST: u64 = 99_999_999;
-    // Three thousand years, which is more than eight digits can tell.
+    // Three thousand years: more than eight digits can express.
     const FAR: u64 = 100_000_000_000_000_000;
     let micros = time
         .as_secs()
@@ -194,21 +121,111 @@ pub(crate) fn format_timeout(time: Duration) -> HeaderValue {
     HeaderValue::from_bytes(&buffer[start..]).unwrap_or_else(|_| HeaderValue::from_static("0u"))
 }
 
-/// What a server says about when to come back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pushback {
-    /// Do not retry. Also what a malformed value means.
-    Stop,
-    /// Retry after this long.
-    After(Duration),
-}
-
 pub(crate) fn pushback(headers: &HeaderMap) -> Option<Pushback> {
     let value = headers.get(PUSHBACK)?;
     let millis = value.to_str().ok().and_then(|v| v.parse::<u32>().ok());
     Some(millis.map_or(Pushback::Stop, |ms| {
         Pushback::After(Duration::from_millis(ms.into()))
     }))
+}
+
+/// gRPC over HTTP/2, as a channel sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grpc;
+
+impl Protocol for Grpc {
+    type Message = LengthPrefixed;
+
+    fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, InvalidDeadline> {
+        timeout(headers)
+    }
+
+    fn set_deadline(headers: &mut HeaderMap, left: Duration) {
+        headers.insert(TIMEOUT, format_timeout(left));
+    }
+
+    fn set_previous_attempts(headers: &mut HeaderMap, attempts: u32) {
+        headers.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(attempts));
+    }
+
+    fn head(parts: &mut Parts) -> Option<Code> {
+        match status(&parts.headers) {
+            Some(code) => Some(code),
+            None if parts.status == StatusCode::OK => None,
+            None => {
+                // Most likely a proxy's page. A gRPC client would otherwise try to decode it.
+                let code = from_http(parts.status);
+                let message = format!("HTTP status {}", parts.status);
+                parts.headers.insert(STATUS, (code as i32).into());
+                if let Ok(message) = message.parse() {
+                    parts.headers.insert(MESSAGE, message);
+                }
+                parts.status = StatusCode::OK;
+                Some(code)
+            }
+        }
+    }
+
+    fn trailers(trailers: &HeaderMap) -> Code {
+        status(trailers).unwrap_or(Code::Unknown)
+    }
+
+    fn classify(code: Code) -> Classification {
+        match code {
+            Code::ResourceExhausted => Classification::Overloaded,
+            Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss => Classification::Status,
+            _ => Classification::Success,
+        }
+    }
+
+    fn pushback(headers: &HeaderMap) -> Option<Pushback> {
+        pushback(headers)
+    }
+
+    fn describe(code: Code, headers: &HeaderMap) -> String {
+        let message = headers
+            .get(MESSAGE)
+            .map(|value| percent_decode(value.as_bytes()).decode_utf8_lossy())
+            .filter(|message| !message.is_empty());
+        match message {
+            Some(message) => format!("{code}: {message}"),
+            None => code.to_string(),
+        }
+    }
+}
+
+/// A message begins with a flag and its length in four bytes.
+const PREFIX: usize = 5;
+
+/// How much of a length-prefixed message has been received.
+#[derive(Debug, Default)]
+pub(crate) struct LengthPrefixed {
+    prefix: [u8; PREFIX],
+    len: usize,
+}
+
+impl Message for LengthPrefixed {
+    fn add(&mut self, data: &[u8]) {
+        if self.len < PREFIX {
+            let part = &data[..data.len().min(PREFIX - self.len)];
+            self.prefix[self.len..self.len + part.len()].copy_from_slice(part);
+        }
+        self.len += data.len();
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn is_whole(&self) -> bool {
+        let [_flag, length @ ..] = self.prefix;
+        let length = u32::from_be_bytes(length) as usize;
+        self.len >= PREFIX && self.len - PREFIX >= length
+    }
 }
 
 #[cfg(test)]
@@ -271,22 +288,17 @@ mod tests {
     }
 
     #[test]
-    fn codes_go_by_number_and_by_name() {
+    fn codes_go_by_number() {
         for (number, code) in Code::ALL.iter().enumerate() {
             let mut headers = HeaderMap::new();
             headers.insert(STATUS, HeaderValue::from(number));
-            assert_eq!(Code::in_headers(&headers), Some(*code));
-            assert_eq!(
-                code.name().to_lowercase().replace('_', "-").parse(),
-                Ok(*code)
-            );
+            assert_eq!(status(&headers), Some(*code));
         }
         for value in ["", "17", "-1", "x"] {
             let mut headers = HeaderMap::new();
             headers.insert(STATUS, HeaderValue::from_static(value));
-            assert_eq!(Code::in_headers(&headers), Some(Code::Unknown));
+            assert_eq!(status(&headers), Some(Code::Unknown));
         }
-        assert!("TEAPOT".parse::<Code>().is_err());
     }
 
     #[test]

@@ -3,7 +3,9 @@
 mod backoff;
 pub mod balance;
 mod channel;
+mod code;
 pub mod connection;
+mod deadline;
 mod ejection;
 pub mod endpoint;
 mod endpointer;
@@ -14,6 +16,7 @@ mod hash;
 mod instance;
 mod metrics;
 mod probe;
+mod protocol;
 mod registrar;
 pub mod registry;
 pub mod retry;
@@ -22,16 +25,21 @@ mod sync;
 pub use self::{
     backoff::Backoff,
     channel::{
-        BuildError, Channel, ChannelBuilder, ChannelStatus, HashKey, ResponseBody, ResponseFuture,
-        ServedBy,
+        BuildError, Changes, Channel, ChannelBuilder, ChannelEnded, ChannelStatus, EndpointStatus,
+        ResponseBody, ResponseFuture, ServedBy,
     },
+    code::{Code, UnknownCode},
+    deadline::Deadline,
     ejection::EjectionPolicy,
+    endpoint::ConnectivityState,
     endpointer::RemovalProtection,
-    error::{BoxError, chain},
+    error::{BoxError, InvalidSetting, chain},
     filter::zone::Locality,
-    grpc::{Code, UnknownCode, timeout as grpc_timeout},
+    hash::HashKey,
     instance::{Instance, InvalidInstance},
+    protocol::InvalidDeadline,
     registrar::{Registrar, RegistrationState},
+    retry::{Attempt, BudgetPolicy, CallError, CallErrorKind, Hedge, RetryPolicy},
 };
 
 /// The README's Rust, compiled.

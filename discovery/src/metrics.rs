@@ -17,9 +17,9 @@ use std::sync::Arc;
 use metrics::{Counter, Gauge, Histogram, Unit};
 
 use crate::{
+    code::Code,
     ejection::EjectionState,
     endpoint::{ConnectivityState, Endpoint},
-    grpc::Code,
 };
 
 const ENDPOINTS: &str = "discovery_endpoints";

@@ -8,8 +8,9 @@ use http::{HeaderValue, Method, Request, header};
 use http_body_util::BodyExt as _;
 
 use crate::{
+    code::Code,
     connection::{RequestBody, Transport},
-    grpc::Code,
+    grpc,
 };
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -35,7 +36,7 @@ pub(crate) async fn health(transport: &dyn Transport) -> bool {
     let Ok(response) = transport.send(request).await else {
         return false;
     };
-    if let Some(code) = Code::in_headers(response.headers()) {
+    if let Some(code) = grpc::status(response.headers()) {
         return code == Code::Unimplemented;
     }
     let mut body = response.into_body();
@@ -45,7 +46,7 @@ pub(crate) async fn health(transport: &dyn Transport) -> bool {
         if let Some(data) = frame.data_ref() {
             message.extend_from_slice(data);
         } else if let Some(trailers) = frame.trailers_ref() {
-            let code = Code::in_headers(trailers).unwrap_or(Code::Unknown);
+            let code = grpc::status(trailers).unwrap_or(Code::Unknown);
             if code != Code::Ok {
                 return code == Code::Unimplemented;
             }

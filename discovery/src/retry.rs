@@ -1,20 +1,19 @@
 //! Retry: how many attempts a call gets, within what time, after which outcomes, with what backoff
 //! and budget.
 //!
-//! The decision is a pure function of what an attempt met. What may be
-//! repeated follows gRPC's retry design (proposal A6) and goes beyond it where Go kit's users expect
-//! more:
+//! The decision is a pure function of an attempt's outcome. It follows gRPC's retry design (proposal
+//! A6) and goes beyond it where Go kit's users expect more:
 //!
-//! | what the attempt met | repeated |
+//! | outcome of the attempt | repeated |
 //! |---|---|
-//! | never processed: no connection, `GOAWAY`, `REFUSED_STREAM` | always, and not counted as an attempt |
-//! | a status in [`RetryPolicy::codes`], or a connection lost half-way (`UNAVAILABLE`) | yes |
+//! | not processed: no connection, `GOAWAY`, `REFUSED_STREAM` | always, and not counted as an attempt |
+//! | a status in [`RetryPolicy::codes`], or a connection lost after the request was sent (`UNAVAILABLE`) | yes |
 //! | a status in [`RetryPolicy::idempotent_codes`], or no answer in time | if the method is declared idempotent |
 //! | anything else, or anything after the first message of the response | no |
 //!
-//! and always within the deadline, the number of attempts, and the [budget](BudgetPolicy) that keeps retries
-//! from multiplying an outage. A server can say when to come back, or not to
-//! (`grpc-retry-pushback-ms`).
+//! and always within the deadline, the number of attempts, and the [budget](BudgetPolicy) that keeps
+//! retries from amplifying an outage. A server can set the delay before the next attempt, or forbid
+//! one (`grpc-retry-pushback-ms`).
 
 pub(crate) mod attempts;
 pub(crate) mod budget;
@@ -26,34 +25,43 @@ use std::{collections::HashSet, time::Duration};
 use fastrand::Rng;
 
 pub use self::{
-    attempts::{Attempt, CallError},
+    attempts::{Attempt, CallError, CallErrorKind},
     budget::BudgetPolicy,
 };
-use crate::{
-    backoff::Backoff,
-    grpc::{Code, Pushback},
-};
+use crate::{backoff::Backoff, code::Code, error::InvalidSetting, protocol::Pushback};
 
-/// What may be repeated, how often, and within what time.
+/// Which calls are repeated, how often, and within what time.
+///
+/// ```
+/// use std::time::Duration;
+/// use discovery::retry::RetryPolicy;
+///
+/// let policy = RetryPolicy::default()
+///     .with_max_attempts(4)
+///     .with_timeout(Duration::from_secs(1))
+///     .with_idempotent(["/pb.Trim/TrimSpace"]);
+/// assert!(policy.validate().is_ok());
+/// assert!(policy.with_max_attempts(0).validate().is_err());
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RetryPolicy {
     /// Attempts a call may take, the first included; at least 1. Default: 3, as in the tutorial.
     pub max_attempts: u32,
-    /// Time for a call with all its attempts, up to the response's first message; a caller's
-    /// shorter `grpc-timeout` comes first. A call whose request is streamed has only the caller's.
+    /// Time for a call with all its attempts, up to the response's first message. A shorter deadline
+    /// of the caller takes precedence. A call whose request is streamed has the caller's only.
     /// Default: 500 ms, as in the tutorial.
     pub timeout: Duration,
-    /// Time for one attempt of an idempotent method, but for the last, which has all that is left;
-    /// other methods are not repeated after a timeout, so one attempt has it all. Default: a third
-    /// of [`timeout`](Self::timeout).
+    /// Time for one attempt of an idempotent method. The last attempt has all the time that is left.
+    /// Other methods are not repeated after a timeout, so their attempts have all of it too.
+    /// Default: a third of [`timeout`](Self::timeout).
     pub attempt_timeout: Option<Duration>,
     /// Status codes after which any method is tried again. Default: `UNAVAILABLE`.
     pub codes: Vec<Code>,
-    /// Status codes after which, besides, an idempotent method is tried again. Default: `UNKNOWN`,
+    /// Additional status codes after which an idempotent method is tried again. Default: `UNKNOWN`,
     /// `DEADLINE_EXCEEDED`, `INTERNAL`, `DATA_LOSS`, `ABORTED`.
     pub idempotent_codes: Vec<Code>,
-    /// Paths (`/pb.Trim/TrimSpace`) of the methods that may be carried out twice. Default: none.
+    /// Paths (`/pb.Trim/TrimSpace`) of the methods that may be executed twice. Default: none.
     pub idempotent: HashSet<String>,
     /// Waits before attempts that go back to an instance already tried, or that follow a second
     /// failure. Default: from 10 ms to 250 ms.
@@ -61,9 +69,9 @@ pub struct RetryPolicy {
     /// Longest request that is kept for another attempt, and longest response message that is held
     /// back until it is whole, in bytes. Default: 1 MiB.
     pub replay_limit: usize,
-    /// Keeps retries from multiplying an outage.
+    /// Limits the share of retries, so that they do not amplify an outage.
     pub budget: BudgetPolicy,
-    /// A second attempt of an idempotent method while the first is still out. Default: none.
+    /// A second attempt of an idempotent method while the first is under way. Default: none.
     pub hedge: Option<Hedge>,
 }
 
@@ -75,8 +83,157 @@ pub struct RetryPolicy {
 pub enum Hedge {
     /// After this long.
     After(Duration),
-    /// After what 95 of 100 answers have taken lately; none until a hundred were seen.
+    /// After the 95th percentile of recent latencies; no hedging before a hundred answers.
     Percentile95,
+}
+
+impl RetryPolicy {
+    /// Sets [`max_attempts`](Self::max_attempts).
+    #[must_use]
+    pub fn with_max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
+    /// Sets [`timeout`](Self::timeout).
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets [`attempt_timeout`](Self::attempt_timeout).
+    #[must_use]
+    pub fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = Some(timeout);
+        self
+    }
+
+    /// Sets [`codes`](Self::codes).
+    #[must_use]
+    pub fn with_codes(mut self, codes: impl IntoIterator<Item = Code>) -> Self {
+        self.codes = codes.into_iter().collect();
+        self
+    }
+
+    /// Sets [`idempotent_codes`](Self::idempotent_codes).
+    #[must_use]
+    pub fn with_idempotent_codes(mut self, codes: impl IntoIterator<Item = Code>) -> Self {
+        self.idempotent_codes = codes.into_iter().collect();
+        self
+    }
+
+    /// Adds to [`idempotent`](Self::idempotent).
+    #[must_use]
+    pub fn with_idempotent<T: Into<String>>(mut self, paths: impl IntoIterator<Item = T>) -> Self {
+        self.idempotent.extend(paths.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets [`backoff`](Self::backoff).
+    #[must_use]
+    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Sets [`replay_limit`](Self::replay_limit).
+    #[must_use]
+    pub fn with_replay_limit(mut self, bytes: usize) -> Self {
+        self.replay_limit = bytes;
+        self
+    }
+
+    /// Sets [`budget`](Self::budget).
+    #[must_use]
+    pub fn with_budget(mut self, budget: BudgetPolicy) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Sets [`hedge`](Self::hedge).
+    #[must_use]
+    pub fn with_hedge(mut self, hedge: Hedge) -> Self {
+        self.hedge = Some(hedge);
+        self
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot work.
+    pub fn validate(&self) -> Result<(), InvalidSetting> {
+        let fail =
+            |setting, value: String, expected| Err(InvalidSetting::new(setting, value, expected));
+        let (timeout, attempt) = (self.timeout, self.attempt_timeout);
+        if self.max_attempts == 0 {
+            return fail(
+                "retry_max",
+                "0".to_owned(),
+                "a call takes at least one attempt",
+            );
+        }
+        if timeout.is_zero() {
+            return fail(
+                "retry_timeout",
+                format!("{timeout:?}"),
+                "must be greater than zero",
+            );
+        }
+        if let Some(attempt) = attempt.filter(|attempt| attempt.is_zero() || *attempt > timeout) {
+            let expected = "must be greater than zero and at most retry_timeout";
+            return fail("attempt_timeout", format!("{attempt:?}"), expected);
+        }
+        if let Some(path) = self.idempotent.iter().find(|path| !is_method_path(path)) {
+            let expected = "expected a path such as /package.Service/Method";
+            return fail("idempotent", format!("{path:?}"), expected);
+        }
+        if self.backoff.first > self.backoff.ceiling {
+            let value = format!("{:?} to {:?}", self.backoff.first, self.backoff.ceiling);
+            return fail(
+                "retry backoff",
+                value,
+                "the first wait must not exceed the ceiling",
+            );
+        }
+        if !(0.0..=10.0).contains(&self.budget.share) {
+            let value = self.budget.share.to_string();
+            return fail("retry budget share", value, "must be between 0 and 10");
+        }
+        self.validate_hedge()
+    }
+
+    fn validate_hedge(&self) -> Result<(), InvalidSetting> {
+        let Some(hedge) = self.hedge else {
+            return Ok(());
+        };
+        let expected = if self.max_attempts < 2 {
+            "a second attempt needs a retry_max of at least 2"
+        } else if self.idempotent.is_empty() {
+            "a second attempt is made for idempotent methods only, and none is declared"
+        } else {
+            match hedge {
+                Hedge::After(delay) if delay.is_zero() || delay >= self.timeout => {
+                    "the delay must be greater than zero and less than retry_timeout"
+                }
+                Hedge::After(_) | Hedge::Percentile95 => return Ok(()),
+            }
+        };
+        Err(InvalidSetting::new("hedge", format!("{hedge:?}"), expected))
+    }
+}
+
+/// True for `/package.Service/Method`, as protobuf writes names.
+fn is_method_path(path: &str) -> bool {
+    let is_name = |name: &str| {
+        !name.starts_with(|c: char| c.is_ascii_digit())
+            && !name.is_empty()
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    path.strip_prefix('/')
+        .and_then(|path| path.split_once('/'))
+        .is_some_and(|(service, method)| service.split('.').all(is_name) && is_name(method))
 }
 
 impl Default for RetryPolicy {
@@ -102,10 +259,10 @@ impl Default for RetryPolicy {
     }
 }
 
-/// Why an attempt gave no answer to hand out.
+/// The reason why an attempt gave no answer to hand out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// No server has begun to work on it.
+    /// No server has processed it.
     Unprocessed,
     /// The connection was lost after the request was sent.
     Broken,
@@ -116,7 +273,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// The status a caller sees when this was the last of it.
+    /// The status that the caller receives if no other attempt follows.
     pub(crate) fn code(self) -> Code {
         match self {
             Self::Unprocessed | Self::Broken => Code::Unavailable,
@@ -126,39 +283,40 @@ impl Failure {
     }
 }
 
-/// What a call has behind it when an attempt fails.
+/// The progress of a call when an attempt has failed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
     /// Attempts that reached a server, the failed one included.
     pub(crate) attempts: u32,
-    /// Whether the request can be sent again.
+    /// True if the request can be sent again.
     pub(crate) replayable: bool,
-    /// Whether the method may be carried out twice.
+    /// True if the method may be executed twice.
     pub(crate) idempotent: bool,
-    /// Whether an instance is left that this call has not tried.
+    /// True if the call has not tried every instance that can take it.
     pub(crate) untried_left: bool,
 }
 
-/// What to do after a failed attempt.
+/// The step after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// That was it.
+    /// No other attempt.
     Stop,
-    /// Try again after this long. Unless the attempt was never processed, the budget must allow it.
+    /// Another attempt.
     Retry {
-        /// Zero for at once.
+        /// The delay before it.
         after: Duration,
-        /// Whether the budget pays for it.
+        /// True if the budget must allow it.
         paid: bool,
     },
 }
 
 impl RetryPolicy {
-    pub(crate) fn attempt_timeout(&self) -> Duration {
+    /// The time of an attempt that may be followed by another.
+    pub(crate) fn attempt_limit(&self) -> Duration {
         self.attempt_timeout.unwrap_or(self.timeout / 3)
     }
 
-    /// Whether `failure` is of a kind that another attempt may mend.
+    /// True if another attempt may succeed after `failure`.
     pub(crate) fn repeats(&self, failure: Failure, idempotent: bool) -> bool {
         match failure {
             Failure::Unprocessed => true,
@@ -171,7 +329,7 @@ impl RetryPolicy {
         }
     }
 
-    /// What to do after `failure`. Pure: the randomness is for the jitter.
+    /// The step after `failure`. Pure; the randomness is for the jitter.
     pub(crate) fn decide(&self, failure: Failure, progress: Progress, rng: &mut Rng) -> Decision {
         if !progress.replayable {
             return Decision::Stop;
@@ -189,7 +347,7 @@ impl RetryPolicy {
         }
         let after = match failure {
             Failure::Status(_, Some(Pushback::After(wait))) => wait,
-            // Another instance has not failed yet: nothing is gained by letting the caller wait.
+            // An instance that has not failed yet is tried without delay.
             _ if progress.untried_left && progress.attempts == 1 => Duration::ZERO,
             _ => self.backoff.after(progress.attempts, rng),
         };

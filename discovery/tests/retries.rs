@@ -12,13 +12,15 @@ mod support;
 use std::{collections::BTreeSet, future::pending, sync::Arc, time::Duration};
 
 use discovery::{
-    Channel, ChannelBuilder, EjectionPolicy, Instance, ServedBy,
+    CallError, CallErrorKind, Channel, ChannelBuilder, Deadline, EjectionPolicy, Instance,
+    ServedBy,
     registry::StaticRegistry,
     retry::{Hedge, RetryPolicy},
 };
 use proto::{TrimRequest, trim_client::TrimClient};
 use support::TrimServer;
 use testkit::faulty::{Fault, FaultyServer};
+use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
 const TRIM: &str = "/pb.Trim/TrimSpace";
@@ -92,10 +94,8 @@ async fn the_error_tells_what_every_attempt_met() {
         .collect();
     assert_eq!(named.len(), 3, "{status}");
     assert_eq!(status.message().matches("out to lunch").count(), 3);
-    let source = std::error::Error::source(&status).unwrap();
-    let error = source
-        .downcast_ref::<discovery::retry::CallError>()
-        .unwrap();
+    let error = CallError::of(&status).unwrap();
+    assert_eq!(error.kind, CallErrorKind::AttemptsExhausted);
     assert_eq!(error.attempts.len(), 3);
 }
 
@@ -178,7 +178,8 @@ async fn the_callers_deadline_comes_first_and_is_passed_on_shrunk() {
     let left = |text: &String| {
         let value = text.parse().unwrap();
         let headers = http::HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), value)]);
-        discovery::grpc_timeout(&headers).unwrap().unwrap()
+        let deadline = Deadline::from_headers(&headers).unwrap().unwrap();
+        deadline.instant() - Instant::now()
     };
     assert_eq!(sent[0], "150m");
     let rest = Duration::from_millis(50);

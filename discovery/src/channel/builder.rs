@@ -1,17 +1,18 @@
-//! Says what a channel is to be, and checks that it makes sense.
+//! Collects the settings of a channel, has each policy validate itself, and starts the channel.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use tokio::{
     sync::{Notify, Semaphore},
     time::Instant,
 };
 
-use super::{Channel, call::Shared};
+use super::{Channel, shared::Shared};
 use crate::{
     backoff::Backoff,
     balance::{Balancer, Policy},
@@ -19,6 +20,7 @@ use crate::{
     ejection::EjectionPolicy,
     endpoint::Connector,
     endpointer::{Config, Endpointer, RemovalProtection},
+    error::InvalidSetting,
     filter::{subset::Subset, zone::Locality},
     metrics::{Counters, Gauges},
     registry::{self, Query, Registry, RegistryError},
@@ -31,13 +33,14 @@ pub(super) enum Source {
 }
 
 /// Builds a [`Channel`]. Every setting has a default; the defaults are the tutorial's where it has
-/// them.
+/// one. The order of the calls does not matter.
 #[must_use]
 pub struct ChannelBuilder {
     source: Source,
     query: Query,
     balancer: Arc<dyn Balancer>,
     retry: RetryPolicy,
+    overrides: RetryOverrides,
     ejection: EjectionPolicy,
     protection: RemovalProtection,
     subset: Option<usize>,
@@ -49,10 +52,30 @@ pub struct ChannelBuilder {
     connect_backoff: Backoff,
     connect_parallel: usize,
     user_agent: String,
-    key_header: Option<String>,
 }
 
-/// Settings that contradict each other, or a registry that cannot be used.
+/// Settings of the retry policy that were given one by one.
+#[derive(Default)]
+struct RetryOverrides {
+    max_attempts: Option<u32>,
+    timeout: Option<Duration>,
+    attempt_timeout: Option<Duration>,
+    idempotent: HashSet<String>,
+    hedge: Option<Hedge>,
+}
+
+impl RetryOverrides {
+    fn apply(self, mut policy: RetryPolicy) -> RetryPolicy {
+        policy.max_attempts = self.max_attempts.unwrap_or(policy.max_attempts);
+        policy.timeout = self.timeout.unwrap_or(policy.timeout);
+        policy.attempt_timeout = self.attempt_timeout.or(policy.attempt_timeout);
+        policy.hedge = self.hedge.or(policy.hedge);
+        policy.idempotent.extend(self.idempotent);
+        policy
+    }
+}
+
+/// A channel that cannot be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -60,17 +83,15 @@ pub enum BuildError {
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// A setting of the channel.
-    #[error("cannot build a channel to {service}: {setting}: {reason}")]
+    #[error("cannot build a channel to {service:?}: {setting}")]
     Setting {
         /// The service's name.
         service: String,
-        /// The builder's method.
-        setting: &'static str,
-        /// What is wrong with it and what to do.
-        reason: String,
+        /// The setting, its value, and the values that are allowed.
+        setting: InvalidSetting,
     },
-    /// There is no runtime to do the background work.
-    #[error("cannot build a channel to {0}: build it inside a tokio runtime")]
+    /// There is no runtime for the background work.
+    #[error("cannot build a channel to {0:?}: build it inside a tokio runtime")]
     NoRuntime(String),
 }
 
@@ -81,6 +102,7 @@ impl ChannelBuilder {
             query: Query::new(service),
             balancer: Policy::default().balancer(),
             retry: RetryPolicy::default(),
+            overrides: RetryOverrides::default(),
             ejection: EjectionPolicy::default(),
             protection: RemovalProtection::default(),
             subset: None,
@@ -92,11 +114,10 @@ impl ChannelBuilder {
             connect_backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(750)),
             connect_parallel: 32,
             user_agent: concat!("discovery/", env!("CARGO_PKG_VERSION")).to_owned(),
-            key_header: None,
         }
     }
 
-    /// Only instances that carry all of these tags. Default: all instances.
+    /// Only instances that have all of these tags. Default: all instances.
     pub fn tags<T: Into<String>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
         self.query.tags = tags.into_iter().map(Into::into).collect();
         self
@@ -114,108 +135,111 @@ impl ChannelBuilder {
         self
     }
 
-    /// Which instance gets the next attempt. Default: round robin.
+    /// The policy that picks the instance of each attempt. Default: round robin.
     pub fn balancer(self, policy: Policy) -> Self {
         self.custom_balancer(policy.balancer())
     }
 
-    /// A balancer of one's own making.
+    /// A balancer of your own.
     pub fn custom_balancer(mut self, balancer: Arc<dyn Balancer>) -> Self {
         self.balancer = balancer;
         self
     }
 
-    /// Everything about retries at once.
+    /// The retry policy. Settings given one by one, by the methods below, override it, and their
+    /// idempotent methods are added to its own.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self
     }
 
-    /// Attempts a call may take, the first included. Default: 3.
+    /// Maximum number of attempts of a call, the first included. Default: 3.
     pub fn retry_max(mut self, attempts: u32) -> Self {
-        self.retry.max_attempts = attempts;
+        self.overrides.max_attempts = Some(attempts);
         self
     }
 
     /// Time for a call with all its attempts. Default: 500 ms.
     pub fn retry_timeout(mut self, timeout: Duration) -> Self {
-        self.retry.timeout = timeout;
+        self.overrides.timeout = Some(timeout);
         self
     }
 
-    /// Time for one attempt of an idempotent method. Default: a third of the whole.
+    /// Time for one attempt of an idempotent method. Default: a third of the call's.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.retry.attempt_timeout = Some(timeout);
+        self.overrides.attempt_timeout = Some(timeout);
         self
     }
 
-    /// Paths (`/pb.Trim/TrimSpace`) of methods that may be carried out twice: they are repeated
-    /// after a timeout and after errors that other methods are not. Default: none.
+    /// Adds paths (`/pb.Trim/TrimSpace`) of methods that may be executed twice: they are also
+    /// repeated after a timeout and after the policy's
+    /// [`idempotent_codes`](RetryPolicy::idempotent_codes). Default: none.
     pub fn idempotent<T: Into<String>>(mut self, paths: impl IntoIterator<Item = T>) -> Self {
-        self.retry
-            .idempotent
-            .extend(paths.into_iter().map(Into::into));
+        let paths = paths.into_iter().map(Into::into);
+        self.overrides.idempotent.extend(paths);
         self
     }
 
-    /// A second attempt of idempotent methods while the first is still out. Default: none.
+    /// A second attempt of idempotent methods while the first is under way. Default: none.
     pub fn hedge(mut self, hedge: Hedge) -> Self {
-        self.retry.hedge = Some(hedge);
+        self.overrides.hedge = Some(hedge);
         self
     }
 
-    /// When to take an instance out of picking on the evidence of calls.
+    /// The policy that stops sending calls to faulty instances.
     pub fn ejection(mut self, policy: EjectionPolicy) -> Self {
         self.ejection = policy;
         self
     }
 
-    /// When to disbelieve a registry that suddenly names far fewer instances.
+    /// Protection against a registry that suddenly names far fewer instances.
     pub fn protection(mut self, protection: RemovalProtection) -> Self {
         self.protection = protection;
         self
     }
 
-    /// Prefers instances of this zone, as they name it, as long as they can carry the calls. Default:
-    /// all instances are alike. See [`prefer`](Self::prefer) for the datacenter and for how much the
-    /// zone is trusted to carry.
+    /// Prefers instances of this zone, as they name it, as long as they have the capacity for the
+    /// calls. Default: no preference. See [`prefer`](Self::prefer) for the datacenter and the
+    /// overprovisioning factor.
     pub fn zone(self, zone: impl Into<String>) -> Self {
         self.prefer(Locality::zone(zone))
     }
 
-    /// Prefers instances near this place as long as they can carry the calls; the rest goes to the
-    /// next nearest, and a call that failed near is tried there. Default: all instances are alike.
+    /// Prefers instances near this place as long as they have the capacity for the calls. The other
+    /// calls, and calls that failed near, go to the next nearest. Default: no preference.
     pub fn prefer(mut self, locality: Locality) -> Self {
         self.locality = Some(locality);
         self
     }
 
-    /// Uses so many instances only, and connects to no others: for fleets so large that a connection
-    /// of every client to every instance is too much. Different clients use different ones; a
-    /// client's change by one at most when one instance comes or goes (gRPC's A68), and one that cannot
-    /// be connected to has a stand-in meanwhile. Take 20 or more, or the load of instances will
-    /// differ much. Default: all instances.
+    /// Uses this many instances and connects to no others: for a set so large that a connection of
+    /// every client to every instance costs too much.
+    ///
+    /// Different clients use different instances. A client's subset changes by at most one when an
+    /// instance is added or removed (gRFC A68), and an instance that cannot be connected to is
+    /// replaced meanwhile. With fewer than about 20, the load of instances differs much. Default:
+    /// all instances.
     pub fn subset(mut self, instances: usize) -> Self {
         self.subset = Some(instances);
         self
     }
 
-    /// Decides which instances a [`subset`](Self::subset) has: two clients of one name have the same.
-    /// Name it after the client's host or its place in a deployment, and a restart keeps its subset.
-    /// Default: a random name for each process.
+    /// Decides which instances a [`subset`](Self::subset) has; equal names have equal subsets. A name
+    /// made from the client's host or its place in a deployment keeps the subset after a restart.
+    /// Default: random per process.
     pub fn subset_id(mut self, client: impl Into<String>) -> Self {
         self.subset_id = Some(client.into());
         self
     }
 
-    /// How connections are made. Default: [`Http2`].
+    /// The factory that makes connections. Default: [`Http2`].
     pub fn factory(mut self, factory: impl Factory) -> Self {
         self.factory = Arc::new(factory);
         self
     }
 
-    /// Whether connections are made before a call asks for them, and again when lost. Default:
-    /// true, as gRPC's round robin does; turn it off for sets far larger than the load.
+    /// True to connect before the first call, and again when a connection is lost, as gRPC's round
+    /// robin does. False suits sets far larger than the load. Default: true.
     pub fn eager(mut self, eager: bool) -> Self {
         self.eager = eager;
         self
@@ -227,16 +251,15 @@ impl ChannelBuilder {
         self
     }
 
-    /// Waits between attempts to connect to the same instance, before a fifth of jitter. Default:
-    /// from 100 ms to 750 ms, so that where all are down a call goes through within a second of the
-    /// first one's return. gRPC goes up to 120 s, but has nobody to tell it that the instance is
-    /// back; this costs a packet or two a second.
+    /// Waits between attempts to connect to one instance, before 20 % of jitter. Default: from
+    /// 100 ms to 750 ms, so that a call succeeds within a second of the first instance's return.
+    /// gRPC waits up to 120 s. The cost is one or two packets a second per unreachable instance.
     pub fn connect_backoff(mut self, first: Duration, ceiling: Duration) -> Self {
         self.connect_backoff = Backoff::new(first, ceiling);
         self
     }
 
-    /// Connections being made at the same time. Default: 32.
+    /// Maximum number of connections being made at the same time. Default: 32.
     pub fn connect_parallel(mut self, connections: usize) -> Self {
         self.connect_parallel = connections;
         self
@@ -248,38 +271,32 @@ impl ChannelBuilder {
         self
     }
 
-    /// The header whose value keeps calls with one instance, for balancers that hash. A
-    /// [`HashKey`](crate::HashKey) in a request's extensions comes first. Default: none.
-    pub fn key_header(mut self, header: impl Into<String>) -> Self {
-        self.key_header = Some(header.into());
-        self
-    }
-
-    /// Starts the registry's watch and the connections, and gives the channel without waiting for
-    /// either: the first call waits as long as it has time. Must be called in a tokio runtime.
+    /// Starts the registry's watch and the connections, and returns the channel without waiting for
+    /// either: the first call waits for them until its deadline.
     ///
     /// # Errors
     ///
-    /// When the registry's URL or a setting makes no sense, with what is wrong with it.
+    /// If there is no tokio runtime, or if the registry's URL or a setting cannot work.
     pub fn build(self) -> Result<Channel, BuildError> {
         let service = self.query.service.clone();
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(BuildError::NoRuntime(service));
         }
-        self.check()?;
-        let bad = |setting, reason| BuildError::Setting {
+        let refuse = |setting| BuildError::Setting {
             service: service.clone(),
             setting,
-            reason,
         };
-        let user_agent = HeaderValue::try_from(&self.user_agent)
-            .map_err(|error| bad("user_agent", error.to_string()))?;
-        let key_header = self
-            .key_header
-            .as_deref()
-            .map(HeaderName::try_from)
-            .transpose()
-            .map_err(|error| bad("key_header", error.to_string()))?;
+        self.check().map_err(refuse)?;
+        let retry = self.overrides.apply(self.retry);
+        retry.validate().map_err(refuse)?;
+        let user_agent = HeaderValue::try_from(&self.user_agent).map_err(|_| {
+            let expected = "expected a valid header value";
+            refuse(InvalidSetting::new(
+                "user_agent",
+                format!("{:?}", self.user_agent),
+                expected,
+            ))
+        })?;
         let registry = match self.source {
             Source::Url(url) => registry::connect(&url)?,
             Source::Registry(registry) => registry,
@@ -293,9 +310,10 @@ impl ChannelBuilder {
             eager: self.eager,
             changed: Arc::new(Notify::new()),
         });
+        let ejection = Arc::new(self.ejection);
         let config = Config {
             balancer: self.balancer,
-            ejection: self.ejection.clone(),
+            ejection: Arc::clone(&ejection),
             protection: self.protection,
             subset: self.subset.map(|size| match &self.subset_id {
                 Some(id) => Subset::new(size, id.as_bytes()),
@@ -309,151 +327,73 @@ impl ChannelBuilder {
         Ok(Channel {
             shared: Arc::new(Shared {
                 endpointer: Endpointer::start(instancer, config),
-                budget: Budget::new(self.retry.budget, now),
+                budget: Budget::new(retry.budget, now),
                 latencies: Latencies::new(now),
                 counters: Counters::new(&service),
-                policy: self.retry,
-                ejection: self.ejection,
+                policy: retry,
+                ejection,
                 user_agent,
-                key_header,
+                registry: registry.name().to_owned(),
                 service,
             }),
         })
     }
 
-    /// Finds the first setting that makes no sense.
-    fn check(&self) -> Result<(), BuildError> {
-        let retry = &self.retry;
-        let ejection = &self.ejection;
-        let share = |share: f64| (0.0..=1.0).contains(&share);
-        let path = |path: &String| path.starts_with('/') && path.matches('/').count() == 2;
-        let rules: [Rule; 15] = [
-            (
-                !self.query.service.trim().is_empty(),
+    /// Checks the settings that are not part of a policy, and the policies.
+    fn check(&self) -> Result<(), InvalidSetting> {
+        let fail =
+            |setting, value: String, expected| Err(InvalidSetting::new(setting, value, expected));
+        let service = &self.query.service;
+        if service.trim().is_empty() {
+            return fail(
                 "service",
-                "name the service to call",
-            ),
-            (
-                retry.max_attempts > 0,
-                "retry_max",
-                "a call takes at least one attempt",
-            ),
-            (
-                !retry.timeout.is_zero(),
-                "retry_timeout",
-                "no call ends in no time",
-            ),
-            (
-                retry.attempt_timeout.is_none_or(|t| !t.is_zero()),
-                "attempt_timeout",
-                "no attempt ends in no time",
-            ),
-            (
-                retry.attempt_timeout.is_none_or(|t| t <= retry.timeout),
-                "attempt_timeout",
-                "an attempt cannot have more time than its call (retry_timeout)",
-            ),
-            (
-                retry.idempotent.iter().all(path),
-                "idempotent",
-                "expected paths such as /package.Service/Method",
-            ),
-            (
-                retry.backoff.first <= retry.backoff.ceiling,
-                "retry backoff",
-                "the first wait is longer than the ceiling",
-            ),
-            (
-                (0.0..=10.0).contains(&retry.budget.share),
-                "retry budget",
-                "the share must lie between 0 and 10",
-            ),
-            (
-                retry.hedge.is_none() || retry.max_attempts > 1,
-                "hedge",
-                "a second attempt needs a retry_max of 2 or more",
-            ),
-            (
-                share(ejection.max_share)
-                    && share(ejection.failing_share)
-                    && share(self.protection.share),
-                "ejection and protection",
-                "shares must lie between 0 and 1",
-            ),
-            (
-                ejection.window >= Duration::from_millis(10),
-                "ejection",
-                "the window must be at least 10 ms",
-            ),
-            (
-                ejection.base_time <= ejection.max_time,
-                "ejection",
-                "the base time is longer than the longest time",
-            ),
-            (
-                !self.connect_timeout.is_zero(),
-                "connect_timeout",
-                "no connection is made in no time",
-            ),
-            (
-                self.connect_backoff.first <= self.connect_backoff.ceiling
-                    && !self.connect_backoff.first.is_zero(),
-                "connect_backoff",
-                "expected a first wait above zero and no longer than the ceiling",
-            ),
-            (
-                (1..=Semaphore::MAX_PERMITS).contains(&self.connect_parallel),
-                "connect_parallel",
-                "at least one connection must be allowed at a time",
-            ),
-        ];
-        let mut rules = rules.into_iter().chain(self.filter_rules());
-        match rules.find(|(holds, ..)| !holds) {
-            None => Ok(()),
-            Some((_, setting, reason)) => Err(BuildError::Setting {
-                service: self.query.service.clone(),
-                setting,
-                reason: reason.to_owned(),
-            }),
+                format!("{service:?}"),
+                "expected the service's name in the registry",
+            );
         }
-    }
-
-    fn filter_rules(&self) -> [Rule; 4] {
-        let named = |part: fn(&Locality) -> Option<&str>| {
-            let name = self.locality.as_ref().and_then(part);
-            name.is_none_or(|name| !name.trim().is_empty())
-        };
-        [
-            (
-                self.subset != Some(0),
+        if self.connect_timeout.is_zero() {
+            return fail(
+                "connect_timeout",
+                "0s".to_owned(),
+                "must be greater than zero",
+            );
+        }
+        let Backoff { first, ceiling } = self.connect_backoff;
+        if first.is_zero() || first > ceiling {
+            let expected = "the first wait must be greater than zero and at most the ceiling";
+            return fail(
+                "connect_backoff",
+                format!("{first:?} to {ceiling:?}"),
+                expected,
+            );
+        }
+        if !(1..=Semaphore::MAX_PERMITS).contains(&self.connect_parallel) {
+            let expected = "at least one connection must be allowed at a time";
+            return fail(
+                "connect_parallel",
+                self.connect_parallel.to_string(),
+                expected,
+            );
+        }
+        if self.subset == Some(0) {
+            return fail(
                 "subset",
+                "0".to_owned(),
                 "a client needs at least one instance",
-            ),
-            (
-                self.subset_id.is_none() || self.subset.is_some(),
+            );
+        }
+        if let (Some(id), None) = (&self.subset_id, self.subset) {
+            return fail(
                 "subset_id",
-                "it decides nothing without a subset's size",
-            ),
-            (
-                named(|l| l.zone.as_deref()) && named(|l| l.datacenter.as_deref()),
-                "zone and prefer",
-                "an empty name is no place; leave it out",
-            ),
-            (
-                self.locality
-                    .as_ref()
-                    .is_none_or(|l| l.overprovisioning_factor >= 1.0),
-                "prefer",
-                "the overprovisioning_factor must be at least 1",
-            ),
-        ]
+                format!("{id:?}"),
+                "has no effect without subset",
+            );
+        }
+        Ok(())
     }
 }
 
-/// What must hold, which setting it is about, and what is wrong otherwise.
-type Rule = (bool, &'static str, &'static str);
-
-/// What this process is called where nobody names it.
+/// The name of this process's subset, if none was given.
 fn process_id() -> u64 {
     static ID: OnceLock<u64> = OnceLock::new();
     *ID.get_or_init(|| fastrand::u64(..))
@@ -468,44 +408,109 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn says_which_setting_makes_no_sense() {
+    async fn names_the_setting_that_cannot_work_and_its_value() {
         let hour = Duration::from_secs(3_600);
-        let mut timid = Locality::zone("a");
-        timid.overprovisioning_factor = 0.5;
-        for (builder, setting) in [
-            (Channel::builder("static://127.0.0.1:1", " "), "service"),
-            (builder().retry_max(0), "retry_max"),
-            (builder().retry_timeout(Duration::ZERO), "retry_timeout"),
-            (builder().attempt_timeout(hour), "attempt_timeout"),
-            (builder().idempotent(["TrimSpace"]), "idempotent"),
-            (builder().retry_max(1).hedge(Hedge::Percentile95), "hedge"),
+        let hedged = || builder().idempotent(["/svc.S/M"]);
+        for (builder, message) in [
+            (
+                Channel::builder("static://127.0.0.1:1", " "),
+                "service is \" \"",
+            ),
+            (builder().retry_max(0), "retry_max is 0"),
+            (
+                builder().retry_timeout(Duration::ZERO),
+                "retry_timeout is 0ns",
+            ),
+            (builder().attempt_timeout(hour), "attempt_timeout is 3600s"),
+            (
+                builder().idempotent(["TrimSpace"]),
+                "idempotent is \"TrimSpace\"",
+            ),
+            (
+                builder().idempotent(["/pb.Trim/"]),
+                "idempotent is \"/pb.Trim/\"",
+            ),
+            (
+                builder().idempotent(["/pb.Trim/Trim Space"]),
+                "idempotent is ",
+            ),
+            (
+                builder().idempotent(["/pb..Trim/TrimSpace"]),
+                "idempotent is ",
+            ),
+            (
+                hedged().retry_max(1).hedge(Hedge::Percentile95),
+                "hedge is Percentile95",
+            ),
+            (
+                hedged().hedge(Hedge::After(Duration::ZERO)),
+                "hedge is After(0ns)",
+            ),
+            (hedged().hedge(Hedge::After(hour)), "hedge is After(3600s)"),
+            (builder().hedge(Hedge::Percentile95), "none is declared"),
             (
                 builder().connect_backoff(hour, Duration::from_secs(1)),
-                "connect_backoff",
+                "connect_backoff is 3600s to 1s",
             ),
-            (builder().connect_parallel(0), "connect_parallel"),
-            (builder().user_agent("a\nb"), "user_agent"),
-            (builder().key_header("a b"), "key_header"),
-            (builder().subset(0), "subset"),
-            (builder().subset_id("a"), "subset_id"),
-            (builder().zone(""), "zone"),
-            (builder().prefer(timid), "overprovisioning_factor"),
+            (builder().connect_parallel(0), "connect_parallel is 0"),
+            (builder().user_agent("a\nb"), "user_agent is \"a\\nb\""),
+            (builder().subset(0), "subset is 0"),
+            (builder().subset_id("a"), "subset_id is \"a\""),
         ] {
             let error = builder.build().unwrap_err().to_string();
-            assert!(error.contains(setting), "{error} does not name {setting}");
+            assert!(
+                error.contains(message),
+                "{error:?} does not say {message:?}"
+            );
+            assert!(error.starts_with("cannot build a channel to "), "{error}");
         }
         assert!(builder().build().is_ok());
     }
 
     #[test]
-    fn says_that_it_needs_a_runtime() {
+    fn the_order_of_calls_does_not_matter() {
+        let policy = || {
+            RetryPolicy::default()
+                .with_max_attempts(5)
+                .with_idempotent(["/a.A/A"])
+        };
+        let result = |builder: ChannelBuilder| {
+            let retry = builder.overrides.apply(builder.retry);
+            (retry.max_attempts, retry.timeout, retry.idempotent)
+        };
+        let ms = Duration::from_millis(70);
+        let before = builder()
+            .idempotent(["/b.B/B"])
+            .retry_timeout(ms)
+            .retry(policy());
+        let after = builder()
+            .retry(policy())
+            .retry_timeout(ms)
+            .idempotent(["/b.B/B"]);
+        let expected = ["/a.A/A", "/b.B/B"].map(str::to_owned);
+        let expected = (5, ms, HashSet::from(expected));
+        assert_eq!(result(before), expected);
+        assert_eq!(result(after), expected);
+    }
+
+    #[test]
+    fn needs_a_runtime() {
         assert!(matches!(builder().build(), Err(BuildError::NoRuntime(_))));
     }
 
     #[tokio::test]
-    async fn says_what_is_wrong_with_a_url() {
-        for url in ["localhost:8500", "gopher://x", "static://", "static://a:0"] {
-            assert!(Channel::builder(url, "svc").build().is_err(), "{url}");
+    async fn an_invalid_url_is_named() {
+        for (url, reason) in [
+            ("localhost:8500", "expected SCHEME://"),
+            ("gopher://x", "gopher"),
+            ("static://", "static://"),
+            ("static://a:0", "a:0"),
+        ] {
+            let error = Channel::builder(url, "svc")
+                .build()
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(reason), "{error:?} does not say {reason:?}");
         }
     }
 }

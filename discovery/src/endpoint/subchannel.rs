@@ -39,19 +39,20 @@ use crate::{
 /// A connection that broke this soon was hardly one: the next attempt backs off.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
-/// Where a subchannel stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The state of the connection to an instance, as gRPC names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub(crate) enum ConnectivityState {
-    /// Nothing tried; a pick wakes it.
+#[non_exhaustive]
+pub enum ConnectivityState {
+    /// No attempt to connect yet; a call starts one.
     Idle,
-    /// Being made for the first time, or again after a working connection was lost.
+    /// Connecting for the first time, or again after a working connection was lost.
     Connecting,
-    /// Carries calls.
+    /// Connected.
     Ready,
-    /// The last attempt failed.
+    /// The last attempt to connect failed; another follows after a backoff.
     TransientFailure,
-    /// Left the set: no new calls, no new attempts; calls in flight finish.
+    /// Removed from the set: no new calls; calls in flight finish.
     Shutdown,
 }
 

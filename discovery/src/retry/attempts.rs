@@ -1,20 +1,25 @@
-//! What each attempt of a call met, and the error that tells it.
+//! The attempts of one call, and the error that reports them.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::Failure;
-use crate::{endpoint::Endpoint, grpc::Code, instance::Instance};
+use crate::{code::Code, endpoint::Endpoint, instance::Instance};
 
 /// One attempt that gave no answer.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Attempt {
-    /// Where it went.
+    /// The instance that received it, or to which it could not be sent.
     pub instance: Arc<Instance>,
-    /// How long it took.
+    /// The time it took.
     pub elapsed: Duration,
-    /// What it met.
+    /// The status it ended with. `UNAVAILABLE` for a lost connection, `DEADLINE_EXCEEDED` if its
+    /// time was over.
+    pub code: Code,
+    /// The error, or the server's message.
     pub reason: String,
 }
 
@@ -24,29 +29,75 @@ impl fmt::Display for Attempt {
             instance,
             elapsed,
             reason,
+            ..
         } = self;
         write!(f, "{instance} after {elapsed:.1?}: {reason}")
     }
 }
 
-/// A call that ended without an answer: the code, the reason, and what every attempt met.
+/// The kind of reason for which a call ended without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CallErrorKind {
+    /// The request itself is malformed, such as its `grpc-timeout`.
+    InvalidRequest,
+    /// The registry names no instance of the service.
+    NoInstances,
+    /// The connections to all instances have failed.
+    AllUnreachable,
+    /// The registry has not given an answer yet.
+    RegistrySilent,
+    /// The time of the call was over.
+    Deadline,
+    /// The retry budget did not allow another attempt.
+    BudgetExhausted,
+    /// As many attempts were made as the policy allows.
+    AttemptsExhausted,
+    /// The failure is of a kind that the policy does not retry, or the request's body was streamed
+    /// and cannot be sent again.
+    NotRetryable,
+    /// The connection was lost after the first message of the response.
+    ResponseInterrupted,
+    /// The runtime in which the channel was built has ended.
+    RuntimeEnded,
+    /// The call was made outside of a tokio runtime.
+    NoRuntime,
+}
+
+/// A call that ended without an answer: the code, the kind, the reason, and every attempt.
+///
+/// A generated client returns it as the source of its [`tonic::Status`]; [`CallError::of`] gets it
+/// back.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct CallError {
-    /// The status the caller sees.
+    /// The status code that the caller receives.
     pub code: Code,
-    /// Why the call ended.
+    /// The kind of reason, to decide by.
+    pub kind: CallErrorKind,
+    /// The reason, to read.
     pub reason: String,
-    /// In the order they were made.
+    /// The attempts that failed, in the order in which they ended.
     pub attempts: Vec<Attempt>,
+    trailers: Option<Box<HeaderMap>>,
 }
 
 impl CallError {
-    pub(crate) fn new(code: Code, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, kind: CallErrorKind, reason: impl Into<String>) -> Self {
         Self {
             code,
+            kind,
             reason: reason.into(),
             attempts: Vec::new(),
+            trailers: None,
         }
+    }
+
+    /// The headers or trailers of the server's last status, if the call ended with its code: they
+    /// hold its details and metadata.
+    #[must_use]
+    pub fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_deref()
     }
 }
 
@@ -63,44 +114,56 @@ impl fmt::Display for CallError {
 
 impl Error for CallError {}
 
-/// The attempts a call has behind it.
+/// The attempts of a call.
 #[derive(Default)]
 pub(crate) struct Attempts {
     tried: Vec<Arc<Endpoint>>,
     failed: Vec<Attempt>,
-    /// Attempts that reached a server.
-    pub(crate) sent: u32,
+    sent: u32,
+    /// The last status that a server sent.
+    trailers: Option<HeaderMap>,
 }
 
 impl Attempts {
+    /// True before the first attempt.
     pub(crate) fn is_empty(&self) -> bool {
         self.tried.is_empty()
+    }
+
+    /// Attempts that were sent and may have been processed, the current ones included.
+    pub(crate) fn sent(&self) -> u32 {
+        self.sent
     }
 
     pub(crate) fn has_tried(&self, endpoint: &Endpoint) -> bool {
         self.tried.iter().any(|tried| tried.is(endpoint))
     }
 
+    /// Notes an attempt that begins.
     pub(crate) fn begin(&mut self, endpoint: &Arc<Endpoint>) {
+        self.sent += 1;
         if !self.has_tried(endpoint) {
             self.tried.push(Arc::clone(endpoint));
         }
     }
 
-    /// Notes an attempt that failed; one that no server has begun was not sent.
+    /// Notes an attempt that failed. One that no server has processed does not count as sent.
     pub(crate) fn fail(
         &mut self,
         endpoint: &Endpoint,
         begun: Instant,
         failure: Failure,
         reason: String,
+        trailers: Option<HeaderMap>,
     ) {
         if failure == Failure::Unprocessed {
             self.sent -= 1;
         }
+        self.trailers = trailers;
         self.failed.push(Attempt {
             instance: Arc::clone(endpoint.instance()),
             elapsed: begun.elapsed(),
+            code: failure.code(),
             reason,
         });
     }
@@ -110,10 +173,23 @@ impl Attempts {
     }
 
     /// Ends the call.
-    pub(crate) fn error(&mut self, code: Code, reason: impl Into<String>) -> CallError {
+    pub(crate) fn error(
+        &mut self,
+        code: Code,
+        kind: CallErrorKind,
+        reason: impl Into<String>,
+    ) -> CallError {
+        let attempts = std::mem::take(&mut self.failed);
+        // Details belong to the status that they came with.
+        let trailers = self
+            .trailers
+            .take()
+            .filter(|_| attempts.last().is_some_and(|last| last.code == code))
+            .map(Box::new);
         CallError {
-            attempts: std::mem::take(&mut self.failed),
-            ..CallError::new(code, reason)
+            attempts,
+            trailers,
+            ..CallError::new(code, kind, reason)
         }
     }
 }

@@ -31,8 +31,8 @@ pub(crate) enum Replay {
 }
 
 impl Replay {
-    /// Reads what is ready of `body`, at most `limit` bytes. Never waits, so nobody needs to be
-    /// woken: what is not ready is asked for again by the attempt that sends it.
+    /// Reads what is ready of `body`, at most `limit` bytes. Never waits; the
+    /// attempt that sends the body polls again for what is not ready.
     pub(crate) fn read<B>(body: B, limit: usize) -> Self
     where
         B: Body<Data = Bytes> + Send + 'static,

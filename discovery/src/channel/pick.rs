@@ -1,0 +1,251 @@
+//! Picks the endpoint of an attempt from the current snapshot, and waits for one while a connection
+//! is being made or the registry has not answered yet.
+
+use std::{sync::Arc, time::Duration};
+
+use fastrand::Rng;
+use tokio::time::{Instant, timeout_at};
+
+use super::{limit::Limit, shared::Shared};
+use crate::{
+    balance::Context,
+    code::Code,
+    connection::Transport,
+    endpoint::{ConnectivityState, Endpoint},
+    endpointer::{SetState, Snapshot},
+    error::chain,
+    retry::{CallError, CallErrorKind, attempts::Attempts},
+};
+
+/// A server takes at least this many calls at a time (RFC 9113, section 6.5.2).
+const MIN_CONCURRENT_STREAMS: u32 = 100;
+/// Interval at which a call that waits for a connection begins another one elsewhere. Happy Eyeballs
+/// waits 250 ms, and at least 100 ms (RFC 8305, section 8); a call has less time than a browser.
+const CONNECT_STAGGER: Duration = Duration::from_millis(100);
+/// Instances named one by one in an error when none can be reached.
+const MAX_NAMED: usize = 3;
+
+/// An endpoint chosen for an attempt, and its connection.
+pub(super) struct Picked {
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) transport: Arc<Box<dyn Transport>>,
+    /// True for the one call of a probation.
+    pub(super) trial: bool,
+}
+
+impl Picked {
+    /// True if the instance has as many calls as it takes at a time.
+    fn is_saturated(&self) -> bool {
+        let in_flight = self.endpoint.stats().in_flight();
+        in_flight >= MIN_CONCURRENT_STREAMS && in_flight as usize >= self.transport.capacity()
+    }
+}
+
+/// The result of a look at the snapshot.
+pub(super) enum Choice {
+    Picked(Picked),
+    /// A connection is being made, or the registry has not answered yet.
+    Wait,
+    /// There is nothing to pick from and nothing to wait for.
+    Nothing(CallErrorKind, String),
+}
+
+/// What a pick depends on, besides the snapshot.
+pub(super) struct Picking<'c> {
+    pub(super) shared: &'c Arc<Shared>,
+    pub(super) attempts: &'c mut Attempts,
+    pub(super) limit: Limit,
+    pub(super) key: Option<u64>,
+    pub(super) rng: &'c mut Rng,
+    pub(super) now: &'c mut Instant,
+}
+
+impl Picking<'_> {
+    /// Picks an endpoint, waiting for one as long as there is something to wait for.
+    ///
+    /// # Errors
+    ///
+    /// If there is nothing to wait for, or at the deadline.
+    pub(super) async fn pick(mut self) -> Result<Picked, CallError> {
+        match self.choose() {
+            Choice::Picked(picked) => Ok(picked),
+            Choice::Nothing(kind, reason) => {
+                Err(self.attempts.error(Code::Unavailable, kind, reason))
+            }
+            // Boxed, so that calls that do not wait do not pay for its size.
+            Choice::Wait => Box::pin(self.wait()).await,
+        }
+    }
+
+    async fn wait(&mut self) -> Result<Picked, CallError> {
+        let mut versions = self.shared.endpointer.versions();
+        loop {
+            // Marked as seen before the look, so that no change between the two is missed.
+            versions.borrow_and_update();
+            match self.choose() {
+                Choice::Picked(picked) => return Ok(picked),
+                Choice::Nothing(kind, reason) => {
+                    return Err(self.attempts.error(Code::Unavailable, kind, reason));
+                }
+                Choice::Wait => {}
+            }
+            // Where connections are made on demand, the one begun may hang.
+            let stagger = *self.now + CONNECT_STAGGER;
+            let deadline = self.limit.deadline();
+            let until = deadline.map_or(stagger, |at| at.min(stagger));
+            if let Ok(Err(_)) = timeout_at(until, versions.changed()).await {
+                return Err(self.runtime_ended());
+            }
+            *self.now = Instant::now();
+            if self.limit.is_over(*self.now) {
+                return Err(out_of_time(self.shared, self.attempts, &self.limit));
+            }
+        }
+    }
+
+    fn runtime_ended(&mut self) -> CallError {
+        let reason = format!(
+            "the runtime in which the channel to {} was built has ended; build a channel in this one",
+            self.shared.service
+        );
+        self.attempts
+            .error(Code::Unavailable, CallErrorKind::RuntimeEnded, reason)
+    }
+
+    /// Looks at the snapshot once. An instance that the call has not tried comes first, then one
+    /// that is saturated, then one tried before.
+    pub(super) fn choose(&mut self) -> Choice {
+        let snapshot = self.shared.endpointer.snapshot();
+        if self.attempts.is_empty()
+            && let Some(picked) = trial(&snapshot)
+        {
+            return Choice::Picked(picked);
+        }
+        let count = snapshot.candidates.len();
+        if count == 0 {
+            return nothing(self.shared, &snapshot);
+        }
+        let context = Context {
+            now: *self.now,
+            random: self.rng.u64(..),
+            key: self.key,
+            attempt: self.attempts.sent(),
+        };
+        let first = snapshot.pick(&context);
+        let mut saturated = None;
+        let mut again = None;
+        let mut woken = false;
+        for step in 0..count {
+            let index = if first + step < count {
+                first + step
+            } else {
+                first + step - count
+            };
+            let endpoint = &snapshot.candidates[index];
+            let Some(transport) = endpoint.transport() else {
+                // A pick begins one connection, not one to each endpoint that it passes over.
+                if !woken && endpoint.subchannel().state() == ConnectivityState::Idle {
+                    self.shared.endpointer.wake(endpoint);
+                    woken = true;
+                }
+                continue;
+            };
+            let picked = Picked {
+                endpoint: Arc::clone(endpoint),
+                transport,
+                trial: false,
+            };
+            if self.attempts.has_tried(endpoint) {
+                again.get_or_insert(picked);
+            } else if picked.is_saturated() {
+                // A call that queues there would time out as if the instance had not answered.
+                saturated.get_or_insert(picked);
+            } else {
+                return Choice::Picked(picked);
+            }
+        }
+        saturated.or(again).map_or(Choice::Wait, Choice::Picked)
+    }
+}
+
+/// The endpoint on probation that may have one call, if there is one.
+fn trial(snapshot: &Snapshot) -> Option<Picked> {
+    snapshot.probation.iter().find_map(|endpoint| {
+        let transport = endpoint.transport()?;
+        endpoint.stats().health().take_trial().then(|| Picked {
+            endpoint: Arc::clone(endpoint),
+            transport,
+            trial: true,
+        })
+    })
+}
+
+/// The reason why the snapshot has no candidates.
+fn nothing(shared: &Shared, snapshot: &Snapshot) -> Choice {
+    let service = &shared.service;
+    let registry = snapshot
+        .registry_error
+        .as_ref()
+        .map(|error| format!("; {}", chain(&**error)));
+    let (kind, reason) = match snapshot.state {
+        SetState::Ready | SetState::Pending => return Choice::Wait,
+        SetState::Unknown if registry.is_none() => return Choice::Wait,
+        SetState::Unknown => (
+            CallErrorKind::RegistrySilent,
+            format!("the instances of {service} are not known yet"),
+        ),
+        SetState::Empty => (
+            CallErrorKind::NoInstances,
+            format!(
+                "no instance of {service} is registered in {}",
+                shared.registry
+            ),
+        ),
+        SetState::Down => (
+            CallErrorKind::AllUnreachable,
+            format!(
+                "none of the {} instances of {service} can be reached: {}",
+                snapshot.all.len(),
+                unreachable(&snapshot.all)
+            ),
+        ),
+    };
+    Choice::Nothing(kind, reason + &registry.unwrap_or_default())
+}
+
+/// The error of each instance, as far as one line holds them.
+fn unreachable(all: &[Arc<Endpoint>]) -> String {
+    let mut reasons: Vec<String> = all
+        .iter()
+        .take(MAX_NAMED)
+        .map(|endpoint| match endpoint.subchannel().last_error() {
+            Some(error) => format!("{}: {}", endpoint.instance(), chain(&**error)),
+            None => format!("{}: not connected", endpoint.instance()),
+        })
+        .collect();
+    if all.len() > MAX_NAMED {
+        reasons.push(format!("and {} more", all.len() - MAX_NAMED));
+    }
+    reasons.join("; ")
+}
+
+/// The error of a call whose time is over. It names what the call was waiting for.
+pub(super) fn out_of_time(shared: &Shared, attempts: &mut Attempts, limit: &Limit) -> CallError {
+    let service = &shared.service;
+    let snapshot = shared.endpointer.snapshot();
+    let (kind, reason) = if !attempts.is_empty() {
+        let reason = format!("no answer from {service} within {limit}");
+        (CallErrorKind::Deadline, reason)
+    } else if snapshot.state == SetState::Unknown {
+        let registry = &shared.registry;
+        let reason = format!("no answer from the registry {registry} for {service} within {limit}");
+        (CallErrorKind::RegistrySilent, reason)
+    } else {
+        let reason = format!(
+            "no answer from {service} within {limit}: none of its {} instances was connected yet",
+            snapshot.all.len()
+        );
+        (CallErrorKind::Deadline, reason)
+    };
+    attempts.error(Code::DeadlineExceeded, kind, reason)
+}

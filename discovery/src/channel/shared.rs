@@ -1,0 +1,44 @@
+//! The state that all calls of a channel share.
+
+use std::{sync::Arc, time::Duration};
+
+use http::HeaderValue;
+use tokio::time::Instant;
+
+use crate::{
+    ejection::EjectionPolicy,
+    endpointer::Endpointer,
+    metrics::Counters,
+    retry::{Hedge, RetryPolicy, budget::Budget, latency::Latencies},
+};
+
+pub(crate) struct Shared {
+    pub(crate) service: String,
+    /// The registry's name, for messages.
+    pub(crate) registry: String,
+    pub(crate) endpointer: Endpointer,
+    pub(crate) policy: RetryPolicy,
+    pub(crate) ejection: Arc<EjectionPolicy>,
+    pub(crate) budget: Budget,
+    pub(crate) latencies: Latencies,
+    pub(crate) counters: Counters,
+    pub(crate) user_agent: HeaderValue,
+}
+
+impl Shared {
+    /// Notes the latency of one attempt.
+    pub(super) fn observe(&self, elapsed: Duration, now: Instant, failed: bool) {
+        self.counters.duration.record(elapsed.as_secs_f64());
+        if !failed && self.policy.hedge == Some(Hedge::Percentile95) {
+            self.latencies.add(elapsed, now);
+        }
+    }
+
+    /// The delay before a hedged attempt, if the policy has one now.
+    pub(super) fn hedge_delay(&self) -> Option<Duration> {
+        match self.policy.hedge? {
+            Hedge::After(delay) => Some(delay),
+            Hedge::Percentile95 => self.latencies.percentile_95(),
+        }
+    }
+}

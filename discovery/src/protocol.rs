@@ -1,0 +1,69 @@
+//! The rules of the protocol that a channel's calls speak: one small trait, so that the engine of
+//! `channel/` knows HTTP requests and responses, but no protocol above them.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, response::Parts};
+
+use crate::{code::Code, ejection::Classification};
+
+/// The rules of one protocol. Implemented by [`Grpc`](crate::grpc::Grpc).
+pub(crate) trait Protocol: Send + Sync + 'static {
+    /// Recognises the end of a response's first message.
+    type Message: Message;
+
+    /// The time that the caller of a request gives it.
+    fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, InvalidDeadline>;
+
+    /// Writes the time left into a request's headers.
+    fn set_deadline(headers: &mut HeaderMap, left: Duration);
+
+    /// Writes the number of earlier attempts into a request's headers.
+    fn set_previous_attempts(headers: &mut HeaderMap, attempts: u32);
+
+    /// The status of a response that consists of its head alone; `None` if a body follows. A head
+    /// that does not follow the protocol is rewritten into one that does.
+    fn head(parts: &mut Parts) -> Option<Code>;
+
+    /// The status in the trailers of a response.
+    fn trailers(trailers: &HeaderMap) -> Code;
+
+    /// What a status says about the server that sent it.
+    fn classify(code: Code) -> Classification;
+
+    /// The server's own wish for the next attempt.
+    fn pushback(headers: &HeaderMap) -> Option<Pushback>;
+
+    /// A status and the server's message in one line.
+    fn describe(code: Code, headers: &HeaderMap) -> String;
+}
+
+/// A deadline header that does not follow the protocol.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed {header} {value:?}: expected {expected}")]
+pub struct InvalidDeadline {
+    pub(crate) header: &'static str,
+    pub(crate) value: HeaderValue,
+    pub(crate) expected: &'static str,
+}
+
+/// How much of a message has been received.
+pub(crate) trait Message: Default + Send {
+    /// Counts received bytes.
+    fn add(&mut self, data: &[u8]);
+
+    /// Bytes received.
+    fn len(&self) -> usize;
+
+    /// True once the message is complete.
+    fn is_whole(&self) -> bool;
+}
+
+/// A server's own wish for the next attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushback {
+    /// No retry. A malformed value means the same (gRFC A6).
+    Stop,
+    /// A retry after this long.
+    After(Duration),
+}

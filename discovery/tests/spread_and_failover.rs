@@ -128,7 +128,7 @@ async fn an_empty_set_fails_at_once_and_says_so() {
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(
         status.message(),
-        "no instance of trim_service is registered"
+        "no instance of trim_service is registered in the static list"
     );
 }
 

@@ -503,7 +503,7 @@ mod tests {
         for (url, reason) in [
             ("localhost:8500", "expected SCHEME://"),
             ("gopher://x", "gopher"),
-            ("static://", "static://"),
+            ("static://", "expected HOST:PORT"),
             ("static://a:0", "a:0"),
         ] {
             let error = Channel::builder(url, "svc")

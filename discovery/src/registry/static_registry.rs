@@ -49,7 +49,7 @@ impl StaticRegistry {
 
 impl Registry for StaticRegistry {
     fn name(&self) -> &'static str {
-        "static list"
+        "the static list"
     }
 
     fn instancer(&self, _query: &Query) -> Result<Arc<dyn Instancer>, RegistryError> {

@@ -19,7 +19,9 @@ use proto::{
 };
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{
+    Request, Response, Status, codec::CompressionEncoding, metadata::MetadataMap, transport::Server,
+};
 
 /// Polls a condition until it holds; fails the test when it never does.
 pub(crate) async fn eventually(condition: impl Fn() -> bool) {
@@ -68,7 +70,7 @@ struct State {
     connections: Arc<AtomicUsize>,
     connections_made: Arc<AtomicUsize>,
     behaviour: Mutex<Option<Behaviour>>,
-    timeouts: Mutex<Vec<String>>,
+    metadata: Mutex<Vec<MetadataMap>>,
 }
 
 struct Service(Arc<State>);
@@ -80,10 +82,8 @@ impl Trim for Service {
         request: Request<TrimRequest>,
     ) -> Result<Response<TrimResponse>, Status> {
         let nth = self.0.calls.fetch_add(1, Ordering::SeqCst);
-        if let Some(timeout) = request.metadata().get("grpc-timeout") {
-            let timeout = timeout.to_str().unwrap().to_owned();
-            self.0.timeouts.lock().unwrap().push(timeout);
-        }
+        let metadata = request.metadata().clone();
+        self.0.metadata.lock().unwrap().push(metadata);
         let behaviour = self.0.behaviour.lock().unwrap().clone();
         if let Some(behaviour) = behaviour {
             behaviour(nth).await?;
@@ -107,7 +107,7 @@ impl TrimServer {
                 connections: Arc::default(),
                 connections_made: Arc::default(),
                 behaviour: Mutex::new(None),
-                timeouts: Mutex::default(),
+                metadata: Mutex::default(),
             }),
             running: None,
             at_once,
@@ -135,7 +135,9 @@ impl TrimServer {
             stream.map(|stream| counted::Counted::new(stream, &connections))
         });
         let (stop, stopped) = oneshot::channel::<()>();
-        let service = TrimService::new(Service(Arc::clone(&self.state)));
+        let service = TrimService::new(Service(Arc::clone(&self.state)))
+            .accept_compressed(CompressionEncoding::Gzip)
+            .send_compressed(CompressionEncoding::Gzip);
         let (_reporter, health) = tonic_health::server::health_reporter();
         let at_once = self.at_once;
         let task = tokio::spawn(async move {
@@ -178,7 +180,16 @@ impl TrimServer {
 
     /// The `grpc-timeout` of every call that had one.
     pub(crate) fn timeouts(&self) -> Vec<String> {
-        self.state.timeouts.lock().unwrap().clone()
+        self.metadata("grpc-timeout")
+    }
+
+    /// The values of this metadata key, of every call that had it.
+    pub(crate) fn metadata(&self, key: &str) -> Vec<String> {
+        let calls = self.state.metadata.lock().unwrap();
+        let values = calls.iter().filter_map(|metadata| metadata.get(key));
+        values
+            .map(|value| value.to_str().unwrap().to_owned())
+            .collect()
     }
 
     /// What to do with calls from now on; the argument is the call's number.

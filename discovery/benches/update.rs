@@ -129,11 +129,7 @@ struct Nowhere;
 
 impl Factory for Nowhere {
     fn connect<'a>(&'a self, _: &'a Instance) -> BoxFuture<'a, Result<Connection, ConnectError>> {
-        let connection = Connection {
-            transport: Box::new(Self),
-            driver: pending().boxed(),
-        };
-        ready(Ok(connection)).boxed()
+        ready(Ok(Connection::new(Self, pending()))).boxed()
     }
 }
 
@@ -142,11 +138,7 @@ impl Transport for Nowhere {
         &self,
         _: Request<RequestBody>,
     ) -> BoxFuture<'static, Result<Response<TransportBody>, SendError>> {
-        let nobody = SendError {
-            source: "there is no server".into(),
-            never_processed: true,
-        };
-        ready(Err(nobody)).boxed()
+        ready(Err(SendError::unprocessed("there is no server"))).boxed()
     }
 
     fn is_closed(&self) -> bool {

@@ -1,8 +1,8 @@
 //! The connection of one endpoint, and the [`Factory`] that makes it.
 //!
-//! Go kit's `Factory` turns an instance into an endpoint and a closer. Ours gives a [`Connection`]:
-//! a [`Transport`] that carries calls, and a future that drives it and ends when it is gone, so
-//! that the state of every connection is known without sending a call into it.
+//! Go kit's `Factory` turns an instance into an endpoint and a closer. Here it gives a
+//! [`Connection`]: a [`Transport`] that carries calls, and a future that drives the connection and
+//! ends with it. The state of every connection is therefore known without sending a call.
 
 pub(crate) mod body;
 pub mod http2;
@@ -18,11 +18,10 @@ use crate::{BoxError, instance::Instance};
 
 /// Makes the connection of an endpoint.
 ///
-/// The default is [`Http2`]. Implement it for another transport: a Unix socket, a tunnel, a server
-/// in the same process for a test.
+/// The default is [`Http2`]. Implement it for a transport that is not HTTP/2 over a byte stream.
 pub trait Factory: Send + Sync + 'static {
-    /// Connects to `instance`. Done when the other side has shown that it is alive and speaks the
-    /// protocol. The caller bounds the time and cancels by dropping.
+    /// Connects to `instance`. Completes when the server has shown that it is alive and speaks the
+    /// protocol. The caller limits the time and cancels by dropping the future.
     fn connect<'a>(
         &'a self,
         instance: &'a Instance,
@@ -30,12 +29,27 @@ pub trait Factory: Send + Sync + 'static {
 }
 
 /// An established connection.
+#[non_exhaustive]
 pub struct Connection {
     /// Carries calls.
     pub transport: Box<dyn Transport>,
-    /// Must be polled for the connection to work; ends when no new call can go through it, with
-    /// the reason if it broke. Calls in flight may still finish afterwards.
+    /// Must be polled for the connection to work. Ends when the connection accepts no new calls,
+    /// with the reason if it broke. Calls in flight may still finish afterwards.
     pub driver: BoxFuture<'static, Result<(), BoxError>>,
+}
+
+impl Connection {
+    /// A connection that sends calls through `transport` for as long as `driver` runs.
+    #[must_use]
+    pub fn new(
+        transport: impl Transport,
+        driver: impl Future<Output = Result<(), BoxError>> + Send + 'static,
+    ) -> Self {
+        Self {
+            transport: Box::new(transport),
+            driver: Box::pin(driver),
+        }
+    }
 }
 
 impl std::fmt::Debug for Connection {
@@ -55,11 +69,12 @@ pub trait Transport: Send + Sync + 'static {
         request: Request<RequestBody>,
     ) -> BoxFuture<'static, Result<Response<TransportBody>, SendError>>;
 
-    /// Whether the connection is known to take no more calls.
+    /// True if the connection is known to accept no more calls. Must become true when the driver
+    /// ends or is dropped.
     fn is_closed(&self) -> bool;
 
-    /// How many calls the other side takes at a time; more wait their turn on this side. Default:
-    /// any number. Asked only while very many are on their way.
+    /// The number of calls that the server accepts at a time; more are queued on this side.
+    /// Default: unlimited. Read only while many calls are in flight.
     fn capacity(&self) -> usize {
         usize::MAX
     }
@@ -68,24 +83,46 @@ pub trait Transport: Send + Sync + 'static {
 /// A call that got no response.
 #[derive(Debug, thiserror::Error)]
 #[error("{source}")]
+#[non_exhaustive]
 pub struct SendError {
     /// The transport's own error.
     pub source: BoxError,
-    /// Certain that no server has begun to work on it: it may be sent again whatever it does.
+    /// True if the server certainly did not start to process the request. Such a request may be
+    /// sent again, idempotent or not (gRPC A6, transparent retry).
     pub never_processed: bool,
+}
+
+impl SendError {
+    /// The server may have processed the request.
+    #[must_use]
+    pub fn new(source: impl Into<BoxError>) -> Self {
+        Self {
+            source: source.into(),
+            never_processed: false,
+        }
+    }
+
+    /// The server certainly did not start to process the request.
+    #[must_use]
+    pub fn unprocessed(source: impl Into<BoxError>) -> Self {
+        Self {
+            source: source.into(),
+            never_processed: true,
+        }
+    }
 }
 
 /// A connection that could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// Refused, unreachable, no such host, or broken before the first byte.
+    /// Refused, unreachable, host not found, or closed before the first byte.
     #[error("cannot connect")]
     Connect(#[source] BoxError),
-    /// The other side speaks something else, or nothing the TLS settings accept.
-    #[error("cannot talk to it")]
+    /// The server speaks another protocol, or the TLS settings do not accept it.
+    #[error("handshake failed")]
     Handshake(#[source] BoxError),
-    /// No sign of life in time.
+    /// The server did not answer in time.
     #[error("no connection within {0:?}")]
     Timeout(std::time::Duration),
 }

@@ -120,16 +120,15 @@ impl Factory for Silence {
         &'a self,
         instance: &'a Instance,
     ) -> BoxFuture<'a, Result<Connection, ConnectError>> {
-        let transport: Box<dyn Transport> = if instance.port == 1 {
-            Box::new(Answering)
+        let connection = if instance.port == 1 {
+            Connection::new(Answering, pending())
         } else {
             self.0.fetch_add(1, Ordering::SeqCst);
-            Box::new(Mute)
+            Connection::new(Mute, pending())
         };
         Box::pin(async {
             tokio::time::sleep(Duration::from_millis(10)).await;
-            let driver = Box::pin(pending());
-            Ok(Connection { transport, driver })
+            Ok(connection)
         })
     }
 }

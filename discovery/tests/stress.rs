@@ -40,11 +40,7 @@ struct Answering {
 
 impl Factory for Answering {
     fn connect<'a>(&'a self, _: &'a Instance) -> BoxFuture<'a, Result<Connection, ConnectError>> {
-        ready(Ok(Connection {
-            transport: Box::new(self.clone()),
-            driver: pending().boxed(),
-        }))
-        .boxed()
+        ready(Ok(Connection::new(self.clone(), pending()))).boxed()
     }
 }
 

@@ -184,16 +184,14 @@ impl Http2 {
                 Err(error) => error,
             })),
         }
-        Ok(Connection {
-            transport: Box::new(Http2Transport {
-                sender,
-                scheme,
-                authority,
-                closed,
-                _open: open,
-            }),
-            driver: Box::pin(driver),
-        })
+        let transport = Http2Transport {
+            sender,
+            scheme,
+            authority,
+            closed,
+            _open: open,
+        };
+        Ok(Connection::new(transport, driver))
     }
 }
 

@@ -141,14 +141,12 @@ impl Factory for Fleet {
                     _ = closed => Ok(()),
                 }
             };
-            Ok(Connection {
-                transport: Box::new(Line {
-                    process,
-                    shared: Arc::clone(&self.shared),
-                    _open: open,
-                }),
-                driver: driver.boxed(),
-            })
+            let line = Line {
+                process,
+                shared: Arc::clone(&self.shared),
+                _open: open,
+            };
+            Ok(Connection::new(line, driver))
         }
         .boxed()
     }
@@ -200,10 +198,7 @@ impl Transport for Line {
         async move {
             tokio::select! {
                 biased;
-                () = ended => Err(SendError {
-                    source: "reset".into(),
-                    never_processed: false,
-                }),
+                () = ended => Err(SendError::new("reset")),
                 () = sleep(Duration::from_millis(work) * factor) => Ok(answer(sick, health)),
             }
         }

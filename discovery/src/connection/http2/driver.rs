@@ -1,4 +1,4 @@
-//! Drives a connection in the background and tells when it takes no more calls.
+//! Drives a connection in the background and ends when it accepts no more calls.
 
 use std::{
     convert::Infallible,
@@ -21,18 +21,18 @@ use tokio::{
 use super::keep_alive::KeepAlive;
 use crate::BoxError;
 
-/// Ends when no new call can go through the connection, with the reason if it broke. Calls in
-/// flight go on without it.
+/// Ends when the connection accepts no new calls, with the reason if it broke. Calls in flight
+/// continue without it. Dropping it closes the connection.
 pub(super) struct Driver<S>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    /// `None` when nothing is left to drive.
+    /// `None` once the driver has ended.
     pub(super) connection: Option<Connection<S, Bytes>>,
-    /// Asks whether another call could be begun; let go of with the transport, for the connection
-    /// closes with the last one that could begin a call.
+    /// Shows whether a new call could start. Dropped together with the transport: h2 closes the
+    /// connection with its last `SendRequest`.
     pub(super) probe: Option<SendRequest<Bytes>>,
-    /// Closed when the transport was dropped.
+    /// Closed when the transport is dropped.
     pub(super) open: oneshot::Receiver<Infallible>,
     pub(super) closed: Arc<AtomicBool>,
     pub(super) keep_alive: Option<KeepAlive>,
@@ -67,11 +67,11 @@ where
         let Poll::Ready(Err(error)) = probe.poll_ready(cx) else {
             return Poll::Pending;
         };
-        // The server is going away, or the connection has had all the calls it can number.
+        // The server sent GOAWAY, or the connection has used all its stream IDs.
         this.probe = None;
         if let Some(connection) = mem::take(&mut this.connection) {
             tokio::spawn(async move {
-                // The calls in flight learn of an error themselves.
+                // Each call in flight gets the error itself.
                 let _ended = connection.await;
             });
         }
@@ -88,5 +88,15 @@ where
         self.closed.store(true, Ordering::Relaxed);
         self.connection = None;
         Poll::Ready(ended)
+    }
+}
+
+impl<S> Drop for Driver<S>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    /// A runtime that ends drops its tasks without polling them again.
+    fn drop(&mut self) {
+        self.closed.store(true, Ordering::Relaxed);
     }
 }

@@ -224,6 +224,17 @@ async fn a_broken_connection_ends_the_driver_and_the_calls() {
     assert!(transport.is_closed());
 }
 
+#[test]
+fn a_transport_whose_runtime_ended_is_closed() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let (transport, _driver, _server) = runtime.block_on(pair(Http2::default()));
+    assert!(!transport.is_closed());
+    drop(runtime);
+    assert!(transport.is_closed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_silent_server_is_kept_for_as_long_as_it_answers_pings() {
     let second = Duration::from_secs(1);

@@ -62,9 +62,9 @@ impl Transport for Http2Transport {
                         // Told before the driver is, so that the next pick knows.
                         closed.store(true, Ordering::Relaxed);
                     }
-                    Err(SendError {
-                        source: error.into(),
-                        never_processed: refusal.is_some(),
+                    Err(match refusal {
+                        Some(_) => SendError::unprocessed(error),
+                        None => SendError::new(error),
                     })
                 }
             }
@@ -94,16 +94,16 @@ impl Http2Transport {
         let ready = sender.poll_ready(&mut Context::from_waker(Waker::noop()));
         if let Poll::Ready(Err(error)) = ready {
             self.closed.store(true, Ordering::Relaxed);
-            return Err(SendError {
-                source: error.into(),
-                never_processed: true,
-            });
+            return Err(SendError::unprocessed(error));
         }
         let (response, mut stream) = sender
             .send_request(Request::from_parts(head, ()), body.is_end_stream())
-            .map_err(|error| SendError {
-                never_processed: error.is_io() || error.is_go_away(),
-                source: error.into(),
+            .map_err(|error| {
+                if error.is_io() || error.is_go_away() {
+                    SendError::unprocessed(error)
+                } else {
+                    SendError::new(error)
+                }
             })?;
         let sender = match body.into_whole() {
             Ok(message) => {

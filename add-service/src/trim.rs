@@ -7,10 +7,6 @@ use tonic::{Code, Request, Status};
 
 use crate::caller::Caller;
 
-/// The one method that is called. Trimming a text twice gives what trimming it once gives, so it may
-/// be repeated.
-pub(crate) const PATH: &str = "/pb.Trim/TrimSpace";
-
 /// A text without spaces, and who took them out.
 #[derive(Debug)]
 pub(crate) struct Trimmed {

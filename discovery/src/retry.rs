@@ -18,6 +18,8 @@
 pub(crate) mod attempts;
 pub(crate) mod budget;
 pub(crate) mod latency;
+#[cfg(feature = "descriptors")]
+pub(crate) mod methods;
 pub(crate) mod replay;
 
 use std::{collections::HashSet, time::Duration};

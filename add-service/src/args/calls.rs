@@ -11,8 +11,6 @@ use discovery::{
     retry::{Hedge, RetryPolicy},
 };
 
-use crate::trim;
-
 /// The flags.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Calls to trim instances")]
@@ -81,7 +79,7 @@ impl CallArgs {
         builder
             .balancer(self.balancer)
             .retry(self.retry())
-            .idempotent([trim::PATH])
+            .file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
     }
 
     fn retry(&self) -> RetryPolicy {

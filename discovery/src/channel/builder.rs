@@ -13,6 +13,8 @@ use tokio::{
 };
 
 use super::{Channel, shared::Shared};
+#[cfg(feature = "descriptors")]
+use crate::retry::methods::Methods;
 use crate::{
     backoff::Backoff,
     balance::{Balancer, Policy},
@@ -52,6 +54,8 @@ pub struct ChannelBuilder {
     connect_backoff: Backoff,
     connect_parallel: usize,
     user_agent: String,
+    #[cfg(feature = "descriptors")]
+    descriptors: Option<std::borrow::Cow<'static, [u8]>>,
 }
 
 /// Settings of the retry policy that were given one by one.
@@ -114,6 +118,8 @@ impl ChannelBuilder {
             connect_backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(750)),
             connect_parallel: 32,
             user_agent: concat!("discovery/", env!("CARGO_PKG_VERSION")).to_owned(),
+            #[cfg(feature = "descriptors")]
+            descriptors: None,
         }
     }
 
@@ -177,6 +183,19 @@ impl ChannelBuilder {
     pub fn idempotent<T: Into<String>>(mut self, paths: impl IntoIterator<Item = T>) -> Self {
         let paths = paths.into_iter().map(Into::into);
         self.overrides.idempotent.extend(paths);
+        self
+    }
+
+    /// The service's encoded `FileDescriptorSet`, as `protoc --descriptor_set_out` and tonic's build
+    /// script write it. Methods with `option idempotency_level = NO_SIDE_EFFECTS` or `IDEMPOTENT`
+    /// are [`idempotent`](Self::idempotent), and [`build`](Self::build) refuses an idempotent path
+    /// that no service has. Default: none.
+    #[cfg(feature = "descriptors")]
+    pub fn file_descriptor_set(
+        mut self,
+        encoded: impl Into<std::borrow::Cow<'static, [u8]>>,
+    ) -> Self {
+        self.descriptors = Some(encoded.into());
         self
     }
 
@@ -287,7 +306,14 @@ impl ChannelBuilder {
             setting,
         };
         self.check().map_err(refuse)?;
-        let retry = self.overrides.apply(self.retry);
+        #[allow(unused_mut, reason = "descriptors add to it")]
+        let mut retry = self.overrides.apply(self.retry);
+        #[cfg(feature = "descriptors")]
+        if let Some(descriptors) = &self.descriptors {
+            let methods = Methods::read(descriptors).map_err(refuse)?;
+            methods.check(&retry.idempotent).map_err(refuse)?;
+            retry.idempotent.extend(methods.idempotent().cloned());
+        }
         retry.validate().map_err(refuse)?;
         let user_agent = HeaderValue::try_from(&self.user_agent).map_err(|_| {
             let expected = "expected a valid header value";
@@ -491,6 +517,24 @@ mod tests {
         let expected = (5, ms, HashSet::from(expected));
         assert_eq!(result(before), expected);
         assert_eq!(result(after), expected);
+    }
+
+    #[cfg(feature = "descriptors")]
+    #[tokio::test]
+    async fn descriptors_declare_idempotent_methods_and_refuse_misspelt_ones() {
+        let described = || builder().file_descriptor_set(proto::FILE_DESCRIPTOR_SET);
+        let channel = described().build().unwrap();
+        let expected = ["/pb.Add/Concat", "/pb.Add/Sum", "/pb.Trim/TrimSpace"].map(str::to_owned);
+        assert_eq!(channel.shared.policy.idempotent, HashSet::from(expected));
+        let misspelt = described().idempotent(["/pb.Trim/TrimSpaces"]).build();
+        let error = misspelt.unwrap_err().to_string();
+        assert!(
+            error.contains("idempotent is \"/pb.Trim/TrimSpaces\": no service"),
+            "{error}"
+        );
+        let malformed = builder().file_descriptor_set(&b"text"[..]).build();
+        let error = malformed.unwrap_err().to_string();
+        assert!(error.contains("file_descriptor_set is "), "{error}");
     }
 
     #[test]

@@ -1,0 +1,64 @@
+//! The methods of a service as its protobuf files describe them: the paths that exist, and those
+//! whose `idempotency_level` says that they may be executed twice.
+
+use std::collections::HashMap;
+
+use prost::Message as _;
+use prost_types::{FileDescriptorSet, method_options::IdempotencyLevel};
+
+use crate::error::InvalidSetting;
+
+/// Paths of all methods, and whether each is declared idempotent.
+#[derive(Debug, Default)]
+pub(crate) struct Methods(HashMap<String, bool>);
+
+impl Methods {
+    /// Reads an encoded `FileDescriptorSet`, as `protoc --descriptor_set_out` writes it.
+    pub(crate) fn read(encoded: &[u8]) -> Result<Self, InvalidSetting> {
+        let set = FileDescriptorSet::decode(encoded).map_err(|error| {
+            let expected = "expected an encoded google.protobuf.FileDescriptorSet";
+            InvalidSetting::new("file_descriptor_set", error.to_string(), expected)
+        })?;
+        let mut methods = HashMap::new();
+        for file in &set.file {
+            for service in &file.service {
+                for method in &service.method {
+                    let idempotent = method.options.as_ref().is_some_and(|options| {
+                        options.idempotency_level() != IdempotencyLevel::IdempotencyUnknown
+                    });
+                    let dot = if file.package().is_empty() { "" } else { "." };
+                    let (package, service) = (file.package(), service.name());
+                    let path = format!("/{package}{dot}{service}/{}", method.name());
+                    methods.insert(path, idempotent);
+                }
+            }
+        }
+        Ok(Self(methods))
+    }
+
+    /// The paths that are declared idempotent.
+    pub(crate) fn idempotent(&self) -> impl Iterator<Item = &String> {
+        self.0
+            .iter()
+            .filter(|(_, idempotent)| **idempotent)
+            .map(|(path, _)| path)
+    }
+
+    /// Refuses a path that no service has.
+    pub(crate) fn check<'a>(
+        &self,
+        paths: impl IntoIterator<Item = &'a String>,
+    ) -> Result<(), InvalidSetting> {
+        match paths.into_iter().find(|path| !self.0.contains_key(*path)) {
+            None => Ok(()),
+            Some(path) => {
+                let expected = "no service of the file descriptor set has this method";
+                Err(InvalidSetting::new(
+                    "idempotent",
+                    format!("{path:?}"),
+                    expected,
+                ))
+            }
+        }
+    }
+}

@@ -11,6 +11,7 @@ pub mod consistent_hash;
 pub mod least_request;
 pub mod peak_ewma;
 pub mod random;
+mod rotation;
 pub mod round_robin;
 mod two_choices;
 pub mod weighted_round_robin;

@@ -53,6 +53,10 @@ impl Endpoint {
         &self.stats
     }
 
+    pub(crate) fn shared_stats(&self) -> Arc<Stats> {
+        Arc::clone(&self.stats)
+    }
+
     pub(crate) fn subchannel(&self) -> &Arc<Subchannel> {
         &self.subchannel
     }

@@ -1,25 +1,24 @@
 //! Consistent hash: the same key goes to the same endpoint, in every process.
 //!
-//! The key is a [`HashKey`](crate::HashKey) in the request's extensions, or the value of the
-//! header that [`key_header`](crate::ChannelBuilder::key_header) names. A call without a key goes
-//! anywhere. Endpoints stand on a ring by their instances' IDs (Karger et al. 1997): one
-//! that leaves or is ejected leaves its keys to all the others, one that comes takes some from all,
-//! and no other key moves.
+//! The key is the [`HashKey`](crate::HashKey) in the request's extensions. A call without a key goes
+//! to a random endpoint. Endpoints have points on a ring, placed by their instances' IDs (Karger et
+//! al. 1997). The keys of an endpoint that leaves or is ejected are spread over the others, an
+//! endpoint that is added takes some keys from each of the others, and no other key moves.
 //!
-//! A popular key must not bury its endpoint. One that has more than 1.25 times the average of calls
-//! in flight for its weight is passed over for the next on the ring (Mirrokni, Thorup,
-//! Zadimoghaddam 2016; `HAProxy`'s manual calls 1.25 to 2 reasonable). Fewer than 8 calls in flight
-//! count as no load: with a call or two under way the bound would be one call per endpoint, and
-//! move keys for nothing. The average is taken over 16 endpoints, beginning anywhere, so that a pick
-//! costs the same for any set.
+//! A popular key must not overload its endpoint. An endpoint with more than 1.25 times the average of
+//! calls in flight for its weight is passed over for the next on the ring (Mirrokni, Thorup,
+//! Zadimoghaddam 2016; `HAProxy`'s manual recommends 1.25 to 2). Fewer than 8 calls in flight count
+//! as no load: with one or two calls under way the bound would be one call per endpoint and would
+//! move keys without need. The average is taken over a sample of 16 endpoints, so that the cost of a
+//! pick does not depend on the set's size.
 //!
-//! The second attempt of a call goes to the key's second endpoint, which is where its key will live
-//! if the first one leaves, and so on.
+//! The second attempt of a call goes to the key's second endpoint, which serves the key if the first
+//! one leaves, and so on.
 //!
-//! An endpoint has 128 points on the ring, which keeps the share of keys of nearly all within a
-//! quarter of the average; where weights (1 to 65535) differ, the heaviest has 128 and the others
-//! as many as their weight beside it asks for, at least one. A ring takes 1 KiB per endpoint, and the
-//! one before it is kept for the next change; a change costs one pass over it.
+//! The heaviest endpoint has 128 points, and the others fewer in proportion to their weights (1 to
+//! 65535), at least one. With equal weights the share of nearly all endpoints is within a quarter of
+//! the average. A ring takes 1 KiB per endpoint, and 1 MiB more above 1 024 endpoints; the one before
+//! it is kept for the next change. A change costs one pass over it.
 
 mod ring;
 
@@ -27,21 +26,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use self::ring::{Member, Ring};
 use super::{Balancer, Context, Half, Picker, weight};
-use crate::{endpoint::Endpoint, hash};
+use crate::{
+    endpoint::{Endpoint, Stats},
+    hash,
+};
 
 /// Points of the heaviest endpoint.
 const POINTS: u32 = 128;
-/// Share of the average load that an endpoint may have.
+/// Load that an endpoint may have, as a multiple of the average.
 const BOUND: f64 = 1.25;
-/// As many calls in flight are no load.
+/// Fewer calls in flight count as no load.
 const NO_LOAD: u32 = 8;
-/// Endpoints from which the average load is taken.
+/// Number of endpoints from which the average load is taken.
 const SAMPLE: usize = 16;
-/// Different endpoints considered for one key.
+/// Maximum number of endpoints considered for one key.
 const CONSIDERED: usize = 8;
-/// Points looked at to find so many.
+/// Maximum number of points searched for them.
 const WALK: usize = 1_024;
-/// Rings kept for the next change: zone preference asks for two sets at a time.
+/// Rings kept for the next change. Zone preference has two sets at a time.
 const KEPT: usize = 2;
 
 /// See the [module](self).
@@ -58,7 +60,7 @@ impl Balancer for ConsistentHash {
         let ring = if let Some(index) = same {
             rings.remove(index)
         } else {
-            // The one that has most in common with the new set is the cheapest to change.
+            // The ring with the most members in common is the cheapest to change.
             let nearest = rings.iter().max_by_key(|ring| ring.in_common(&members));
             Arc::new(match nearest {
                 Some(nearest) => nearest.change(members),
@@ -67,7 +69,10 @@ impl Balancer for ConsistentHash {
         };
         rings.insert(0, Arc::clone(&ring));
         rings.truncate(KEPT);
-        Box::new(Ready(ring))
+        Box::new(Ready {
+            ring,
+            stats: candidates.iter().map(|e| e.shared_stats()).collect(),
+        })
     }
 }
 
@@ -82,17 +87,31 @@ fn members(candidates: &[Arc<Endpoint>]) -> Vec<Member> {
         .collect()
 }
 
-struct Ready(Arc<Ring>);
+struct Ready {
+    ring: Arc<Ring>,
+    /// The candidates' records, one step nearer than through the endpoints.
+    stats: Vec<Arc<Stats>>,
+}
 
 impl Picker for Ready {
     fn pick(&self, candidates: &[Arc<Endpoint>], context: &Context) -> usize {
         let key = context.key.unwrap_or(context.random);
-        // Those passed over or turned down, in the order of the ring.
+        match self.ring.first(key) {
+            Some(owner) if context.attempt == 0 && self.stats[owner].in_flight() < NO_LOAD => owner,
+            _ => self.walk(key, candidates, context),
+        }
+    }
+}
+
+impl Ready {
+    /// Goes around the ring to the first endpoint that can take the call.
+    fn walk(&self, key: u64, candidates: &[Arc<Endpoint>], context: &Context) -> usize {
+        // Endpoints that were passed over, in the order of the ring.
         let mut seen = [usize::MAX; CONSIDERED];
         let mut count = 0;
         let mut least: Option<(u32, usize)> = None;
         let mut load = None;
-        for owner in self.0.clockwise(key).take(WALK) {
+        for owner in self.ring.clockwise(key).take(WALK) {
             if seen[..count].contains(&owner) {
                 continue;
             }
@@ -104,7 +123,7 @@ impl Picker for Ready {
             if count <= context.attempt as usize {
                 continue;
             }
-            let in_flight = candidates[owner].stats().in_flight();
+            let in_flight = self.stats[owner].in_flight();
             if in_flight < NO_LOAD {
                 return owner;
             }
@@ -119,7 +138,7 @@ impl Picker for Ready {
         }
         match least {
             Some((_, owner)) => owner,
-            // All have been tried in this call, or nearly.
+            // Nearly all endpoints have had an attempt of this call.
             None => context.below(candidates.len(), Half::Upper),
         }
     }
@@ -170,7 +189,7 @@ mod tests {
             .collect()
     }
 
-    /// Another release must send the same keys to the same instances, or caches go cold.
+    /// Every release must send the same keys to the same instances, so that their caches stay warm.
     #[test]
     fn never_changes() {
         let set = endpoints(5);

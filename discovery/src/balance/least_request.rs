@@ -30,9 +30,8 @@ struct Ready(Pairs);
 impl Picker for Ready {
     fn pick(&self, candidates: &[Arc<Endpoint>], context: &Context) -> usize {
         let (first, second) = self.0.draw(candidates.len(), context);
-        let load = |index: usize| {
-            f64::from(candidates[index].stats().in_flight()) / self.0.relative(index)
-        };
+        let load =
+            |index: usize| f64::from(self.0.stats(index).in_flight()) / self.0.relative(index);
         if load(second) < load(first) {
             second
         } else {

@@ -33,8 +33,8 @@ impl Balancer for PeakEwma {
 struct Ready(Pairs);
 
 impl Ready {
-    fn cost(&self, candidates: &[Arc<Endpoint>], index: usize, context: &Context) -> f64 {
-        let stats = candidates[index].stats();
+    fn cost(&self, index: usize, context: &Context) -> f64 {
+        let stats = self.0.stats(index);
         let in_flight = stats.in_flight();
         let latency = match stats.latency(context.now) {
             Some(latency) => latency,
@@ -48,7 +48,7 @@ impl Ready {
 impl Picker for Ready {
     fn pick(&self, candidates: &[Arc<Endpoint>], context: &Context) -> usize {
         let (first, second) = self.0.draw(candidates.len(), context);
-        if self.cost(candidates, second, context) < self.cost(candidates, first, context) {
+        if self.cost(second, context) < self.cost(first, context) {
             second
         } else {
             first

@@ -1,56 +1,62 @@
-//! Round robin: one after another.
+//! Round robin: each endpoint in turn.
 //!
-//! Go kit starts every client at the first instance of a sorted list, so that a thousand clients
-//! that start together load it first; [`Policy::RoundRobin`](super::Policy::RoundRobin) starts
-//! anywhere, as gRPC does. Over `n` endpoints that do not change, any `n` picks in a row take each
-//! endpoint exactly once, from however many threads they come.
+//! Over `n` endpoints that do not change, any `n` picks in a row take each endpoint exactly once, from
+//! any number of threads. Go kit starts every client at the first instance of a sorted list, so that
+//! clients that start together load it first; [`Policy::RoundRobin`](super::Policy::RoundRobin)
+//! starts at a random one, as gRPC does.
 //!
-//! A retry leaves the rotation where it is and goes anywhere: if it took the next turn, then of two
-//! instances a sick one would get the first attempt of every call (as it does with Go kit).
+//! A retry does not advance the rotation and goes to a random endpoint. If it took the next turn,
+//! then of two instances a faulty one would receive the first attempt of every call, as with Go kit.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::sync::Arc;
+
+use super::{
+    Balancer, Context, Half, Picker,
+    rotation::{Modulus, Rotation},
 };
-
-use super::{Balancer, Context, Half, Picker};
 use crate::endpoint::Endpoint;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct RoundRobin {
-    next: Arc<Position>,
+    rotation: Rotation,
 }
-
-/// On a cache line of its own: every pick of every thread writes here.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Position(AtomicUsize);
 
 impl RoundRobin {
     /// A rotation whose first pick is `first`, counted around the set.
     #[must_use]
     pub fn starting_at(first: usize) -> Self {
         Self {
-            next: Arc::new(Position(AtomicUsize::new(first))),
+            rotation: Rotation::starting_at(first as u64),
         }
     }
 }
 
 impl Balancer for RoundRobin {
-    fn picker(&self, _candidates: &[Arc<Endpoint>]) -> Box<dyn Picker> {
-        Box::new(RoundRobin {
-            next: Arc::clone(&self.next),
+    fn picker(&self, candidates: &[Arc<Endpoint>]) -> Box<dyn Picker> {
+        Box::new(Ready {
+            rotation: self.rotation.clone(),
+            cycle: Modulus::new(candidates.len() as u64),
         })
     }
 }
 
-impl Picker for RoundRobin {
+struct Ready {
+    rotation: Rotation,
+    cycle: Modulus,
+}
+
+impl Picker for Ready {
     fn pick(&self, candidates: &[Arc<Endpoint>], context: &Context) -> usize {
         if context.attempt > 0 {
             return context.below(candidates.len(), Half::Lower);
         }
-        self.next.0.fetch_add(1, Ordering::Relaxed) % candidates.len()
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "below the number of endpoints"
+        )]
+        let index = self.rotation.turn(self.cycle) as usize;
+        index
     }
 }
 

@@ -10,10 +10,12 @@
 use std::sync::Arc;
 
 use super::{Context, Half, weight};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Stats};
 
 /// Draws pairs from one set.
 pub(super) struct Pairs {
+    /// The candidates' records, one step nearer than through the endpoints.
+    stats: Vec<Arc<Stats>>,
     /// `None` while all weigh the same.
     weights: Option<Weights>,
 }
@@ -23,6 +25,7 @@ impl Pairs {
         let weights: Vec<u32> = candidates.iter().map(|e| weight(e)).collect();
         let alike = weights.windows(2).all(|pair| pair[0] == pair[1]);
         Self {
+            stats: candidates.iter().map(|e| e.shared_stats()).collect(),
             weights: (!alike).then(|| Weights::new(&weights)),
         }
     }
@@ -37,6 +40,10 @@ impl Pairs {
         let other = context.below(count - 1, Half::Upper);
         let second = if other >= first { other + 1 } else { other };
         (first, second.min(count - 1))
+    }
+
+    pub(super) fn stats(&self, index: usize) -> &Stats {
+        &self.stats[index]
     }
 
     /// The weight of an endpoint relative to the average.

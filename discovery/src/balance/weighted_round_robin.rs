@@ -1,29 +1,30 @@
-//! Weighted round robin: one after another, each as often as its weight says.
+//! Weighted round robin: each endpoint in turn, as often as its weight says.
 //!
 //! Weights are the registry's (Consul's `Weights`), from 1 to 65535; others count as the nearest of
-//! these. Divided by what they have in common and added up they give the length of a cycle: any so
-//! many picks in a row take each endpoint exactly as often as its weight, from however many threads
-//! they come. With equal weights this is round robin.
+//! these. Divided by their greatest common divisor and added up they give the length of a cycle: any
+//! that many picks in a row take each endpoint exactly as often as its weight, from any number of
+//! threads. With equal weights this is round robin.
 //!
-//! A cycle is a row of slots, of which each endpoint owns as many next to each other as it weighs.
-//! The next pick is always the same stride further around, a stride near the golden section of the
-//! cycle and without a common divisor with it: so every slot has its turn once a cycle, and the
-//! turns of one endpoint are spread over the cycle about as evenly as they can be (three-distance
-//! theorem, Sós 1957). gRPC's static stride scheduler (A58) has the same shares, but passes over
-//! light endpoints one by one; here a pick costs the same whatever the weights are.
+//! A cycle is a row of slots, of which each endpoint owns a run as long as its weight. The next pick is
+//! always the same stride further around. The stride is near the golden section of the cycle and has
+//! no common divisor with it: every slot has its turn once a cycle, and the turns of one endpoint are
+//! spread over the cycle nearly as evenly as possible (three-distance theorem, Sós 1957). gRPC's static
+//! stride scheduler (A58) has the same shares but passes over light endpoints one by one; here the
+//! cost of a pick does not depend on the weights.
 //!
-//! Retries stay outside of the rotation, as in [round robin](super::round_robin).
+//! Retries do not advance the rotation, as in [round robin](super::round_robin).
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::sync::Arc;
+
+use super::{
+    Balancer, Context, Picker,
+    rotation::{Modulus, Rotation},
+    weight,
 };
-
-use super::{Balancer, Context, Picker, weight};
 use crate::endpoint::Endpoint;
 
-/// Longer cycles are shortened by rounding the weights: slots must multiply within 64 bits. Takes
-/// more than 65000 endpoints of the greatest weight.
+/// Longer cycles are shortened by rounding the weights: products of two slots must fit in 64 bits.
+/// Only sets of more than 65 000 endpoints of the greatest weight are longer.
 const LONGEST_CYCLE: u64 = u32::MAX as u64;
 /// Strides tried for the most even one.
 const STRIDES: u64 = 64;
@@ -31,58 +32,55 @@ const STRIDES: u64 = 64;
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct WeightedRoundRobin {
-    next: Arc<Position>,
+    rotation: Rotation,
 }
-
-/// On a cache line of its own: every pick of every thread writes here.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Position(AtomicU64);
 
 impl WeightedRoundRobin {
     /// A rotation that begins at this turn of the cycle.
     #[must_use]
     pub fn starting_at(first: u64) -> Self {
         Self {
-            next: Arc::new(Position(AtomicU64::new(first))),
+            rotation: Rotation::starting_at(first),
         }
     }
 }
 
 impl Balancer for WeightedRoundRobin {
     fn picker(&self, candidates: &[Arc<Endpoint>]) -> Box<dyn Picker> {
-        Box::new(Rotation {
-            next: Arc::clone(&self.next),
+        Box::new(Ready {
+            rotation: self.rotation.clone(),
             cycle: Cycle::new(candidates.iter().map(|e| weight(e)).collect()),
         })
     }
 }
 
-struct Rotation {
-    next: Arc<Position>,
+struct Ready {
+    rotation: Rotation,
     cycle: Cycle,
 }
 
-impl Picker for Rotation {
+impl Picker for Ready {
     fn pick(&self, _candidates: &[Arc<Endpoint>], context: &Context) -> usize {
         let cycle = &self.cycle;
         if context.attempt > 0 {
-            return cycle.owner(((context.random >> 32) * cycle.length) >> 32);
+            return cycle.owner(((context.random >> 32) * cycle.length.divisor()) >> 32);
         }
-        let turn = self.next.0.fetch_add(1, Ordering::Relaxed) % cycle.length;
-        cycle.owner(turn * cycle.stride % cycle.length)
+        let turn = self.rotation.turn(cycle.length);
+        cycle.owner(cycle.length.of(turn * cycle.stride))
     }
 }
 
-/// Who has which slot, and in which order they come.
+/// The owner of each slot, and the order of the slots.
 struct Cycle {
-    length: u64,
+    length: Modulus,
     stride: u64,
-    /// Where the slots of each endpoint end.
-    ends: Vec<u64>,
-    /// The cycle cut into as many equal parts as there are endpoints: the owner of the first slot
-    /// of each part. From there the owner of a slot is one step away on average.
-    guide: Vec<usize>,
+    /// The end of the slots of each endpoint.
+    ends: Vec<u32>,
+    /// The cycle cut into parts of a power of two, at least as many as there are endpoints: the owner
+    /// of the first slot of each part. The owner of a slot is at most one step away on average.
+    guide: Vec<u32>,
+    /// From a slot to its part.
+    shift: u32,
 }
 
 impl Cycle {
@@ -97,37 +95,50 @@ impl Cycle {
             .iter()
             .fold(0, |divisor, weight| euclid(divisor, u64::from(*weight)).0)
             .max(1);
-        let ends: Vec<u64> = weights
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "a divisor of 32-bit weights"
+        )]
+        let common = common as u32;
+        let ends: Vec<u32> = weights
             .iter()
             .scan(0, |end, weight| {
-                *end += u64::from(*weight) / common;
+                *end += *weight / common;
                 Some(*end)
             })
             .collect();
-        // Nothing is ever picked from an empty set; it has a cycle all the same.
-        let length = ends.last().copied().unwrap_or(1);
+        // An empty set has a cycle too, though nothing is picked from it.
+        let length = u64::from(ends.last().copied().unwrap_or(1));
         let count = ends.len() as u64;
-        let guide = (0..count)
+        let shift = (length / count.max(1)).max(1).ilog2();
+        let guide = (0..=(length - 1) >> shift)
             .map(|part| {
-                let first = (part * length).div_ceil(count);
-                ends.partition_point(|end| *end <= first)
+                let owner = ends.partition_point(|end| u64::from(*end) <= part << shift);
+                #[allow(
+                    clippy::cast_possible_truncation,
+                    reason = "a cycle has fewer than 2^32 slots"
+                )]
+                let owner = owner as u32;
+                owner
             })
             .collect();
-        let stride = if length == count { 1 } else { stride(length) };
         Self {
-            length,
-            stride,
+            length: Modulus::new(length),
+            stride: if length == count { 1 } else { stride(length) },
             ends,
             guide,
+            shift,
         }
     }
 
     fn owner(&self, slot: u64) -> usize {
-        // Both factors are below 2^32, and the part is below the number of endpoints.
-        #[allow(clippy::cast_possible_truncation)]
-        let part = (slot * self.ends.len() as u64 / self.length) as usize;
-        let mut owner = self.guide[part];
-        while self.ends[owner] <= slot {
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "below the length of the guide"
+        )]
+        let part = (slot >> self.shift) as usize;
+        let mut owner = self.guide[part] as usize;
+        while u64::from(self.ends[owner]) <= slot {
             owner += 1;
         }
         owner
@@ -232,7 +243,7 @@ mod tests {
         let mut weights = vec![65_535; 70_000];
         weights[0] = 1;
         let cycle = Cycle::new(weights);
-        assert!(cycle.length <= LONGEST_CYCLE);
+        assert!(cycle.length.divisor() <= LONGEST_CYCLE);
         assert_eq!(cycle.ends[2] - cycle.ends[1], 32_767);
     }
 
@@ -269,10 +280,10 @@ mod tests {
         ) {
             let cycle = Cycle::new(weights);
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-            let slot = (cycle.length as f64 * at) as u64;
-            let expected = cycle.ends.iter().position(|end| *end > slot).unwrap();
+            let slot = (cycle.length.divisor() as f64 * at) as u64;
+            let expected = cycle.ends.iter().position(|end| u64::from(*end) > slot).unwrap();
             prop_assert_eq!(cycle.owner(slot), expected);
-            prop_assert_eq!(euclid(cycle.length, cycle.stride).0, 1);
+            prop_assert_eq!(euclid(cycle.length.divisor(), cycle.stride).0, 1);
         }
     }
 }

@@ -1,5 +1,9 @@
-//! A ring of points, each owned by a member of the set. Immutable: a change makes a new ring out of
-//! the old one in one pass.
+//! A ring of points, each owned by a member of the set. Immutable: a change makes a new ring from the
+//! old one in one pass.
+//!
+//! The place of a key is one of 2^19 slots. The points of a large set exceed a processor's second
+//! level cache; a table of the owner of each slot takes 1 MiB whatever the set's size, so a lookup in
+//! it costs one access. A small set is looked up in its points, which gives the same owners.
 
 use std::collections::HashMap;
 
@@ -7,6 +11,10 @@ use crate::hash;
 
 /// Points per entry of the guide.
 const STEP: usize = 8;
+/// A key's place counts this many upper bits.
+const SLOT_BITS: u32 = 19;
+/// Sets of more members have a table of the slots' owners.
+const MAX_GUIDED: usize = 1_024;
 
 /// A member and how many points it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +42,41 @@ pub(super) struct Ring {
     members: Vec<Member>,
     /// Sorted.
     points: Vec<u64>,
-    /// Where in `points` the ring's equal parts begin.
-    guide: Vec<u32>,
-    /// From a place to its part of the guide.
-    shift: u32,
+    lookup: Lookup,
+}
+
+/// Finds the first point from a slot on.
+#[derive(Debug)]
+enum Lookup {
+    Guide {
+        /// The index in `points` at which each of the ring's equal parts begins.
+        parts: Vec<u32>,
+        /// From a place to its part.
+        shift: u32,
+    },
+    /// The owner of each slot.
+    Owners(Vec<u16>),
+}
+
+impl Default for Lookup {
+    fn default() -> Self {
+        Self::Guide {
+            parts: vec![0; 2],
+            shift: 63,
+        }
+    }
+}
+
+/// The place of a key: the start of its slot.
+fn place(key: u64) -> u64 {
+    hash::nth(key, 0) >> (64 - SLOT_BITS) << (64 - SLOT_BITS)
+}
+
+/// The owner's index, which is the lower half of a point.
+fn owner(point: u64) -> usize {
+    #[allow(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+    let owner = point as u32 as usize;
+    owner
 }
 
 impl Ring {
@@ -60,11 +99,8 @@ impl Ring {
             (new == old).then_some(*at)
         };
         let moved: Vec<Option<u32>> = self.members.iter().map(stays).collect();
-        let kept = self.points.iter().filter_map(|old| {
-            #[allow(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-            let owner = *old as u32 as usize;
-            Some(point(*old, moved[owner]?))
-        });
+        let kept = self.points.iter();
+        let kept = kept.filter_map(|old| Some(point(*old, moved[owner(*old)]?)));
         let mut points: Vec<u64> = kept.collect();
         let fresh = |(_, new): &(u32, Member)| known.get(&new.id).is_none_or(|(_, old)| old != new);
         let added = (0..)
@@ -76,41 +112,82 @@ impl Ring {
         #[allow(clippy::stable_sort_primitive)]
         points.sort();
         Self {
-            shift: 0,
-            guide: Vec::new(),
+            lookup: Lookup::new(&members, &points),
             members,
             points,
         }
-        .guided()
     }
 
-    fn guided(mut self) -> Self {
-        let parts = (self.points.len() / STEP).next_power_of_two().max(2);
-        self.shift = 64 - parts.trailing_zeros();
-        let mut at = 0;
-        for part in 0..parts as u64 {
-            while self.points.get(at).is_some_and(|p| p >> self.shift < part) {
-                at += 1;
-            }
-            // Rings have far fewer points than 2^32.
-            #[allow(clippy::cast_possible_truncation)]
-            self.guide.push(at as u32);
+    /// The owner of the first point from the key's place on; `None` on an empty ring.
+    pub(super) fn first(&self, key: u64) -> Option<usize> {
+        match &self.lookup {
+            #[allow(clippy::cast_possible_truncation, reason = "2^19 slots")]
+            Lookup::Owners(owners) => owners
+                .get((place(key) >> (64 - SLOT_BITS)) as usize)
+                .map(|owner| usize::from(*owner)),
+            Lookup::Guide { .. } => self.clockwise(key).next(),
         }
-        self
     }
 
     /// The owners of the points from the key's place on, once around.
     pub(super) fn clockwise(&self, key: u64) -> impl Iterator<Item = usize> {
-        let place = point(hash::nth(key, 0), 0);
-        #[allow(clippy::cast_possible_truncation, reason = "below the guide's length")]
-        let part = (place >> self.shift) as usize;
-        let mut first = self.guide.get(part).map_or(0, |at| *at as usize);
-        while self.points.get(first).is_some_and(|p| *p < place) {
-            first += 1;
-        }
+        let place = place(key);
+        let first = match &self.lookup {
+            Lookup::Guide { parts, shift } => {
+                #[allow(clippy::cast_possible_truncation, reason = "below the guide's length")]
+                let part = (place >> shift) as usize;
+                let mut first = parts.get(part).map_or(0, |at| *at as usize);
+                while self.points.get(first).is_some_and(|point| *point < place) {
+                    first += 1;
+                }
+                first
+            }
+            // Needed only when the first owner cannot take the call.
+            Lookup::Owners(_) => self.points.partition_point(|point| *point < place),
+        };
         let (before, from) = self.points.split_at(first);
-        #[allow(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-        from.iter().chain(before).map(|p| *p as u32 as usize)
+        from.iter().chain(before).map(|point| owner(*point))
+    }
+}
+
+impl Lookup {
+    fn new(members: &[Member], points: &[u64]) -> Self {
+        if members.len() > MAX_GUIDED && u16::try_from(members.len()).is_ok() {
+            return Self::owners(points);
+        }
+        let count = (points.len() / STEP).next_power_of_two().max(2);
+        let shift = 64 - count.trailing_zeros();
+        let mut at = 0;
+        let parts = (0..count as u64)
+            .map(|part| {
+                while points.get(at).is_some_and(|point| point >> shift < part) {
+                    at += 1;
+                }
+                #[allow(
+                    clippy::cast_possible_truncation,
+                    reason = "far fewer points than 2^32"
+                )]
+                let first = at as u32;
+                first
+            })
+            .collect();
+        Self::Guide { parts, shift }
+    }
+
+    /// Needs at least one point.
+    fn owners(points: &[u64]) -> Self {
+        let mut at = 0;
+        let owners = (0..1_u64 << SLOT_BITS).map(|slot| {
+            let place = slot << (64 - SLOT_BITS);
+            while points.get(at).is_some_and(|point| *point < place) {
+                at += 1;
+            }
+            let point = points.get(at).or(points.first());
+            #[allow(clippy::cast_possible_truncation, reason = "fewer members than 2^16")]
+            let owner = point.map_or(0, |point| owner(*point)) as u16;
+            owner
+        });
+        Self::Owners(owners.collect())
     }
 }
 
@@ -132,18 +209,33 @@ mod tests {
         let ring = Ring::default().change(members);
         assert!(ring.points.is_sorted());
         for key in 0..5_000 {
-            let place = point(hash::nth(key, 0), 0);
+            let place = place(key);
             let expected = ring.points.iter().find(|p| **p >= place);
             #[allow(clippy::cast_possible_truncation)]
             let expected = *expected.unwrap_or(&ring.points[0]) as u32 as usize;
             assert_eq!(ring.clockwise(key).next(), Some(expected));
+            assert_eq!(ring.first(key), Some(expected));
         }
         assert_eq!(ring.clockwise(1).count(), 1_000);
     }
 
     #[test]
+    fn a_table_of_owners_gives_the_same_owners_as_the_points() {
+        let members: Vec<_> = (0..2_000).map(|id| Member { id, points: 20 }).collect();
+        let ring = Ring::default().change(members);
+        assert!(matches!(ring.lookup, Lookup::Owners(_)));
+        for key in 0..20_000 {
+            let expected = ring.points.iter().find(|p| **p >= place(key));
+            let expected = owner(*expected.unwrap_or(&ring.points[0]));
+            assert_eq!(ring.first(key), Some(expected));
+            assert_eq!(ring.clockwise(key).next(), Some(expected));
+        }
+    }
+
+    #[test]
     fn an_empty_ring_has_no_owners() {
         let ring = Ring::default();
+        assert_eq!(ring.first(1), None);
         assert_eq!(ring.clockwise(1).count(), 0);
         assert_eq!(ring.change(Vec::new()).clockwise(1).count(), 0);
     }

@@ -81,8 +81,11 @@ pub(crate) struct Endpointer {
 }
 
 impl Endpointer {
-    pub(crate) fn start(instancer: Arc<dyn Instancer>, config: Config) -> Self {
+    pub(crate) fn start(instancer: Arc<dyn Instancer>, mut config: Config) -> Self {
         let mut watch = instancer.watch();
+        if instancer.authoritative() {
+            config.protection.grace = Duration::ZERO;
+        }
         let changed = Arc::clone(&config.connector.changed);
         let connector = Arc::clone(&config.connector);
         let (version_tx, version) = watch::channel(0);

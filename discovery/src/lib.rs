@@ -9,6 +9,7 @@ pub mod endpoint;
 mod endpointer;
 mod error;
 mod filter;
+mod future;
 mod grpc;
 mod hash;
 mod instance;
@@ -29,6 +30,7 @@ pub use self::{
     endpointer::RemovalProtection,
     error::{BoxError, chain},
     filter::zone::Locality,
+    future::BoxFuture,
     grpc::{Code, UnknownCode, timeout as grpc_timeout},
     instance::{Instance, InvalidInstance},
     registrar::{Registrar, RegistrationState},

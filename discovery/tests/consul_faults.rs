@@ -14,7 +14,7 @@ use std::{
 };
 
 use discovery::{
-    Registrar, RegistrationState, chain,
+    Registrar, chain,
     registry::{
         Check, InstanceSet, Instancer, Query, Registry, RegistryError,
         consul::{Config, Consul},
@@ -396,10 +396,7 @@ fn what_can_never_be_asked_is_refused() {
             "{service:?} was taken"
         );
     }
-    let empty_tag = Query {
-        tags: vec![String::new()],
-        ..Query::new("trim_service")
-    };
+    let empty_tag = Query::new("trim_service").with_tags([""]);
     assert!(consul.instancer(&empty_tag).is_err());
 }
 
@@ -407,11 +404,9 @@ fn what_can_never_be_asked_is_refused() {
 async fn names_and_tags_arrive_as_they_are() {
     let server = FakeServer::start(|_| Reply::hang()).await.unwrap();
     let consul = Consul::new(&config(&server)).unwrap();
-    let query = Query {
-        tags: vec!["a&b=c".to_owned(), "d e".to_owned()],
-        datacenter: Some("dc2".to_owned()),
-        ..Query::new("trim service/ü?")
-    };
+    let query = Query::new("trim service/ü?")
+        .with_tags(["a&b=c", "d e"])
+        .with_datacenter("dc2");
     let _instancer = consul.instancer(&query).unwrap();
     eventually("asked", async || {
         (!server.requests().is_empty()).then_some(())
@@ -458,12 +453,12 @@ async fn a_heartbeat_that_stalls_is_sent_again_before_it_is_missed() {
     .unwrap();
     let ttl = Duration::from_secs(6);
     let consul = Consul::new(&config(&server)).unwrap();
-    let registration = consul.registration(registration(8975, Check::Ttl { ttl }));
-    let registrar = Registrar::start(registration.unwrap());
+    let registration = consul.registration(registration(8975, Check::ttl(ttl)));
+    let registrar = Registrar::start(registration.unwrap()).unwrap();
     let third = eventually("a third heartbeat", async || {
         (beats.load(SeqCst) > 2).then(|| registrar.state().borrow().clone())
     });
-    assert!(matches!(third.await, RegistrationState::Registered));
+    assert!(third.await.is_registered());
     let is_registration = |request: &&Request| request.path.ends_with("/register");
     assert_eq!(server.requests().iter().filter(is_registration).count(), 1);
 }

@@ -11,7 +11,7 @@ mod sets;
 use std::{sync::Arc, time::Duration};
 
 use discovery::{
-    Instance, Registrar, RegistrationState,
+    Registrar, RegistrationState,
     registry::{self, Check, Registration, RegistrationClient, Registry, RegistryError},
 };
 use serde_json::{Value, json};
@@ -33,21 +33,20 @@ fn client(url: &str, registration: Registration) -> Arc<dyn RegistrationClient> 
 }
 
 fn ttl(ttl: Duration) -> Check {
-    Check::Ttl { ttl }
+    Check::ttl(ttl)
 }
 
 async fn start(consul: &Consul, check: Check) -> Registrar {
-    let registrar = Registrar::start(client(&consul.url(), registration(8975, check)));
+    let client = client(&consul.url(), registration(8975, check));
+    let registrar = Registrar::start(client).unwrap();
     registered(&registrar).await;
     registrar
 }
 
 async fn registered(registrar: &Registrar) {
-    let is_registered = |s: &RegistrationState| matches!(s, RegistrationState::Registered);
     let mut state = registrar.state();
-    within(Duration::from_secs(15), state.wait_for(is_registered))
-        .await
-        .unwrap();
+    let registered = state.wait_for(RegistrationState::is_registered);
+    within(Duration::from_secs(15), registered).await.unwrap();
 }
 
 /// The passing instances' ports, as other clients of Consul see them.
@@ -70,21 +69,14 @@ async fn until_passing(consul: &Consul, ports: &[u64]) {
 #[tokio::test]
 async fn consul_shows_what_was_registered() {
     let consul = Consul::start().await.unwrap();
-    let mut wanted = registration(
-        8975,
-        Check::Grpc {
-            interval: Duration::from_secs(5),
-            timeout: Duration::from_secs(1),
-        },
-    );
-    wanted.deregister_critical_after = Some(Duration::from_secs(90));
-    wanted.instance = Instance {
-        tags: vec!["trim".to_owned(), "blue".to_owned()],
-        meta: [("version".to_owned(), "2".to_owned())].into(),
-        weight: 7,
-        zone: Some("a".to_owned()),
-        ..wanted.instance
-    };
+    let mut wanted =
+        registration(8975, Check::grpc()).with_deregister_critical_after(Duration::from_secs(90));
+    wanted.instance = wanted
+        .instance
+        .with_tags(["trim", "blue"])
+        .with_meta([("version", "2")])
+        .with_weight(7)
+        .with_zone("a");
     client(&consul.url(), wanted).register().await.unwrap();
     let service = consul
         .get(&format!("/v1/agent/service/{ID}"))
@@ -110,10 +102,7 @@ async fn consul_shows_what_was_registered() {
 #[tokio::test]
 async fn a_grpc_check_finds_a_dead_instance() {
     let consul = Consul::start().await.unwrap();
-    let check = Check::Grpc {
-        interval: Duration::from_secs(1),
-        timeout: Duration::from_secs(1),
-    };
+    let check = Check::grpc().with_interval(Duration::from_secs(1));
     // Nothing listens on port 1.
     let client = client(&consul.url(), registration(1, check));
     client.register().await.unwrap();
@@ -200,7 +189,8 @@ async fn is_back_two_seconds_after_a_consul_that_lost_all() {
     let mut consul = Consul::start().await.unwrap();
     let checks = [(8975, Check::None), (8976, ttl(Duration::from_secs(30)))];
     let registrars = checks
-        .map(|(port, check)| Registrar::start(client(&consul.url(), registration(port, check))));
+        .map(|(port, check)| client(&consul.url(), registration(port, check)))
+        .map(|client| Registrar::start(client).unwrap());
     until_passing(&consul, &[8975, 8976]).await;
     consul.kill().await.unwrap();
     // Long enough for the waits between attempts to have grown.
@@ -273,7 +263,8 @@ async fn a_stopped_consul_does_not_lose_it() {
 async fn registers_with_a_consul_that_comes_later() {
     let mut consul = Consul::start().await.unwrap();
     consul.kill().await.unwrap();
-    let registrar = Registrar::start(client(&consul.url(), registration(8975, Check::None)));
+    let client = client(&consul.url(), registration(8975, Check::None));
+    let registrar = Registrar::start(client).unwrap();
     let mut state = registrar.state();
     let failed = |s: &RegistrationState| matches!(s, RegistrationState::Registering(Some(_)));
     let why = within(Duration::from_secs(5), state.wait_for(failed))

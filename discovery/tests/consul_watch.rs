@@ -94,10 +94,7 @@ async fn knows_what_was_registered() {
     register(&consul, "nowhere", json!({"Port": 0})).await;
     register(&consul, "too high", json!({"Port": 70000})).await;
     register(&consul, "on the node", json!({"Address": ""})).await;
-    let query = Query {
-        passing_only: false,
-        ..Query::new("trim_service")
-    };
+    let query = Query::new("trim_service").with_passing_only(false);
     let instancer = watch_of(&consul, &query);
     let mut sets = instancer.watch();
     let set = until(&mut sets, |set| ids(set) == ["a", "on the node"]).await;
@@ -131,17 +128,11 @@ async fn all_wanted_tags_must_be_there() {
         (vec!["blue"], vec!["both", "one"]),
         (vec!["blue", "EU"], vec!["both"]),
     ] {
-        let query = Query {
-            tags: tags.into_iter().map(str::to_owned).collect(),
-            ..Query::new("trim_service")
-        };
+        let query = Query::new("trim_service").with_tags(tags);
         let instancer = watch_of(&consul, &query);
         until(&mut instancer.watch(), |set| ids(set) == expected).await;
     }
-    let unknown = Query {
-        tags: vec!["blue".to_owned(), "us".to_owned()],
-        ..Query::new("trim_service")
-    };
+    let unknown = Query::new("trim_service").with_tags(["blue", "us"]);
     let instancer = watch_of(&consul, &unknown);
     let set = until(&mut instancer.watch(), |set| set.confirmed.is_some()).await;
     assert!(set.instances.is_empty() && set.error.is_none());

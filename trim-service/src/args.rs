@@ -93,19 +93,19 @@ pub(crate) enum CheckKind {
 
 impl Args {
     pub(crate) fn registration(&self, instance: Instance) -> Registration {
-        Registration {
-            instance,
-            check: match self.check {
-                CheckKind::Grpc => Check::Grpc {
-                    interval: self.check_interval,
-                    timeout: self.check_timeout,
-                },
-                CheckKind::Ttl => Check::Ttl {
-                    ttl: self.check_interval,
-                },
-                CheckKind::None => Check::None,
-            },
-            deregister_critical_after: Some(self.deregister_after).filter(|time| !time.is_zero()),
+        let check = match self.check {
+            CheckKind::Grpc => Check::grpc()
+                .with_interval(self.check_interval)
+                .with_timeout(self.check_timeout)
+                .into(),
+            CheckKind::Ttl => Check::ttl(self.check_interval),
+            CheckKind::None => Check::None,
+        };
+        let registration = Registration::new(instance, check);
+        if self.deregister_after.is_zero() {
+            registration
+        } else {
+            registration.with_deregister_critical_after(self.deregister_after)
         }
     }
 }

@@ -62,7 +62,7 @@ async fn main() -> anyhow::Result<()> {
     let server = tokio::spawn(serve(listener, routes, Protocol::Grpc, stopped, finishing));
     announce(&id, SocketAddr::new(ip, port))?;
 
-    let registrar = Registrar::start(registration);
+    let registrar = Registrar::start(registration)?;
     shutdown.requested().await;
     leave(learning, health, registrar, stop, server).await
 }
@@ -101,11 +101,10 @@ fn advertised(args: &Args) -> anyhow::Result<IpAddr> {
 }
 
 fn instance(args: &Args, ip: IpAddr, port: u16) -> anyhow::Result<Instance> {
-    let mut instance = Instance::named(&args.name, ip, port)?;
-    instance.tags.clone_from(&args.tag);
-    instance.meta.extend(args.meta.iter().cloned());
-    instance.weight = args.weight.into();
-    Ok(instance)
+    Ok(Instance::named(&args.name, ip, port)?
+        .with_tags(&args.tag)
+        .with_meta(args.meta.iter().cloned())
+        .with_weight(args.weight.into()))
 }
 
 /// The line that scripts wait for.

@@ -20,7 +20,7 @@ use discovery::{
         consul::{Config, Consul},
     },
 };
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt as _, join_all};
 use serde_json::{Value, json};
 use testkit::fake::{FakeServer, Reply, Request};
 use tokio::time::Instant;
@@ -398,6 +398,32 @@ fn what_can_never_be_asked_is_refused() {
     }
     let empty_tag = Query::new("trim_service").with_tags([""]);
     assert!(consul.instancer(&empty_tag).is_err());
+}
+
+#[test]
+fn outside_a_runtime_every_call_is_an_error() {
+    let consul = Consul::new(&Config::default()).unwrap();
+    let watched = consul.instancer(&Query::new("trim_service")).map(drop);
+    let client = consul
+        .registration(registration(8975, Check::None))
+        .unwrap();
+    let registered = client.register().now_or_never().unwrap();
+    let maintained = client.maintain().now_or_never().map(Err).unwrap();
+    let deregistered = client.deregister().now_or_never().unwrap();
+    let started = Registrar::start(client.clone()).map(drop);
+    for (call, result) in [
+        ("watch", watched),
+        ("register", registered),
+        ("keep", maintained),
+        ("deregister", deregistered),
+        ("register", started),
+    ] {
+        let error = result.unwrap_err();
+        assert!(
+            matches!(&error, RegistryError::NoRuntime { action } if action.starts_with(call)),
+            "{call}: {error}"
+        );
+    }
 }
 
 #[tokio::test]

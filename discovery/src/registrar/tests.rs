@@ -1,9 +1,18 @@
 use std::{
+    fmt,
     future::pending,
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use tokio::time::Instant;
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
 
 use super::*;
 use crate::{
@@ -180,4 +189,81 @@ fn outside_a_runtime_it_is_an_error() {
     let registrar = runtime.block_on(async { Registrar::start(Arc::new(Flaky::default())) });
     let ended = futures_util::future::FutureExt::now_or_never(registrar.unwrap().deregister(LIMIT));
     assert!(matches!(ended, Some(Err(RegistryError::NoRuntime { .. }))));
+}
+
+/// The messages of the events of this thread, with their levels.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<(Level, String)>>>);
+
+impl Log {
+    fn about_checks(&self) -> Vec<(Level, String)> {
+        let events = self.0.lock().unwrap();
+        let checks = events
+            .iter()
+            .filter(|(_, text)| text.contains("health check"));
+        checks.cloned().collect()
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        let level = *event.metadata().level();
+        self.0.lock().unwrap().push((level, message.0));
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_the_check_is_logged_once() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let client = Arc::new(Checked(watch::Sender::new(CheckState::Passing)));
+    let registrar = Registrar::start(client.clone()).unwrap();
+    let mut state = registrar.state();
+    state.wait_for(RegistrationState::is_passing).await.unwrap();
+    assert_eq!(log.about_checks(), []);
+    for check in [
+        CheckState::critical("refused 1"),
+        CheckState::critical("refused 2"),
+        CheckState::Passing,
+    ] {
+        client.0.send_replace(check.clone());
+        let has = |state: &RegistrationState| matches!(state, RegistrationState::Registered { check: c } if *c == check);
+        state.wait_for(has).await.unwrap();
+    }
+    let expected = [
+        (Level::WARN, "the health check is critical: refused 1"),
+        (Level::INFO, "the health check passes again"),
+    ];
+    assert_eq!(
+        log.about_checks(),
+        expected.map(|(level, text)| (level, text.to_owned()))
+    );
 }

@@ -37,7 +37,8 @@ impl OwnCheck {
     pub(super) fn new(client: &Arc<Client>, id: &str, check: &Check) -> Option<Self> {
         let every = match check {
             Check::Grpc(grpc) => grpc.interval,
-            Check::Ttl { ttl } => *ttl / BEATS,
+            // Twice per heartbeat, so that one read sees a check that the next heartbeat lifts.
+            Check::Ttl { ttl } => *ttl / (2 * BEATS),
             Check::None => return None,
         };
         Some(Self {

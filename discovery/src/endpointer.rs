@@ -84,6 +84,7 @@ impl Endpointer {
     pub(crate) fn start(instancer: Arc<dyn Instancer>, mut config: Config) -> Self {
         let mut watch = instancer.watch();
         if instancer.authoritative() {
+            // A removal is never the registry's own failure, so there is nothing to protect from.
             config.protection.grace = Duration::ZERO;
         }
         let changed = Arc::clone(&config.connector.changed);

@@ -1,5 +1,5 @@
-//! What a watch makes of a Consul that is away, wrong or no Consul at all. The server is a fake,
-//! since no real one gives these answers on demand.
+//! The watch against a server that is unreachable, answers wrongly or is not a Consul. The server is
+//! a fake, because a real Consul does not give these answers on demand.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -27,16 +27,14 @@ use tokio::time::Instant;
 
 use crate::sets::{eventually, ids, registration, until, within};
 
-/// How long the fake holds a query back: over half of the watch's `wait`, which counts as held.
+/// The time that the fake holds a query back. More than half of the watch's `wait` counts as held.
 const HELD: Duration = Duration::from_millis(600);
 
 fn config(server: &FakeServer) -> Config {
-    let mut config = Config::default();
-    config.address = server.address().to_string();
-    config.wait = Duration::from_secs(1);
-    config.request_timeout = Duration::from_millis(500);
-    config.body_limit = 8192;
-    config
+    Config::new(server.address().to_string())
+        .with_wait(Duration::from_secs(1))
+        .with_request_timeout(Duration::from_millis(500))
+        .with_body_limit(8192)
 }
 
 fn watch_of(config: &Config) -> Arc<dyn Instancer> {
@@ -58,7 +56,7 @@ fn list(ids: &[&str]) -> String {
     Value::from(entries).to_string()
 }
 
-/// A service with `a` at index 5, until `broken` is set; from then on what `bad` says.
+/// A server with `a` at index 5. It answers with `bad` after `broken` is set.
 async fn server_that_breaks(bad: Reply) -> (FakeServer, Arc<AtomicBool>) {
     let broken = Arc::new(AtomicBool::new(false));
     let is_broken = broken.clone();
@@ -138,7 +136,7 @@ async fn the_last_good_set_survives_every_kind_of_nonsense() {
         ("broken compression", gzip(b"[]"), "did not answer"),
         ("no index", Reply::new(200, &[], "[]"), "X-Consul-Index"),
         (
-            "an index that is no number",
+            "an index that is not a number",
             Reply::new(200, &[("X-Consul-Index", "-1")], "[]"),
             "X-Consul-Index",
         ),
@@ -163,7 +161,7 @@ async fn the_last_good_set_survives_every_kind_of_nonsense() {
             "not followed",
         ),
         (
-            "no HTTP",
+            "another protocol",
             Reply::raw("SSH-2.0-OpenSSH_9.2\r\n\r\n").then_close(),
             "did not answer",
         ),
@@ -277,7 +275,7 @@ async fn index_zero_is_never_sent_and_makes_no_tight_loop() {
 async fn two_hundred_changes_a_second_are_not_downloaded_one_by_one() {
     let index = Arc::new(AtomicU64::new(10));
     let current = index.clone();
-    // A change comes at once if it is newer; what is current already is held back.
+    // A query with an old index is answered at once, one with the current index is held back.
     let answer = move |request: &Request| {
         let now = current.load(SeqCst);
         let reply = Reply::consul(now, list(&[&now.to_string()]));
@@ -300,7 +298,7 @@ async fn two_hundred_changes_a_second_are_not_downloaded_one_by_one() {
     }
     let requests = server.requests().len();
     assert!((8..=14).contains(&requests), "{requests} requests in 3 s");
-    // The last change is not lost in the pause.
+    // The pause does not lose the last change.
     let seen = |set: &InstanceSet| ids(set)[0].parse::<u64>().unwrap() >= last;
     within(Duration::from_secs(2), sets.wait_for(seen))
         .await
@@ -326,10 +324,8 @@ async fn one_watch_serves_all_and_ends_with_the_last() {
     .await;
     assert_eq!(server.connections(), 1);
 
-    // Other credentials or another query may have other answers.
-    let mut other_token = config.clone();
-    other_token.token = Some("secret".to_owned());
-    let other_token = watch_of(&other_token);
+    // Other credentials or another query may lead to other answers.
+    let other_token = watch_of(&config.clone().with_token("secret"));
     let consul = Consul::new(&config).unwrap();
     let other_query = consul.instancer(&Query::new("add_service")).unwrap();
     eventually("two more are held", async || {
@@ -364,16 +360,14 @@ async fn one_watch_serves_all_and_ends_with_the_last() {
 
 #[tokio::test]
 async fn a_wrong_address_is_said_and_watched_on() {
-    let mut nowhere = Config::default();
-    nowhere.address = "no-such-host.invalid:8500".to_owned();
-    // A port that was free a moment ago refuses.
+    let nowhere = Config::new("no-such-host.invalid:8500");
+    // A port that was just freed refuses connections.
     let port = FakeServer::start(|_| Reply::hang())
         .await
         .unwrap()
         .address()
         .port();
-    let mut refused = Config::default();
-    refused.address = format!("127.0.0.1:{port}");
+    let refused = Config::new(format!("127.0.0.1:{port}"));
     for config in [nowhere, refused] {
         let instancer = watch_of(&config);
         let set = until(&mut instancer.watch(), |set| set.error.is_some()).await;
@@ -462,7 +456,7 @@ async fn a_heartbeat_that_stalls_is_sent_again_before_it_is_missed() {
                       "Weights": {"Passing": 1, "Warning": 1}});
     let server = FakeServer::start(move |request: &Request| {
         if request.path.starts_with("/v1/agent/check/pass/") {
-            // The first comes with the registration.
+            // The registration sends the first one.
             match counted.fetch_add(1, SeqCst) {
                 1 => Reply::hang(),
                 _ => Reply::new(200, &[], ""),

@@ -1,4 +1,4 @@
-//! What a registration looks like in a real Consul, and what brings it back.
+//! Registrations with a real Consul, and their recovery.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use crate::sets::{eventually, registration, within};
 
 const ID: &str = "trim_service-127.0.0.1-8975";
 
-/// After Consul is back, by the project's own promise.
+/// The time limit for a registration after Consul is back.
 const BACK_WITHIN: Duration = Duration::from_secs(2);
 
 fn client(url: &str, registration: Registration) -> Arc<dyn RegistrationClient> {
@@ -49,7 +49,7 @@ async fn registered(registrar: &Registrar) {
     within(Duration::from_secs(15), registered).await.unwrap();
 }
 
-/// The passing instances' ports, as other clients of Consul see them.
+/// The ports of the passing instances, as another client of Consul sees them.
 async fn passing(consul: &Consul) -> Vec<u64> {
     let answer = consul
         .get("/v1/health/service/trim_service?passing=1")
@@ -131,9 +131,8 @@ async fn is_passing_at_once_and_gone_after_deregistering() {
 async fn what_is_not_there_may_be_deregistered() {
     for options in [Consul::options(), Consul::options().acl()] {
         let consul = options.start().await.unwrap();
-        let mut config = registry::consul::Config::default();
-        config.address = consul.address();
-        config.token = Some(testkit::MASTER_TOKEN.to_owned());
+        let config =
+            registry::consul::Config::new(consul.address()).with_token(testkit::MASTER_TOKEN);
         let registry = registry::consul::Consul::new(&config).unwrap();
         let client = registry
             .registration(registration(8975, Check::None))
@@ -153,7 +152,7 @@ async fn heartbeats_keep_it_passing() {
         assert_eq!(passing(&consul).await, [8975]);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // And it is they that do.
+    // Without heartbeats it does not stay passing.
     drop(registrar);
     until_passing(&consul, &[]).await;
 }
@@ -172,15 +171,15 @@ async fn is_back_when_consul_forgot_it() {
 async fn is_back_when_another_took_its_id() {
     let consul = Consul::start().await.unwrap();
     let registrar = start(&consul, Check::None).await;
-    let thief = json!({"ID": ID, "Name": "trim_service", "Address": "127.0.0.1", "Port": 1,
-                       "Check": {"CheckID": "thief", "TTL": "60s"}});
+    let other = json!({"ID": ID, "Name": "trim_service", "Address": "127.0.0.1", "Port": 1,
+                       "Check": {"CheckID": "other", "TTL": "60s"}});
     consul
-        .put("/v1/agent/service/register", &thief)
+        .put("/v1/agent/service/register", &other)
         .await
         .unwrap();
     until_passing(&consul, &[8975]).await;
     let checks = consul.get("/v1/agent/checks").await.unwrap();
-    assert_eq!(checks, json!({}), "the thief's check is gone");
+    assert_eq!(checks, json!({}), "the other registration's check is gone");
     drop(registrar);
 }
 
@@ -193,7 +192,7 @@ async fn is_back_two_seconds_after_a_consul_that_lost_all() {
         .map(|client| Registrar::start(client).unwrap());
     until_passing(&consul, &[8975, 8976]).await;
     consul.kill().await.unwrap();
-    // Long enough for the waits between attempts to have grown.
+    // Long enough for the waits between attempts to grow.
     tokio::time::sleep(Duration::from_secs(4)).await;
     consul.restart().await.unwrap();
     let back = Instant::now();
@@ -212,7 +211,7 @@ async fn a_check_that_a_restart_made_critical_is_lifted() {
     let back = Instant::now();
     until_passing(&consul, &[8975]).await;
     assert!(back.elapsed() < BACK_WITHIN, "{:?}", back.elapsed());
-    // And so is one that somebody failed, at the next heartbeat.
+    // A heartbeat also lifts a check that another client failed.
     drop(registrar);
     let path = format!("/v1/agent/check/fail/service:{ID}");
     consul.put(&path, &Value::Null).await.unwrap();
@@ -298,7 +297,7 @@ async fn an_id_may_hold_anything_that_a_path_can() {
             .unwrap_or_else(|e| panic!("{id:?}: {e}"));
         let services = consul.get("/v1/agent/services").await.unwrap();
         assert_eq!(services[id]["ID"], id);
-        // Found again under its ID: the upkeep does not end.
+        // The agent shows it under its ID, so the maintenance does not end.
         let ended = tokio::time::timeout(Duration::from_millis(100), client.maintain()).await;
         assert!(ended.is_err(), "{id:?}: {ended:?}");
         client

@@ -313,7 +313,7 @@ async fn a_consul_that_restarts_empty_gets_it_back() {
 }
 
 #[tokio::test]
-async fn a_deregistration_by_somebody_else_is_mended() {
+async fn a_deregistration_by_another_client_is_mended() {
     let consul = Consul::start().await.unwrap();
     let service = registered(&consul, &[]).await;
     let path = format!("/v1/agent/service/deregister/{}", service.id);
@@ -347,10 +347,10 @@ async fn a_ttl_check_that_went_critical_is_brought_back() {
 #[tokio::test]
 async fn the_service_to_check_is_a_flag_and_a_critical_check_is_logged() {
     let consul = Consul::start().await.unwrap();
-    let well = registered(&consul, &["--check-service", "pb.Trim"]).await;
+    let named = registered(&consul, &["--check-service", "pb.Trim"]).await;
     let checks = consul.get("/v1/agent/checks").await.unwrap();
     assert_eq!(checks.as_object().unwrap().len(), 1, "{checks}");
-    let id = format!("service:{}", well.id);
+    let id = format!("service:{}", named.id);
     let look = async || {
         let checks = consul.get("/v1/agent/checks").await.unwrap();
         let output = checks[&id]["Output"]
@@ -360,10 +360,10 @@ async fn the_service_to_check_is_a_flag_and_a_critical_check_is_logged() {
         output.contains("/pb.Trim").then_some(()).ok_or(output)
     };
     eventually("the check has run", LIMIT, look).await.unwrap();
-    until(&consul, &well, "passing").await;
-    drop(well);
+    until(&consul, &named, "passing").await;
+    drop(named);
 
-    // The health service does not know this one.
+    // The health service does not know this service.
     let flags = ["--consul", &consul.address(), "--check-service", "pb.Add"];
     let unknown = trim_service(&[&flags[..], &QUICK_CHECK[..]].concat())
         .await

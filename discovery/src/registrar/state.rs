@@ -21,7 +21,7 @@ pub enum RegistrationState {
 }
 
 impl RegistrationState {
-    /// True if the instance is in the registry, whatever its health check says.
+    /// True if the instance is in the registry, with any state of its health check.
     #[must_use]
     pub fn is_registered(&self) -> bool {
         matches!(self, Self::Registered { .. })

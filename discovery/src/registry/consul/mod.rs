@@ -9,18 +9,16 @@
 //! way, and a change arrives within milliseconds.
 //!
 //! ```text
-//!                   good answer
-//!        Fresh --------------------> Following
-//!         | ^                         |  |  ^
-//!         | |  index went back        |  |  | good answer: next index
-//!         | '-------------------------'  |  '-- stays in Following
-//!         |                              |
-//!         |  failure                     |  failure
-//!         '-----------> Failing <--------'
-//!                       |  ^  |
-//!                       |  |  '-- failure: stays in Failing, the wait grows
-//!                       |  '----- (waits 100 ms to 5 s, then asks without index)
-//!                       '-------> good answer: Following
+//!                good answer
+//!      .-----------------------------.
+//!      |                             v    .-- good answer
+//!    Fresh <-- index went back -- Following <-'
+//!      |                           |  ^
+//!      | failure           failure |  | good answer
+//!      v                           v  |
+//!    .----------------------------------.
+//!    | Failing: waits, then asks anew   | <-. failure: waits longer
+//!    '----------------------------------' --'
 //! ```
 //!
 //! | state | request | on a good answer | on a failure |

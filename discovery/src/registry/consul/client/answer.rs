@@ -16,7 +16,7 @@ impl Answer {
     }
 
     /// True if Consul's own text contains these words.
-    pub(crate) fn says(&self, words: &str) -> bool {
+    pub(crate) fn contains(&self, words: &str) -> bool {
         self.reason().contains(words)
     }
 

@@ -4,6 +4,7 @@
 
 mod address;
 mod env;
+mod setters;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -16,9 +17,7 @@ use crate::registry::RegistryError;
 /// # fn main() -> Result<(), discovery::registry::RegistryError> {
 /// use discovery::registry::consul::{Config, Consul};
 ///
-/// let mut config = Config::default();
-/// config.address = "127.0.0.1:8500".to_owned();
-/// config.datacenter = Some("dc1".to_owned());
+/// let config = Config::new("127.0.0.1:8500").with_datacenter("dc1");
 /// let consul = Consul::new(&config)?;
 /// # Ok(())
 /// # }

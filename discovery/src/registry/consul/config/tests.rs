@@ -84,11 +84,9 @@ fn a_wrong_url_is_refused_without_showing_a_password() {
 
 #[test]
 fn never_shows_a_secret() {
-    let config = Config {
-        token: Some("hunter2".to_owned()),
-        http_auth: Some("me:hunter2".to_owned()),
-        ..Config::default()
-    };
+    let config = Config::default()
+        .with_token("hunter2")
+        .with_http_auth("me:hunter2");
     assert!(!format!("{config:?}").contains("hunter2"));
 }
 

@@ -50,7 +50,7 @@ impl Heartbeat {
         if answer.status.is_success() {
             Ok(())
         } else if answer.status == StatusCode::NOT_FOUND
-            || answer.says("does not have associated TTL")
+            || answer.contains("does not have associated TTL")
         {
             Err(self.client.forgotten(&self.id))
         } else {

@@ -116,7 +116,7 @@ impl ConsulRegistration {
         let answer = self.client.call(request).await?;
         // An unknown service is a success for Consul 1.8 without ACLs, and an error with ACLs and
         // in later versions.
-        let gone = answer.status == StatusCode::NOT_FOUND || answer.says("Unknown service");
+        let gone = answer.status == StatusCode::NOT_FOUND || answer.contains("Unknown service");
         if answer.status.is_success() || gone {
             Ok(())
         } else {

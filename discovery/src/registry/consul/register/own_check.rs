@@ -76,7 +76,7 @@ impl OwnCheck {
     /// The check's state, or `None` if the agent does not hold the check.
     async fn read(&self) -> Result<Option<CheckState>, RegistryError> {
         let request = Request::new(Method::GET, self.path.clone(), &self.action);
-        // The status is 429 or 503 where a check does not pass, with the same body.
+        // The status is 429 or 503 if a check does not pass, with the same body.
         let answer = self.client.call(request).await?;
         let Ok(health) = serde_json::from_slice::<ServiceHealth>(&answer.body) else {
             return Ok(None);

@@ -50,6 +50,9 @@ pub(crate) struct Config {
 }
 
 /// When to disbelieve a registry that suddenly names far fewer instances.
+///
+/// A source that is [authoritative](Instancer::authoritative), such as a static list, is believed at
+/// once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RemovalProtection {

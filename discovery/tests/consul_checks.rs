@@ -1,5 +1,6 @@
 //! The health checks of a registered instance, in a real Consul and in the registrar's state.
 
+#![cfg(feature = "consul")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -1,6 +1,7 @@
 //! The watch against a server that is unreachable, answers wrongly or is not a Consul. The server is
 //! a fake, because a real Consul does not give these answers on demand.
 
+#![cfg(feature = "consul")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod sets;

@@ -1,5 +1,6 @@
 //! Registrations with a real Consul, and their recovery.
 
+#![cfg(feature = "consul")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

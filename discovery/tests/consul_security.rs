@@ -1,5 +1,6 @@
 //! Consul with ACLs and TLS: the calls with the right credentials, and the errors without.
 
+#![cfg(feature = "consul")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -1,5 +1,6 @@
 //! The watch of services in a real Consul.
 
+#![cfg(feature = "consul")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod sets;

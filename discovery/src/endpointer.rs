@@ -50,6 +50,9 @@ pub(crate) struct Config {
 }
 
 /// When to disbelieve a registry that suddenly names far fewer instances.
+///
+/// A source that is [authoritative](Instancer::authoritative), such as a static list, is believed at
+/// once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RemovalProtection {
@@ -81,8 +84,12 @@ pub(crate) struct Endpointer {
 }
 
 impl Endpointer {
-    pub(crate) fn start(instancer: Arc<dyn Instancer>, config: Config) -> Self {
+    pub(crate) fn start(instancer: Arc<dyn Instancer>, mut config: Config) -> Self {
         let mut watch = instancer.watch();
+        if instancer.authoritative() {
+            // A removal is never the registry's own failure, so there is nothing to protect from.
+            config.protection.grace = Duration::ZERO;
+        }
         let changed = Arc::clone(&config.connector.changed);
         let connector = Arc::clone(&config.connector);
         let (version_tx, version) = watch::channel(0);

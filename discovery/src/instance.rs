@@ -1,4 +1,4 @@
-//! What a registry knows of one running process: plain data, no connection, no history.
+//! One running process of a service: plain data, without connection or history.
 
 use std::{
     collections::BTreeMap,
@@ -6,15 +6,31 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-/// One running process that offers a service.
+/// One running process of a service, as a registry describes it.
 ///
-/// Two values are the same process when their [`id`](Self::id) is the same; when the rest differs,
-/// the process was registered anew (another address, other tags).
+/// The [`id`](Self::id) identifies the process. When another field differs under the same ID, the
+/// process was registered again, for example with other tags or at another address.
+///
+/// ```
+/// use discovery::Instance;
+///
+/// # fn main() -> Result<(), discovery::InvalidInstance> {
+/// let instance = Instance::new("10.0.0.1", 8975)?
+///     .with_id("trim-1")
+///     .with_tags(["blue"])
+///     .with_meta([("version", "2")])
+///     .with_weight(10)
+///     .with_zone("a");
+/// assert_eq!(instance.to_string(), "trim-1 (10.0.0.1:8975)");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Instance {
-    /// Unique within the service. `name-ip-port` for what [`Instance::named`] makes.
+    /// Unique within the service. [`Instance::named`] makes `SERVICE-IP-PORT`.
     pub id: String,
-    /// The name the service is looked up by.
+    /// The service's name in the registry.
     pub service: String,
     /// An IP address or a host name, without brackets. Never empty.
     pub host: String,
@@ -22,18 +38,18 @@ pub struct Instance {
     pub port: u16,
     /// In the registry's order.
     pub tags: Vec<String>,
-    /// Free key-value pairs.
+    /// Key-value pairs without a fixed meaning.
     pub meta: BTreeMap<String, String>,
-    /// Share of calls relative to the other instances; 1 where the registry says nothing.
+    /// Share of calls relative to the other instances. Default: 1.
     pub weight: u32,
-    /// The failure domain inside a datacenter, where known.
+    /// The failure domain inside a datacenter, if known.
     pub zone: Option<String>,
-    /// The datacenter, where the registry has such a notion.
+    /// The datacenter, if the registry has datacenters.
     pub datacenter: Option<String>,
 }
 
 impl Instance {
-    /// An instance at `host:port` with the ID `host:port`, weight 1 and nothing else set.
+    /// An instance at `host:port` with the ID `host:port` and weight 1. The other fields are empty.
     ///
     /// # Errors
     ///
@@ -51,13 +67,11 @@ impl Instance {
             datacenter: None,
         };
         instance.validate()?;
-        Ok(Self {
-            id: instance.authority(),
-            ..instance
-        })
+        let id = instance.authority();
+        Ok(instance.with_id(id))
     }
 
-    /// The instance of `service` at `ip:port`, under the ID `service-ip-port`.
+    /// The instance of `service` at `ip:port`, with the ID `SERVICE-IP-PORT`.
     ///
     /// ```
     /// # fn main() -> Result<(), discovery::InvalidInstance> {
@@ -69,20 +83,74 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// When `port` is 0.
+    /// When `port` is 0, or when `ip` does not name a single host, as `0.0.0.0` does not.
     pub fn named(service: &str, ip: IpAddr, port: u16) -> Result<Self, InvalidInstance> {
-        Ok(Self {
-            id: format!("{service}-{ip}-{port}"),
-            service: service.to_owned(),
-            ..Self::new(ip.to_string(), port)?
-        })
+        Ok(Self::new(ip.to_string(), port)?
+            .with_id(format!("{service}-{ip}-{port}"))
+            .with_service(service))
+    }
+
+    /// Sets [`id`](Self::id).
+    #[must_use]
+    pub fn with_id(mut self, id: impl Into<String>) -> Self {
+        self.id = id.into();
+        self
+    }
+
+    /// Sets [`service`](Self::service).
+    #[must_use]
+    pub fn with_service(mut self, service: impl Into<String>) -> Self {
+        self.service = service.into();
+        self
+    }
+
+    /// Sets [`tags`](Self::tags).
+    #[must_use]
+    pub fn with_tags(mut self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.tags = tags.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets [`meta`](Self::meta).
+    #[must_use]
+    pub fn with_meta<K, V>(mut self, meta: impl IntoIterator<Item = (K, V)>) -> Self
+    where
+        K: Into<String>,
+        V: Into<String>,
+    {
+        let pairs = meta
+            .into_iter()
+            .map(|(key, value)| (key.into(), value.into()));
+        self.meta = pairs.collect();
+        self
+    }
+
+    /// Sets [`weight`](Self::weight).
+    #[must_use]
+    pub fn with_weight(mut self, weight: u32) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// Sets [`zone`](Self::zone).
+    #[must_use]
+    pub fn with_zone(mut self, zone: impl Into<String>) -> Self {
+        self.zone = Some(zone.into());
+        self
+    }
+
+    /// Sets [`datacenter`](Self::datacenter).
+    #[must_use]
+    pub fn with_datacenter(mut self, datacenter: impl Into<String>) -> Self {
+        self.datacenter = Some(datacenter.into());
+        self
     }
 
     /// Reads `HOST:PORT`, with brackets around an IPv6 address.
     ///
     /// # Errors
     ///
-    /// When the text has another form, or names no usable host or port.
+    /// When the text has another form, or its host or port cannot be connected to.
     pub fn parse(host_port: &str) -> Result<Self, InvalidInstance> {
         let malformed = || InvalidInstance {
             address: host_port.to_owned(),
@@ -94,7 +162,7 @@ impl Instance {
             None if host.contains(':') => return Err(malformed()),
             None => host,
         };
-        // `parse` alone would take a leading plus sign.
+        // `parse` alone accepts a leading plus sign.
         if !port.bytes().all(|b| b.is_ascii_digit()) {
             return Err(malformed());
         }
@@ -102,7 +170,7 @@ impl Instance {
         Self::new(host, port)
     }
 
-    /// `host:port` as URLs write it: an IPv6 address stands in brackets.
+    /// `host:port` as in a URL: with brackets around an IPv6 address.
     #[must_use]
     pub fn authority(&self) -> String {
         if self.host.parse::<Ipv6Addr>().is_ok() {
@@ -112,12 +180,12 @@ impl Instance {
         }
     }
 
-    /// Whether a client can connect to it as it stands.
+    /// Checks that a client can connect to the address.
     ///
     /// # Errors
     ///
-    /// The first thing wrong with its address: no host, one that is neither an address nor a name,
-    /// an address that names no single host (`0.0.0.0`), or port 0.
+    /// When the host is empty, is neither an IP address nor a host name, or does not name a single
+    /// host (`0.0.0.0`), or when the port is 0.
     pub fn validate(&self) -> Result<(), InvalidInstance> {
         let reason = if self.host.is_empty() {
             "the host is empty"
@@ -125,9 +193,9 @@ impl Instance {
             "port 0 cannot be connected to"
         } else if let Ok(ip) = self.host.parse::<IpAddr>() {
             if ip.is_unspecified() {
-                "an unspecified address names no host"
+                "an unspecified address does not name a host"
             } else if ip.is_multicast() {
-                "a multicast address names no single host"
+                "a multicast address does not name a single host"
             } else {
                 return Ok(());
             }
@@ -143,7 +211,7 @@ impl Instance {
     }
 }
 
-/// RFC 1123, and the underscore that Docker and Windows put into names.
+/// RFC 1123, plus the underscore that Docker and Windows use in names.
 fn is_host_name(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let label = |l: &str| {
@@ -158,7 +226,7 @@ fn is_host_name(host: &str) -> bool {
 }
 
 impl fmt::Display for Instance {
-    /// The ID, with the address behind it where the ID does not hold it.
+    /// The ID, followed by the address unless the ID is the address.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let authority = self.authority();
         if self.id == authority {
@@ -224,8 +292,7 @@ mod tests {
 
     #[test]
     fn shows_the_address_where_the_id_hides_it() {
-        let mut instance = Instance::parse("10.0.0.1:80").unwrap();
-        instance.id = "a".to_owned();
+        let instance = Instance::parse("10.0.0.1:80").unwrap().with_id("a");
         assert_eq!(instance.to_string(), "a (10.0.0.1:80)");
     }
 }

@@ -11,6 +11,7 @@ pub mod endpoint;
 mod endpointer;
 mod error;
 mod filter;
+mod future;
 mod grpc;
 mod hash;
 mod instance;
@@ -35,6 +36,7 @@ pub use self::{
     endpointer::RemovalProtection,
     error::{BoxError, InvalidSetting, chain},
     filter::zone::Locality,
+    future::BoxFuture,
     hash::HashKey,
     instance::{Instance, InvalidInstance},
     protocol::InvalidDeadline,

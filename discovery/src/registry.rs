@@ -1,146 +1,235 @@
-//! Where instances come from and where they are put: the traits every registry implements, and the
-//! URL that chooses one.
+//! Registries: the services' instances, and the registration of instances.
 //!
-//! A registry knows nothing of balancing or connections. It offers two things:
+//! A registry offers two things:
 //!
-//! * an [`Instancer`], which watches one service and publishes whole [`InstanceSet`]s;
-//! * a [`RegistrationClient`], which puts one instance in and takes it out; the
+//! * an [`Instancer`] watches one service and publishes whole [`InstanceSet`]s;
+//! * a [`RegistrationClient`] registers and deregisters one instance. The
 //!   [`Registrar`](crate::Registrar) drives it for the life of a process.
 //!
-//! Adding a registry takes a folder beside `consul/`, a Cargo feature and a line in [`connect`].
+//! A registry does not depend on balancing or connections.
+//!
+//! | registry | URL | Cargo feature |
+//! |---|---|---|
+//! | [`StaticRegistry`] | `static://HOST:PORT,HOST:PORT` | none |
+//! | `consul::Consul` | `consul://HOST:PORT`, `consuls://HOST:PORT` (HTTPS) | `consul` (default) |
+//!
+//! [`connect`] opens the registry that a URL names. To use another registry, implement
+//! [`Registry`] and [`Instancer`] and pass it to
+//! [`Channel::from_registry`](crate::Channel::from_registry).
 
 mod error;
+mod instance_set;
+mod query;
+mod registration;
 pub(crate) mod shared;
 mod static_registry;
+mod url;
 
 #[cfg(feature = "consul")]
 pub mod consul;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
-pub use self::{error::RegistryError, static_registry::StaticRegistry};
-use crate::instance::Instance;
+pub use self::{
+    error::RegistryError,
+    instance_set::InstanceSet,
+    query::Query,
+    registration::{Check, CheckState, GrpcCheck, Registration},
+    static_registry::StaticRegistry,
+    url::connect,
+};
+use crate::future::BoxFuture;
 
 /// One registry server or cluster.
+///
+/// # Example
+///
+/// A registry of one list for every service, without registration:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use discovery::{
+///     Instance,
+///     registry::{
+///         InstanceSet, Instancer, Query, Registration, RegistrationClient, Registry, RegistryError,
+///     },
+/// };
+/// use tokio::sync::watch;
+///
+/// struct Listing(watch::Sender<InstanceSet>);
+///
+/// struct Watch(watch::Receiver<InstanceSet>);
+///
+/// impl Instancer for Watch {
+///     fn watch(&self) -> watch::Receiver<InstanceSet> {
+///         self.0.clone()
+///     }
+/// }
+///
+/// impl Registry for Listing {
+///     fn name(&self) -> &str {
+///         "listing"
+///     }
+///
+///     fn instancer(&self, _query: &Query) -> Result<Arc<dyn Instancer>, RegistryError> {
+///         Ok(Arc::new(Watch(self.0.subscribe())))
+///     }
+///
+///     fn registration(
+///         &self,
+///         registration: Registration,
+///     ) -> Result<Arc<dyn RegistrationClient>, RegistryError> {
+///         Err(RegistryError::Unsupported {
+///             registry: self.name().to_owned(),
+///             action: format!("register {}", registration.instance.id),
+///         })
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let listing = Listing(watch::Sender::new(InstanceSet::default()));
+/// let sets = listing.instancer(&Query::new("trim_service"))?.watch();
+/// listing.0.send_replace(InstanceSet::confirmed([Instance::new("10.0.0.1", 8975)?]));
+/// assert_eq!(sets.borrow().instances[0].host, "10.0.0.1");
+/// # Ok(())
+/// # }
+/// ```
 pub trait Registry: Send + Sync + 'static {
-    /// Its URL without credentials, as messages and logs name it.
+    /// The registry's URL without credentials, for messages and logs.
     fn name(&self) -> &str;
 
-    /// Starts (or joins) the watch of one service. The watch ends when the last handle is dropped.
+    /// Starts the watch of one service, or joins a running one. The watch ends when the last
+    /// handle is dropped.
     ///
     /// # Errors
     ///
-    /// When the query cannot be put to this kind of registry. That the registry is away is no
-    /// error here: the set says so.
+    /// When this kind of registry cannot answer the query, or when the call is outside a tokio
+    /// runtime and the registry needs one. An unreachable registry is not an error here: the
+    /// [`InstanceSet`] reports it.
     fn instancer(&self, query: &Query) -> Result<Arc<dyn Instancer>, RegistryError>;
 
-    /// Prepares the registration of one instance; nothing is sent yet.
+    /// Prepares the registration of one instance. It sends nothing.
     ///
     /// # Errors
     ///
-    /// When the registration is one this kind of registry cannot hold.
+    /// When this kind of registry cannot hold the registration.
     fn registration(
         &self,
         registration: Registration,
     ) -> Result<Arc<dyn RegistrationClient>, RegistryError>;
 }
 
-/// Which instances of which service to watch.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Query {
-    /// The service's name in the registry.
-    pub service: String,
-    /// An instance must carry all of them. Default: none.
-    pub tags: Vec<String>,
-    /// Only instances whose health checks all pass. Default: true.
-    pub passing_only: bool,
-    /// Another datacenter than the registry's own. Default: none.
-    pub datacenter: Option<String>,
-}
-
-impl Query {
-    /// All passing instances of `service`.
-    pub fn new(service: impl Into<String>) -> Self {
-        Self {
-            service: service.into(),
-            tags: Vec::new(),
-            passing_only: true,
-            datacenter: None,
-        }
-    }
-}
-
-/// One registry's watch of one service. It reconnects and backs off by itself.
+/// The watch of one service in one registry. It reconnects and backs off by itself.
+///
+/// # Example
+///
+/// A source that another part of the program feeds:
+///
+/// ```
+/// use discovery::registry::{InstanceSet, Instancer};
+/// use tokio::sync::watch;
+///
+/// struct Feed(watch::Sender<InstanceSet>);
+///
+/// impl Instancer for Feed {
+///     fn watch(&self) -> watch::Receiver<InstanceSet> {
+///         self.0.subscribe()
+///     }
+///
+///     // The program itself removes instances, so a removal is never a registry's failure.
+///     fn authoritative(&self) -> bool {
+///         true
+///     }
+/// }
+///
+/// let feed = Feed(watch::Sender::new(InstanceSet::default()));
+/// assert!(feed.watch().borrow().confirmed.is_none());
+/// ```
 pub trait Instancer: Send + Sync + 'static {
     /// The current set and every later one. Each value is the whole set, not a difference.
     fn watch(&self) -> watch::Receiver<InstanceSet>;
-}
 
-/// What is known of a service's instances.
-///
-/// A failure of the registry leaves [`instances`](Self::instances) as they were and sets
-/// [`error`](Self::error); the next good answer clears it.
-#[derive(Clone, Debug, Default)]
-pub struct InstanceSet {
-    /// The last good answer, sorted by ID, without duplicates or malformed entries.
-    pub instances: Arc<[Arc<Instance>]>,
-    /// When the registry last gave a good answer. `None`: never yet.
-    pub confirmed: Option<Instant>,
-    /// Why the registry could not be asked since then.
-    pub error: Option<Arc<RegistryError>>,
-}
-
-impl InstanceSet {
-    /// A good answer, received now. Sorts by ID and drops all but the first of equal IDs.
-    #[must_use]
-    pub fn confirmed(mut instances: Vec<Instance>) -> Self {
-        instances.sort_by(|a, b| a.id.cmp(&b.id));
-        instances.dedup_by(|later, first| later.id == first.id);
-        Self {
-            instances: instances.into_iter().map(Arc::new).collect(),
-            confirmed: Some(Instant::now()),
-            error: None,
-        }
+    /// True if a removed instance is certainly gone. Channels then remove it at once, without
+    /// [`RemovalProtection`](crate::RemovalProtection). Default: false, because most registries
+    /// also lose instances by their own failures.
+    fn authoritative(&self) -> bool {
+        false
     }
 }
 
-/// An instance and how the registry is to watch over it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registration {
-    /// What to register.
-    pub instance: Instance,
-    /// How the registry learns that the instance is well.
-    pub check: Check,
-    /// How long a check may stay critical before the registry drops the instance by itself.
-    /// `None`: never. Consul's minimum is one minute.
-    pub deregister_critical_after: Option<Duration>,
-}
-
-/// How a registry learns that an instance is well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Check {
-    /// The registry calls the instance's `grpc.health.v1.Health/Check`.
-    Grpc {
-        /// Time between two checks.
-        interval: Duration,
-        /// Time one check may take.
-        timeout: Duration,
-    },
-    /// The instance reports itself; silence longer than `ttl` counts as sick.
-    Ttl {
-        /// The longest silence. Heartbeats are sent three times as often.
-        ttl: Duration,
-    },
-    /// The instance counts as well for as long as it is registered.
-    None,
-}
-
-/// The calls one registry takes about one registration.
+/// The calls to one registry about one registration.
 ///
-/// Cancelling any of them leaves the registry in either state; each may be repeated.
+/// A call that is cancelled leaves the instance either registered or not. Every call may be
+/// repeated.
+///
+/// # Example
+///
+/// A registry in memory, driven by a [`Registrar`](crate::Registrar):
+///
+/// ```
+/// use std::{
+///     collections::BTreeSet,
+///     sync::{Arc, Mutex, PoisonError},
+///     time::Duration,
+/// };
+///
+/// use discovery::{
+///     BoxFuture, Registrar,
+///     registry::{RegistrationClient, RegistryError},
+/// };
+///
+/// #[derive(Default)]
+/// struct Memory(Mutex<BTreeSet<String>>);
+///
+/// impl Memory {
+///     fn change(&self, change: impl FnOnce(&mut BTreeSet<String>)) {
+///         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+///     }
+/// }
+///
+/// impl RegistrationClient for Memory {
+///     fn id(&self) -> &str {
+///         "trim-1"
+///     }
+///
+///     fn registry(&self) -> &str {
+///         "memory"
+///     }
+///
+///     fn register(&self) -> BoxFuture<'_, Result<(), RegistryError>> {
+///         Box::pin(async {
+///             self.change(|ids| _ = ids.insert(self.id().to_owned()));
+///             Ok(())
+///         })
+///     }
+///
+///     fn maintain(&self) -> BoxFuture<'_, RegistryError> {
+///         // Memory does not lose a registration.
+///         Box::pin(std::future::pending())
+///     }
+///
+///     fn deregister(&self) -> BoxFuture<'_, Result<(), RegistryError>> {
+///         Box::pin(async {
+///             self.change(|ids| _ = ids.remove(self.id()));
+///             Ok(())
+///         })
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let memory = Arc::new(Memory::default());
+/// let registrar = Registrar::start(memory.clone())?;
+/// registrar.state().wait_for(|state| state.is_registered()).await?;
+/// memory.change(|ids| assert!(ids.contains("trim-1")));
+/// registrar.deregister(Duration::from_secs(1)).await?;
+/// memory.change(|ids| assert!(ids.is_empty()));
+/// # Ok(())
+/// # }
+/// ```
 pub trait RegistrationClient: Send + Sync + 'static {
     /// The registered instance's ID.
     fn id(&self) -> &str;
@@ -148,36 +237,19 @@ pub trait RegistrationClient: Send + Sync + 'static {
     /// The registry's name, for messages.
     fn registry(&self) -> &str;
 
-    /// Puts the instance in, healthy. Repeating it changes nothing.
+    /// Registers the instance as healthy. Repeating the call changes nothing.
     fn register(&self) -> BoxFuture<'_, Result<(), RegistryError>>;
 
-    /// Keeps the registration alive (heartbeats, leases, brought-back checks) for as long as the
-    /// registry holds it, and ends with the reason when it does not or cannot be asked.
+    /// Keeps the registration alive with heartbeats, leases or new checks. Ends with the reason
+    /// when the registry no longer holds the registration or cannot be asked.
     fn maintain(&self) -> BoxFuture<'_, RegistryError>;
 
-    /// Takes the instance out. One that is not in is no error.
+    /// Deregisters the instance. An instance that is not registered is not an error.
     fn deregister(&self) -> BoxFuture<'_, Result<(), RegistryError>>;
-}
 
-/// The registry that a URL names: `consul://localhost:8500`, `static://host:port,host:port`.
-///
-/// # Errors
-///
-/// When the URL is malformed, its scheme unknown or its feature not compiled in.
-pub fn connect(url: &str) -> Result<Arc<dyn Registry>, RegistryError> {
-    let (scheme, rest) = url.split_once("://").ok_or_else(|| {
-        RegistryError::invalid_url(
-            url,
-            "expected SCHEME://..., for example consul://localhost:8500",
-        )
-    })?;
-    match scheme {
-        #[cfg(feature = "consul")]
-        "consul" | "consuls" => Ok(Arc::new(consul::Consul::from_url(url)?)),
-        "static" => Ok(Arc::new(StaticRegistry::parse(rest)?)),
-        _ => Err(RegistryError::invalid_url(
-            url,
-            "unknown scheme; this build knows consul:// and static://",
-        )),
+    /// The state of the registry's health check of this instance. [`maintain`](Self::maintain)
+    /// keeps it current. Default: `None`, for a registry that does not report it.
+    fn check_state(&self) -> Option<watch::Receiver<CheckState>> {
+        None
     }
 }

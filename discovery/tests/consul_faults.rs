@@ -1,6 +1,7 @@
-//! What a watch makes of a Consul that is away, wrong or no Consul at all. The server is a fake,
-//! since no real one gives these answers on demand.
+//! The watch against a server that is unreachable, answers wrongly or is not a Consul. The server is
+//! a fake, because a real Consul does not give these answers on demand.
 
+#![cfg(feature = "consul")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod sets;
@@ -14,29 +15,27 @@ use std::{
 };
 
 use discovery::{
-    Registrar, RegistrationState, chain,
+    Registrar, chain,
     registry::{
         Check, InstanceSet, Instancer, Query, Registry, RegistryError,
         consul::{Config, Consul},
     },
 };
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt as _, join_all};
 use serde_json::{Value, json};
 use testkit::fake::{FakeServer, Reply, Request};
 use tokio::time::Instant;
 
 use crate::sets::{eventually, ids, registration, until, within};
 
-/// How long the fake holds a query back: over half of the watch's `wait`, which counts as held.
+/// The time that the fake holds a query back. More than half of the watch's `wait` counts as held.
 const HELD: Duration = Duration::from_millis(600);
 
 fn config(server: &FakeServer) -> Config {
-    let mut config = Config::default();
-    config.address = server.address().to_string();
-    config.wait = Duration::from_secs(1);
-    config.request_timeout = Duration::from_millis(500);
-    config.body_limit = 8192;
-    config
+    Config::new(server.address().to_string())
+        .with_wait(Duration::from_secs(1))
+        .with_request_timeout(Duration::from_millis(500))
+        .with_body_limit(8192)
 }
 
 fn watch_of(config: &Config) -> Arc<dyn Instancer> {
@@ -58,7 +57,7 @@ fn list(ids: &[&str]) -> String {
     Value::from(entries).to_string()
 }
 
-/// A service with `a` at index 5, until `broken` is set; from then on what `bad` says.
+/// A server with `a` at index 5. It answers with `bad` after `broken` is set.
 async fn server_that_breaks(bad: Reply) -> (FakeServer, Arc<AtomicBool>) {
     let broken = Arc::new(AtomicBool::new(false));
     let is_broken = broken.clone();
@@ -138,7 +137,7 @@ async fn the_last_good_set_survives_every_kind_of_nonsense() {
         ("broken compression", gzip(b"[]"), "did not answer"),
         ("no index", Reply::new(200, &[], "[]"), "X-Consul-Index"),
         (
-            "an index that is no number",
+            "an index that is not a number",
             Reply::new(200, &[("X-Consul-Index", "-1")], "[]"),
             "X-Consul-Index",
         ),
@@ -163,7 +162,7 @@ async fn the_last_good_set_survives_every_kind_of_nonsense() {
             "not followed",
         ),
         (
-            "no HTTP",
+            "another protocol",
             Reply::raw("SSH-2.0-OpenSSH_9.2\r\n\r\n").then_close(),
             "did not answer",
         ),
@@ -277,7 +276,7 @@ async fn index_zero_is_never_sent_and_makes_no_tight_loop() {
 async fn two_hundred_changes_a_second_are_not_downloaded_one_by_one() {
     let index = Arc::new(AtomicU64::new(10));
     let current = index.clone();
-    // A change comes at once if it is newer; what is current already is held back.
+    // A query with an old index is answered at once, one with the current index is held back.
     let answer = move |request: &Request| {
         let now = current.load(SeqCst);
         let reply = Reply::consul(now, list(&[&now.to_string()]));
@@ -300,7 +299,7 @@ async fn two_hundred_changes_a_second_are_not_downloaded_one_by_one() {
     }
     let requests = server.requests().len();
     assert!((8..=14).contains(&requests), "{requests} requests in 3 s");
-    // The last change is not lost in the pause.
+    // The pause does not lose the last change.
     let seen = |set: &InstanceSet| ids(set)[0].parse::<u64>().unwrap() >= last;
     within(Duration::from_secs(2), sets.wait_for(seen))
         .await
@@ -326,10 +325,8 @@ async fn one_watch_serves_all_and_ends_with_the_last() {
     .await;
     assert_eq!(server.connections(), 1);
 
-    // Other credentials or another query may have other answers.
-    let mut other_token = config.clone();
-    other_token.token = Some("secret".to_owned());
-    let other_token = watch_of(&other_token);
+    // Other credentials or another query may lead to other answers.
+    let other_token = watch_of(&config.clone().with_token("secret"));
     let consul = Consul::new(&config).unwrap();
     let other_query = consul.instancer(&Query::new("add_service")).unwrap();
     eventually("two more are held", async || {
@@ -364,16 +361,14 @@ async fn one_watch_serves_all_and_ends_with_the_last() {
 
 #[tokio::test]
 async fn a_wrong_address_is_said_and_watched_on() {
-    let mut nowhere = Config::default();
-    nowhere.address = "no-such-host.invalid:8500".to_owned();
-    // A port that was free a moment ago refuses.
+    let nowhere = Config::new("no-such-host.invalid:8500");
+    // A port that was just freed refuses connections.
     let port = FakeServer::start(|_| Reply::hang())
         .await
         .unwrap()
         .address()
         .port();
-    let mut refused = Config::default();
-    refused.address = format!("127.0.0.1:{port}");
+    let refused = Config::new(format!("127.0.0.1:{port}"));
     for config in [nowhere, refused] {
         let instancer = watch_of(&config);
         let set = until(&mut instancer.watch(), |set| set.error.is_some()).await;
@@ -396,22 +391,43 @@ fn what_can_never_be_asked_is_refused() {
             "{service:?} was taken"
         );
     }
-    let empty_tag = Query {
-        tags: vec![String::new()],
-        ..Query::new("trim_service")
-    };
+    let empty_tag = Query::new("trim_service").with_tags([""]);
     assert!(consul.instancer(&empty_tag).is_err());
+}
+
+#[test]
+fn outside_a_runtime_every_call_is_an_error() {
+    let consul = Consul::new(&Config::default()).unwrap();
+    let watched = consul.instancer(&Query::new("trim_service")).map(drop);
+    let client = consul
+        .registration(registration(8975, Check::None))
+        .unwrap();
+    let registered = client.register().now_or_never().unwrap();
+    let maintained = client.maintain().now_or_never().map(Err).unwrap();
+    let deregistered = client.deregister().now_or_never().unwrap();
+    let started = Registrar::start(client.clone()).map(drop);
+    for (call, result) in [
+        ("watch", watched),
+        ("register", registered),
+        ("keep", maintained),
+        ("deregister", deregistered),
+        ("register", started),
+    ] {
+        let error = result.unwrap_err();
+        assert!(
+            matches!(&error, RegistryError::NoRuntime { action } if action.starts_with(call)),
+            "{call}: {error}"
+        );
+    }
 }
 
 #[tokio::test]
 async fn names_and_tags_arrive_as_they_are() {
     let server = FakeServer::start(|_| Reply::hang()).await.unwrap();
     let consul = Consul::new(&config(&server)).unwrap();
-    let query = Query {
-        tags: vec!["a&b=c".to_owned(), "d e".to_owned()],
-        datacenter: Some("dc2".to_owned()),
-        ..Query::new("trim service/ü?")
-    };
+    let query = Query::new("trim service/ü?")
+        .with_tags(["a&b=c", "d e"])
+        .with_datacenter("dc2");
     let _instancer = consul.instancer(&query).unwrap();
     eventually("asked", async || {
         (!server.requests().is_empty()).then_some(())
@@ -441,7 +457,7 @@ async fn a_heartbeat_that_stalls_is_sent_again_before_it_is_missed() {
                       "Weights": {"Passing": 1, "Warning": 1}});
     let server = FakeServer::start(move |request: &Request| {
         if request.path.starts_with("/v1/agent/check/pass/") {
-            // The first comes with the registration.
+            // The registration sends the first one.
             match counted.fetch_add(1, SeqCst) {
                 1 => Reply::hang(),
                 _ => Reply::new(200, &[], ""),
@@ -458,12 +474,12 @@ async fn a_heartbeat_that_stalls_is_sent_again_before_it_is_missed() {
     .unwrap();
     let ttl = Duration::from_secs(6);
     let consul = Consul::new(&config(&server)).unwrap();
-    let registration = consul.registration(registration(8975, Check::Ttl { ttl }));
-    let registrar = Registrar::start(registration.unwrap());
+    let registration = consul.registration(registration(8975, Check::ttl(ttl)));
+    let registrar = Registrar::start(registration.unwrap()).unwrap();
     let third = eventually("a third heartbeat", async || {
         (beats.load(SeqCst) > 2).then(|| registrar.state().borrow().clone())
     });
-    assert!(matches!(third.await, RegistrationState::Registered));
+    assert!(third.await.is_registered());
     let is_registration = |request: &&Request| request.path.ends_with("/register");
     assert_eq!(server.requests().iter().filter(is_registration).count(), 1);
 }

@@ -1,5 +1,6 @@
-//! What a registration looks like in a real Consul, and what brings it back.
+//! Registrations with a real Consul, and their recovery.
 
+#![cfg(feature = "consul")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -11,7 +12,7 @@ mod sets;
 use std::{sync::Arc, time::Duration};
 
 use discovery::{
-    Instance, Registrar, RegistrationState,
+    Registrar, RegistrationState,
     registry::{self, Check, Registration, RegistrationClient, Registry, RegistryError},
 };
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ use crate::sets::{eventually, registration, within};
 
 const ID: &str = "trim_service-127.0.0.1-8975";
 
-/// After Consul is back, by the project's own promise.
+/// The time limit for a registration after Consul is back.
 const BACK_WITHIN: Duration = Duration::from_secs(2);
 
 fn client(url: &str, registration: Registration) -> Arc<dyn RegistrationClient> {
@@ -33,24 +34,23 @@ fn client(url: &str, registration: Registration) -> Arc<dyn RegistrationClient> 
 }
 
 fn ttl(ttl: Duration) -> Check {
-    Check::Ttl { ttl }
+    Check::ttl(ttl)
 }
 
 async fn start(consul: &Consul, check: Check) -> Registrar {
-    let registrar = Registrar::start(client(&consul.url(), registration(8975, check)));
+    let client = client(&consul.url(), registration(8975, check));
+    let registrar = Registrar::start(client).unwrap();
     registered(&registrar).await;
     registrar
 }
 
 async fn registered(registrar: &Registrar) {
-    let is_registered = |s: &RegistrationState| matches!(s, RegistrationState::Registered);
     let mut state = registrar.state();
-    within(Duration::from_secs(15), state.wait_for(is_registered))
-        .await
-        .unwrap();
+    let registered = state.wait_for(RegistrationState::is_registered);
+    within(Duration::from_secs(15), registered).await.unwrap();
 }
 
-/// The passing instances' ports, as other clients of Consul see them.
+/// The ports of the passing instances, as another client of Consul sees them.
 async fn passing(consul: &Consul) -> Vec<u64> {
     let answer = consul
         .get("/v1/health/service/trim_service?passing=1")
@@ -70,21 +70,14 @@ async fn until_passing(consul: &Consul, ports: &[u64]) {
 #[tokio::test]
 async fn consul_shows_what_was_registered() {
     let consul = Consul::start().await.unwrap();
-    let mut wanted = registration(
-        8975,
-        Check::Grpc {
-            interval: Duration::from_secs(5),
-            timeout: Duration::from_secs(1),
-        },
-    );
-    wanted.deregister_critical_after = Some(Duration::from_secs(90));
-    wanted.instance = Instance {
-        tags: vec!["trim".to_owned(), "blue".to_owned()],
-        meta: [("version".to_owned(), "2".to_owned())].into(),
-        weight: 7,
-        zone: Some("a".to_owned()),
-        ..wanted.instance
-    };
+    let mut wanted =
+        registration(8975, Check::grpc()).with_deregister_critical_after(Duration::from_secs(90));
+    wanted.instance = wanted
+        .instance
+        .with_tags(["trim", "blue"])
+        .with_meta([("version", "2")])
+        .with_weight(7)
+        .with_zone("a");
     client(&consul.url(), wanted).register().await.unwrap();
     let service = consul
         .get(&format!("/v1/agent/service/{ID}"))
@@ -110,10 +103,7 @@ async fn consul_shows_what_was_registered() {
 #[tokio::test]
 async fn a_grpc_check_finds_a_dead_instance() {
     let consul = Consul::start().await.unwrap();
-    let check = Check::Grpc {
-        interval: Duration::from_secs(1),
-        timeout: Duration::from_secs(1),
-    };
+    let check = Check::grpc().with_interval(Duration::from_secs(1));
     // Nothing listens on port 1.
     let client = client(&consul.url(), registration(1, check));
     client.register().await.unwrap();
@@ -142,9 +132,8 @@ async fn is_passing_at_once_and_gone_after_deregistering() {
 async fn what_is_not_there_may_be_deregistered() {
     for options in [Consul::options(), Consul::options().acl()] {
         let consul = options.start().await.unwrap();
-        let mut config = registry::consul::Config::default();
-        config.address = consul.address();
-        config.token = Some(testkit::MASTER_TOKEN.to_owned());
+        let config =
+            registry::consul::Config::new(consul.address()).with_token(testkit::MASTER_TOKEN);
         let registry = registry::consul::Consul::new(&config).unwrap();
         let client = registry
             .registration(registration(8975, Check::None))
@@ -164,7 +153,7 @@ async fn heartbeats_keep_it_passing() {
         assert_eq!(passing(&consul).await, [8975]);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // And it is they that do.
+    // Without heartbeats it does not stay passing.
     drop(registrar);
     until_passing(&consul, &[]).await;
 }
@@ -183,15 +172,15 @@ async fn is_back_when_consul_forgot_it() {
 async fn is_back_when_another_took_its_id() {
     let consul = Consul::start().await.unwrap();
     let registrar = start(&consul, Check::None).await;
-    let thief = json!({"ID": ID, "Name": "trim_service", "Address": "127.0.0.1", "Port": 1,
-                       "Check": {"CheckID": "thief", "TTL": "60s"}});
+    let other = json!({"ID": ID, "Name": "trim_service", "Address": "127.0.0.1", "Port": 1,
+                       "Check": {"CheckID": "other", "TTL": "60s"}});
     consul
-        .put("/v1/agent/service/register", &thief)
+        .put("/v1/agent/service/register", &other)
         .await
         .unwrap();
     until_passing(&consul, &[8975]).await;
     let checks = consul.get("/v1/agent/checks").await.unwrap();
-    assert_eq!(checks, json!({}), "the thief's check is gone");
+    assert_eq!(checks, json!({}), "the other registration's check is gone");
     drop(registrar);
 }
 
@@ -200,10 +189,11 @@ async fn is_back_two_seconds_after_a_consul_that_lost_all() {
     let mut consul = Consul::start().await.unwrap();
     let checks = [(8975, Check::None), (8976, ttl(Duration::from_secs(30)))];
     let registrars = checks
-        .map(|(port, check)| Registrar::start(client(&consul.url(), registration(port, check))));
+        .map(|(port, check)| client(&consul.url(), registration(port, check)))
+        .map(|client| Registrar::start(client).unwrap());
     until_passing(&consul, &[8975, 8976]).await;
     consul.kill().await.unwrap();
-    // Long enough for the waits between attempts to have grown.
+    // Long enough for the waits between attempts to grow.
     tokio::time::sleep(Duration::from_secs(4)).await;
     consul.restart().await.unwrap();
     let back = Instant::now();
@@ -222,7 +212,7 @@ async fn a_check_that_a_restart_made_critical_is_lifted() {
     let back = Instant::now();
     until_passing(&consul, &[8975]).await;
     assert!(back.elapsed() < BACK_WITHIN, "{:?}", back.elapsed());
-    // And so is one that somebody failed, at the next heartbeat.
+    // A heartbeat also lifts a check that another client failed.
     drop(registrar);
     let path = format!("/v1/agent/check/fail/service:{ID}");
     consul.put(&path, &Value::Null).await.unwrap();
@@ -273,7 +263,8 @@ async fn a_stopped_consul_does_not_lose_it() {
 async fn registers_with_a_consul_that_comes_later() {
     let mut consul = Consul::start().await.unwrap();
     consul.kill().await.unwrap();
-    let registrar = Registrar::start(client(&consul.url(), registration(8975, Check::None)));
+    let client = client(&consul.url(), registration(8975, Check::None));
+    let registrar = Registrar::start(client).unwrap();
     let mut state = registrar.state();
     let failed = |s: &RegistrationState| matches!(s, RegistrationState::Registering(Some(_)));
     let why = within(Duration::from_secs(5), state.wait_for(failed))
@@ -307,7 +298,7 @@ async fn an_id_may_hold_anything_that_a_path_can() {
             .unwrap_or_else(|e| panic!("{id:?}: {e}"));
         let services = consul.get("/v1/agent/services").await.unwrap();
         assert_eq!(services[id]["ID"], id);
-        // Found again under its ID: the upkeep does not end.
+        // The agent shows it under its ID, so the maintenance does not end.
         let ended = tokio::time::timeout(Duration::from_millis(100), client.maintain()).await;
         assert!(ended.is_err(), "{id:?}: {ended:?}");
         client

@@ -1,5 +1,6 @@
-//! Consul behind ACLs and TLS: what works with the right credentials, what is said without.
+//! Consul with ACLs and TLS: the calls with the right credentials, and the errors without.
 
+#![cfg(feature = "consul")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -25,14 +26,11 @@ use testkit::{
 
 use crate::sets::{ids, registration, until};
 
-/// Another way to connect to the same Consul.
+/// A change of the way to connect to the same Consul.
 type Change = fn(&mut Config, &Consul);
 
 fn config(address: String) -> Config {
-    let mut config = Config::default();
-    config.address = address;
-    config.wait = Duration::from_secs(1);
-    config
+    Config::new(address).with_wait(Duration::from_secs(1))
 }
 
 fn watch_of(config: &Config) -> Arc<dyn Instancer> {
@@ -46,7 +44,7 @@ async fn register(config: &Config) -> Result<(), RegistryError> {
     client.register().await
 }
 
-/// A policy of these rules, and a token with it: their IDs.
+/// Makes a policy of these rules and a token with it. Returns the IDs of both.
 async fn policy_and_token(consul: &Consul, rules: &str) -> (String, String) {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let policy = json!({"Name": "test", "Rules": rules});
@@ -61,12 +59,11 @@ const READ: &str = r#"service_prefix "" { policy = "read" } node_prefix "" { pol
 #[tokio::test]
 async fn without_a_token_all_is_denied_and_said() {
     let consul = Consul::options().acl().start().await.unwrap();
-    let mut wrong_token = config(consul.address());
-    wrong_token.token = Some("00000000-0000-4000-8000-000000000000".to_owned());
+    let wrong_token = config(consul.address()).with_token("00000000-0000-4000-8000-000000000000");
     for config in [config(consul.address()), wrong_token] {
         let error = register(&config).await.unwrap_err();
         assert!(matches!(error, RegistryError::Denied { .. }), "{error}");
-        // Consul itself shows an empty list, as if there were no instance.
+        // Consul itself answers with an empty list, as for a service without instances.
         let instancer = watch_of(&config);
         let set = until(&mut instancer.watch(), |set| set.error.is_some()).await;
         let error = set.error.unwrap();
@@ -78,15 +75,13 @@ async fn without_a_token_all_is_denied_and_said() {
 #[tokio::test]
 async fn a_token_opens_what_its_policy_allows() {
     let consul = Consul::options().acl().start().await.unwrap();
-    let mut master = config(consul.address());
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, format!("{MASTER_TOKEN}\n")).unwrap();
-    master.token_file = Some(file.path().to_owned());
+    let master = config(consul.address()).with_token_file(file.path());
     register(&master).await.unwrap();
 
     let (policy, token) = policy_and_token(&consul, READ).await;
-    let mut reader = config(consul.address());
-    reader.token = Some(token);
+    let reader = config(consul.address()).with_token(token);
     let denied = register(&reader).await.unwrap_err();
     assert!(matches!(denied, RegistryError::Denied { .. }), "{denied}");
     let instancer = watch_of(&reader);
@@ -94,7 +89,7 @@ async fn a_token_opens_what_its_policy_allows() {
     let id = "trim_service-127.0.0.1-8975";
     until(&mut sets, |set| ids(set) == [id]).await;
 
-    // A right that is taken away does not take the instances along.
+    // The instances stay when the token loses a right.
     let path = format!("/v1/acl/policy/{policy}");
     let services_only =
         json!({"Name": "test", "Rules": r#"service_prefix "" { policy = "read" }"#});
@@ -114,8 +109,7 @@ async fn a_token_opens_what_its_policy_allows() {
 async fn an_empty_service_is_no_denial_to_one_who_may_read() {
     let consul = Consul::options().acl().start().await.unwrap();
     let (_, token) = policy_and_token(&consul, READ).await;
-    let mut reader = config(consul.address());
-    reader.token = Some(token);
+    let reader = config(consul.address()).with_token(token);
     let instancer = watch_of(&reader);
     let set = until(&mut instancer.watch(), |set| set.confirmed.is_some()).await;
     assert!(set.error.is_none() && set.instances.is_empty());
@@ -124,11 +118,10 @@ async fn an_empty_service_is_no_denial_to_one_who_may_read() {
 #[tokio::test]
 async fn https_with_a_client_certificate() {
     let consul = Consul::options().tls().start().await.unwrap();
-    let mut good = config(consul.tls_address());
-    good.tls = true;
-    good.ca_file = Some(consul.file("ca.pem"));
-    good.client_cert = Some(consul.file("client.pem"));
-    good.client_key = Some(consul.file("client.key"));
+    let good = config(consul.tls_address())
+        .with_tls(true)
+        .with_ca_file(consul.file("ca.pem"))
+        .with_client_cert(consul.file("client.pem"), consul.file("client.key"));
     register(&good).await.unwrap();
     let instancer = watch_of(&good);
     until(&mut instancer.watch(), |set| set.instances.len() == 1).await;
@@ -206,12 +199,12 @@ async fn a_proxy_in_front_is_given_its_password() {
     })
     .await
     .unwrap();
-    let mut config = config(proxy.address().to_string());
+    let config = config(proxy.address().to_string());
     let instancer = watch_of(&config);
     let set = until(&mut instancer.watch(), |set| set.error.is_some()).await;
     let error = set.error.unwrap();
     assert!(matches!(*error, RegistryError::Denied { .. }), "{error}");
-    config.http_auth = Some("me:a:secret".to_owned());
+    let config = config.with_http_auth("me:a:secret");
     let instancer = watch_of(&config);
     until(&mut instancer.watch(), |set| set.instances.len() == 1).await;
 }

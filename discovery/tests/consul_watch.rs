@@ -1,5 +1,6 @@
-//! What a watch sees of services in a real Consul.
+//! The watch of services in a real Consul.
 
+#![cfg(feature = "consul")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod sets;
@@ -44,7 +45,7 @@ async fn follows_instances_as_they_come_fall_sick_and_go() {
     let consul = Consul::start().await.unwrap();
     let instancer = watch_of(&consul, &Query::new("trim_service"));
     let mut sets = instancer.watch();
-    // A service that nobody has registered yet is empty, not an error.
+    // A service without registrations is empty, not an error.
     let set = until(&mut sets, |set| set.confirmed.is_some()).await;
     assert_eq!(ids(&set), [""; 0]);
     assert!(set.error.is_none());
@@ -58,7 +59,7 @@ async fn follows_instances_as_they_come_fall_sick_and_go() {
     let set = until(&mut sets, |set| ids(set) == ["b"]).await;
     assert!(
         Arc::ptr_eq(&both.instances[1], &set.instances[0]),
-        "unchanged is kept as it is"
+        "an unchanged instance keeps its allocation"
     );
     set_check(&consul, "pass", "a").await;
     until(&mut sets, |set| ids(set) == ["a", "b"]).await;
@@ -79,7 +80,7 @@ async fn a_lone_change_is_seen_at_once() {
     register(&consul, "a", json!({})).await;
     until(&mut sets, |set| ids(set) == ["a"]).await;
     let took = started.elapsed();
-    // Milliseconds on a quiet machine; a poll would take half a second and more.
+    // This takes milliseconds on a quiet machine. A poll would take half a second or more.
     assert!(took < Duration::from_millis(400), "{took:?}");
 }
 
@@ -94,10 +95,7 @@ async fn knows_what_was_registered() {
     register(&consul, "nowhere", json!({"Port": 0})).await;
     register(&consul, "too high", json!({"Port": 70000})).await;
     register(&consul, "on the node", json!({"Address": ""})).await;
-    let query = Query {
-        passing_only: false,
-        ..Query::new("trim_service")
-    };
+    let query = Query::new("trim_service").with_passing_only(false);
     let instancer = watch_of(&consul, &query);
     let mut sets = instancer.watch();
     let set = until(&mut sets, |set| ids(set) == ["a", "on the node"]).await;
@@ -131,17 +129,11 @@ async fn all_wanted_tags_must_be_there() {
         (vec!["blue"], vec!["both", "one"]),
         (vec!["blue", "EU"], vec!["both"]),
     ] {
-        let query = Query {
-            tags: tags.into_iter().map(str::to_owned).collect(),
-            ..Query::new("trim_service")
-        };
+        let query = Query::new("trim_service").with_tags(tags);
         let instancer = watch_of(&consul, &query);
         until(&mut instancer.watch(), |set| ids(set) == expected).await;
     }
-    let unknown = Query {
-        tags: vec!["blue".to_owned(), "us".to_owned()],
-        ..Query::new("trim_service")
-    };
+    let unknown = Query::new("trim_service").with_tags(["blue", "us"]);
     let instancer = watch_of(&consul, &unknown);
     let set = until(&mut instancer.watch(), |set| set.confirmed.is_some()).await;
     assert!(set.instances.is_empty() && set.error.is_none());
@@ -150,7 +142,7 @@ async fn all_wanted_tags_must_be_there() {
 #[tokio::test]
 async fn a_large_service_on_many_nodes_arrives_whole() {
     let consul = Consul::start().await.unwrap();
-    // The default ID is the name, on each node the same.
+    // The default ID is the service name, the same on each node.
     for node in 0..300 {
         let body = json!({
             "Node": format!("node-{node}"), "Address": "127.0.0.1",
@@ -173,7 +165,7 @@ async fn a_stopped_consul_changes_nothing_and_is_followed_again() {
     let mut sets = instancer.watch();
     until(&mut sets, |set| ids(set) == ["a"]).await;
     consul.pause().unwrap();
-    // A time in which nothing may happen cannot be waited for otherwise.
+    // There is no condition to wait for when nothing may happen.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(ids(&sets.borrow()), ["a"]);
     consul.resume().unwrap();
@@ -193,7 +185,7 @@ async fn a_killed_consul_leaves_the_set_and_its_successor_is_followed() {
     consul.kill().await.unwrap();
     let set = until(&mut sets, |set| set.error.is_some()).await;
     assert_eq!(ids(&set), ids(&before));
-    // Its index is lower than the old one, which must not hide what comes.
+    // The new index is lower than the old one, which must not hide the changes.
     consul.restart().await.unwrap();
     let seen = async {
         register(&consul, "b", json!({})).await;

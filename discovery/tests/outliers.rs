@@ -20,23 +20,52 @@ use discovery::{
     connection::{
         ConnectError, Connection, Factory, RequestBody, SendError, Transport, TransportBody,
     },
-    registry::StaticRegistry,
+    registry::{
+        InstanceSet, Instancer, Query, Registration, RegistrationClient, Registry, RegistryError,
+        StaticRegistry,
+    },
 };
 use futures_util::future::BoxFuture;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use proto::{TrimRequest, trim_client::TrimClient};
 use support::TrimServer;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tonic::Status;
 
 const TRIM: &str = "/pb.Trim/TrimSpace";
+
+/// A static list as a registry that may lose instances by its own failure.
+struct Fallible(StaticRegistry);
+
+impl Registry for Fallible {
+    fn name(&self) -> &'static str {
+        "fallible"
+    }
+
+    fn instancer(&self, _query: &Query) -> Result<Arc<dyn Instancer>, RegistryError> {
+        Ok(Arc::new(Self(self.0.clone())))
+    }
+
+    fn registration(
+        &self,
+        registration: Registration,
+    ) -> Result<Arc<dyn RegistrationClient>, RegistryError> {
+        self.0.registration(registration)
+    }
+}
+
+impl Instancer for Fallible {
+    fn watch(&self) -> watch::Receiver<InstanceSet> {
+        self.0.watch()
+    }
+}
 
 fn channel(fixed: &StaticRegistry) -> ChannelBuilder {
     let mut ejection = EjectionPolicy::default();
     ejection.base_time = Duration::from_secs(1);
     ejection.slow_start = Duration::from_millis(200);
-    Channel::from_registry(Arc::new(fixed.clone()), "trim_service")
+    Channel::from_registry(Arc::new(Fallible(fixed.clone())), "trim_service")
         .idempotent([TRIM])
         .ejection(ejection)
         .retry_timeout(Duration::from_secs(20))
@@ -258,5 +287,22 @@ async fn a_registry_that_is_not_doubted_is_believed_at_once() {
     let (channel, mut client) = ready(channel(&fixed).protection(believe), 2).await;
     fixed.set([]);
     support::eventually(|| channel.status().instances == 0).await;
+    assert!(call(&mut client).await.is_err());
+}
+
+#[tokio::test]
+async fn a_removal_from_a_static_list_takes_effect_at_once() {
+    let servers = TrimServer::start_many(3).await;
+    let list = support::fixed(&servers);
+    let builder = Channel::from_registry(Arc::new(list.clone()), "trim_service");
+    let (channel, mut client) = ready(builder, 3).await;
+    list.set([servers[0].instance()]);
+    support::eventually(|| channel.status().listed == 1).await;
+    // The removed instances are not kept as a last resort, though their connections work.
+    assert_eq!(channel.status().instances, 1);
+    call(&mut client).await.unwrap();
+    list.set([]);
+    support::eventually(|| channel.status().listed == 0).await;
+    assert_eq!(channel.status().instances, 0);
     assert!(call(&mut client).await.is_err());
 }

@@ -1,4 +1,4 @@
-//! Flags, their environment variables and defaults.
+//! The flags, with their environment variables and defaults.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -18,43 +18,42 @@ use discovery::{
 
 use crate::fault::Fault;
 
-/// Removes spaces from text over gRPC, registered in Consul for as long as it runs.
+/// gRPC service that removes spaces from text and registers itself in Consul.
 #[derive(Clone, Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub(crate) struct Args {
-    /// Port to listen on; 0 takes any free one
+    /// Port to listen on; 0 chooses a free port
     #[arg(long, env = "TRIM_PORT", value_name = "PORT", default_value_t = 8975)]
     pub(crate) port: u16,
     /// Address to listen on
     #[arg(long, env = "TRIM_LISTEN", value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
     pub(crate) listen: IpAddr,
-    /// Address to advertise [default: --listen where it is a single address, else the machine's
+    /// Address to advertise [default: --listen if it is a single address, else the machine's
     /// outbound address]
     #[arg(long, env = "TRIM_IP", value_name = "IP", value_parser = advertised_ip)]
     pub(crate) ip: Option<IpAddr>,
-    /// Time to finish accepted requests once deregistered; in its first quarter new ones are still
-    /// taken
+    /// Time to finish accepted requests after deregistration; new requests are still accepted in
+    /// its first quarter
     #[arg(long, env = "TRIM_DRAIN", value_name = "DURATION", default_value = "2s", value_parser = duration)]
     pub(crate) drain: Duration,
-    /// For drills: what calls are to meet, as latency=300ms,rate=0.5 or error=unavailable,rate=1;
+    /// Fault to inject into calls, for drills: latency=300ms,rate=0.5 or error=unavailable,rate=1;
     /// repeatable
     #[arg(long, env = "TRIM_FAULT", value_name = "FAULT", value_delimiter = ';')]
     pub(crate) fault: Vec<Fault>,
 
-    /// Service name to register under; the ID is NAME-IP-PORT
+    /// Service name to register; the ID is NAME-IP-PORT
     #[arg(long, env = "TRIM_NAME", value_name = "NAME", default_value = "trim_service", value_parser = name, help_heading = "Registration")]
     pub(crate) name: String,
-    /// Tag to register with; repeatable, in the variable with commas between
+    /// Tag to register; repeatable, comma-separated in the variable
     #[arg(long, env = "TRIM_TAGS", value_name = "TAG", value_delimiter = ',', value_parser = name, help_heading = "Registration")]
     pub(crate) tag: Vec<String>,
-    /// Metadata to register with; repeatable, in the variable with commas between
+    /// Metadata to register; repeatable, comma-separated in the variable
     #[arg(long, env = "TRIM_META", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = key_value, help_heading = "Registration")]
     pub(crate) meta: Vec<(String, String)>,
-    /// Weight to register with: the share of calls beside the other instances, for balancers that
-    /// look at it
+    /// Weight to register: the share of calls relative to other instances, for weighted balancers
     #[arg(long, env = "TRIM_WEIGHT", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Registration")]
     pub(crate) weight: u16,
-    /// How the registry learns that the instance is well
+    /// How the registry checks the instance's health
     #[arg(
         long,
         env = "TRIM_CHECK",
@@ -63,14 +62,25 @@ pub(crate) struct Args {
         help_heading = "Health check"
     )]
     pub(crate) check: CheckKind,
-    /// grpc: time between two checks. ttl: the longest silence, with three heartbeats in it
+    /// grpc: service to check, for example pb.Trim [default: the overall health]
+    #[arg(
+        long,
+        env = "TRIM_CHECK_SERVICE",
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Health check"
+    )]
+    pub(crate) check_service: String,
+    /// grpc: time between two checks. ttl: time without a heartbeat until the check is critical;
+    /// three heartbeats are sent in it
     #[arg(long, env = "TRIM_CHECK_INTERVAL", value_name = "DURATION", default_value = "5s", value_parser = positive_duration, help_heading = "Health check")]
     pub(crate) check_interval: Duration,
-    /// grpc: time one check may take
+    /// grpc: time limit of one check
     #[arg(long, env = "TRIM_CHECK_TIMEOUT", value_name = "DURATION", default_value = "1s", value_parser = positive_duration, help_heading = "Health check")]
     pub(crate) check_timeout: Duration,
     /// Time after which the registry drops an instance whose check stays critical; 0s: never.
-    /// Consul takes one minute at least
+    /// Consul's minimum is one minute
     #[arg(long, env = "TRIM_DEREGISTER_AFTER", value_name = "DURATION", default_value = "1m", value_parser = duration, help_heading = "Health check")]
     pub(crate) deregister_after: Duration,
 
@@ -80,32 +90,33 @@ pub(crate) struct Args {
     pub(crate) log: LogArgs,
 }
 
-/// The kinds of health check.
+/// The kind of health check.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum CheckKind {
     /// The registry calls the gRPC health service
     Grpc,
     /// The instance sends heartbeats
     Ttl,
-    /// No check: the instance counts as well for as long as it is registered
+    /// No check: the instance counts as healthy while it is registered
     None,
 }
 
 impl Args {
     pub(crate) fn registration(&self, instance: Instance) -> Registration {
-        Registration {
-            instance,
-            check: match self.check {
-                CheckKind::Grpc => Check::Grpc {
-                    interval: self.check_interval,
-                    timeout: self.check_timeout,
-                },
-                CheckKind::Ttl => Check::Ttl {
-                    ttl: self.check_interval,
-                },
-                CheckKind::None => Check::None,
-            },
-            deregister_critical_after: Some(self.deregister_after).filter(|time| !time.is_zero()),
+        let check = match self.check {
+            CheckKind::Grpc => Check::grpc()
+                .with_service(&self.check_service)
+                .with_interval(self.check_interval)
+                .with_timeout(self.check_timeout)
+                .into(),
+            CheckKind::Ttl => Check::ttl(self.check_interval),
+            CheckKind::None => Check::None,
+        };
+        let registration = Registration::new(instance, check);
+        if self.deregister_after.is_zero() {
+            registration
+        } else {
+            registration.with_deregister_critical_after(self.deregister_after)
         }
     }
 }

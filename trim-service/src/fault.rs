@@ -1,5 +1,5 @@
-//! Faults for drills: makes a share of the calls slow or fail. Health checks are not touched, so
-//! that the registry goes on calling the instance well.
+//! Faults for drills: delays or fails a share of the calls. Health checks are not affected, so the
+//! registry still reports the instance as healthy.
 
 use std::{str::FromStr, time::Duration};
 
@@ -7,11 +7,11 @@ use bootstrap::values::positive_duration;
 use discovery::Code;
 use tonic::Status;
 
-/// One fault, as `--fault` writes it: `latency=300ms,rate=1` or `error=unavailable,rate=0.3`.
+/// One fault, in the form of `--fault`: `latency=300ms,rate=1` or `error=unavailable,rate=0.3`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Fault {
     kind: Kind,
-    /// Share of the calls that meet it, above 0 and up to 1.
+    /// Share of the affected calls, above 0 and up to 1.
     rate: f64,
 }
 
@@ -38,11 +38,13 @@ impl FromStr for Fault {
                 "error" if kind.is_none() => {
                     let code: Code = value.parse().map_err(|e| format!("{e}"))?;
                     if code == Code::Ok {
-                        return Err("OK is no error".to_owned());
+                        return Err("OK is not an error code".to_owned());
                     }
                     kind = Some(Kind::Error(code));
                 }
-                "latency" | "error" => return Err("one fault at a time; repeat the flag".into()),
+                "latency" | "error" => {
+                    return Err("one fault per flag; repeat the flag for more".into());
+                }
                 "rate" => {
                     rate = value
                         .parse()
@@ -60,7 +62,7 @@ impl FromStr for Fault {
     }
 }
 
-/// Lets one call meet what it is due.
+/// Delays or fails one call, by chance at each fault's rate.
 pub(crate) async fn inject(faults: &[Fault]) -> Result<(), Status> {
     for fault in faults {
         if fault.rate < 1.0 && fastrand::f64() >= fault.rate {
@@ -69,10 +71,7 @@ pub(crate) async fn inject(faults: &[Fault]) -> Result<(), Status> {
         match &fault.kind {
             Kind::Latency(time) => tokio::time::sleep(*time).await,
             Kind::Error(code) => {
-                return Err(Status::new(
-                    (*code).into(),
-                    "a fault was asked for (--fault)",
-                ));
+                return Err(Status::new((*code).into(), "fault injected by --fault"));
             }
         }
     }

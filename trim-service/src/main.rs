@@ -1,8 +1,7 @@
-//! The trim service: removes spaces from text, over gRPC, and keeps itself registered in Consul for
-//! as long as it runs.
+//! The trim service: a gRPC service that removes spaces from text and registers itself in Consul.
 //!
-//! The order of life: bind, serve, register; on SIGINT or SIGTERM report unhealthy, deregister, let
-//! the watchers learn of it, finish what was accepted, exit 0.
+//! It binds, serves and registers. On SIGINT or SIGTERM it reports itself as unhealthy,
+//! deregisters, waits for the watchers, finishes the accepted requests and exits with 0.
 
 mod args;
 mod fault;
@@ -30,7 +29,7 @@ use tracing::{info, warn};
 
 use crate::{args::Args, service::TrimService};
 
-/// Time the registry has to take the instance out.
+/// Time limit of the deregistration.
 const DEREGISTER: Duration = Duration::from_secs(2);
 
 /// Faster than the system allocator for many small allocations per request.
@@ -55,19 +54,19 @@ async fn main() -> anyhow::Result<()> {
     let (health, routes) = grpc::routes(trim, proto::FILE_DESCRIPTOR_SET).await?;
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async {
-        // A dropped sender means that `main` is over, which is a stop as well.
-        let _told = stopped.await;
+        // A dropped sender means that `main` has ended, which is a stop too.
+        let _stop = stopped.await;
     };
     let (learning, finishing) = drain_parts(args.drain);
     let server = tokio::spawn(serve(listener, routes, Protocol::Grpc, stopped, finishing));
     announce(&id, SocketAddr::new(ip, port))?;
 
-    let registrar = Registrar::start(registration);
+    let registrar = Registrar::start(registration)?;
     shutdown.requested().await;
     leave(learning, health, registrar, stop, server).await
 }
 
-/// The orderly end, once it was asked for.
+/// Ends in order after a signal.
 async fn leave(
     learning: Duration,
     health: Health,
@@ -77,12 +76,12 @@ async fn leave(
 ) -> anyhow::Result<()> {
     health.not_serving().await;
     if let Err(error) = registrar.deregister(DEREGISTER).await {
-        // Its health check takes it out of the registry; the requests come first.
+        // The registry's health check removes the instance later. The requests come first.
         warn!("not deregistered: {}", chain(&error));
     }
-    // Consul's watchers learn within milliseconds.
+    // Consul's watchers see the change within milliseconds.
     tokio::time::sleep(learning).await;
-    // The server may have ended by itself, which the join below tells.
+    // If the server has already ended, the join below returns the reason.
     let _ended = stop.send(());
     health.end_streams().await;
     server.await.context("the server's task failed")??;
@@ -90,8 +89,8 @@ async fn leave(
     Ok(())
 }
 
-/// The address that others are told: the one given, the one listened on where it is a single one,
-/// or the machine's outbound address.
+/// The address to advertise: the one given, the one listened on if it is a single address, or the
+/// machine's outbound address.
 fn advertised(args: &Args) -> anyhow::Result<IpAddr> {
     match args.ip {
         Some(ip) => Ok(ip),
@@ -101,14 +100,13 @@ fn advertised(args: &Args) -> anyhow::Result<IpAddr> {
 }
 
 fn instance(args: &Args, ip: IpAddr, port: u16) -> anyhow::Result<Instance> {
-    let mut instance = Instance::named(&args.name, ip, port)?;
-    instance.tags.clone_from(&args.tag);
-    instance.meta.extend(args.meta.iter().cloned());
-    instance.weight = args.weight.into();
-    Ok(instance)
+    Ok(Instance::named(&args.name, ip, port)?
+        .with_tags(&args.tag)
+        .with_meta(args.meta.iter().cloned())
+        .with_weight(args.weight.into()))
 }
 
-/// The line that scripts wait for.
+/// Prints the line that scripts wait for.
 fn announce(id: &str, address: SocketAddr) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     writeln!(out, "trim-service listening grpc={address} id={id}")

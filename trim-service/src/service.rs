@@ -6,7 +6,7 @@ use tracing::debug;
 
 use crate::fault::{self, Fault};
 
-/// The service; the same for every connection.
+/// The service, shared by all connections.
 #[derive(Debug)]
 pub(crate) struct TrimService {
     faults: Vec<Fault>,

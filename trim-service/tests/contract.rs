@@ -1,4 +1,4 @@
-//! What the trim service's binary promises to its callers and to whoever starts it.
+//! The behaviour of the trim service's binary towards its callers and its operator.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +19,7 @@ use tonic_health::pb::{
 
 use crate::support::{LIMIT, connect, trim};
 
-/// Nothing listens on port 1: these tests need no registry.
+/// Nothing listens on port 1. These tests do not need a registry.
 const NO_CONSUL: [&str; 2] = ["--consul", "127.0.0.1:1"];
 
 async fn run(flags: &[&str]) -> (Option<i32>, Process) {
@@ -134,8 +134,8 @@ async fn a_bad_flag_exits_with_2_and_names_it() {
     ] {
         let (code, process) = run(&[&format!("{flag}={value}")]).await;
         assert_eq!(code, Some(2), "{flag} {value}");
-        let told = process.stderr();
-        assert!(told.contains(flag) && told.contains("--help"), "{told}");
+        let error = process.stderr();
+        assert!(error.contains(flag) && error.contains("--help"), "{error}");
         assert_eq!(process.stdout(), "", "{flag} {value}");
     }
 }
@@ -164,6 +164,7 @@ async fn help_tells_every_flag_with_its_variable() {
         ("--meta", "TRIM_META"),
         ("--weight", "TRIM_WEIGHT"),
         ("--check", "TRIM_CHECK"),
+        ("--check-service", "TRIM_CHECK_SERVICE"),
         ("--check-interval", "TRIM_CHECK_INTERVAL"),
         ("--check-timeout", "TRIM_CHECK_TIMEOUT"),
         ("--deregister-after", "TRIM_DEREGISTER_AFTER"),
@@ -172,9 +173,9 @@ async fn help_tells_every_flag_with_its_variable() {
         ("--log-level", "LOG_LEVEL"),
         ("--log-format", "LOG_FORMAT"),
     ] {
-        let told = format!("{flag} <");
+        let usage = format!("{flag} <");
         let (_, after) = help
-            .split_once(&told)
+            .split_once(&usage)
             .unwrap_or_else(|| panic!("no {flag}: {help}"));
         let about = after.split("\n      --").next().unwrap_or_default();
         assert!(
@@ -182,9 +183,9 @@ async fn help_tells_every_flag_with_its_variable() {
             "{flag} does not name {variable}: {about}"
         );
     }
-    // The list above is the whole of it.
+    // The list above is complete.
     let flags = help.matches("\n      --").count();
-    assert_eq!(flags, 17, "{help}");
+    assert_eq!(flags, 18, "{help}");
     let (code, process) = run(&["--version"]).await;
     assert_eq!(
         (code, process.stdout()),
@@ -219,10 +220,12 @@ async fn a_taken_port_is_a_clear_error() {
     let port = address.port().to_string();
     let (code, process) = run(&["--listen", "127.0.0.1", "--port", &port]).await;
     assert_eq!(code, Some(1));
-    let told = process.stderr();
+    let error = process.stderr();
     assert!(
-        told.contains(&address.to_string()) && told.contains("--port") && told.contains("in use"),
-        "{told}"
+        error.contains(&address.to_string())
+            && error.contains("--port")
+            && error.contains("in use"),
+        "{error}"
     );
     assert_eq!(process.stdout(), "");
 }
@@ -258,8 +261,11 @@ async fn json_logs_are_one_object_a_line_on_standard_error() {
             assert!(line[field].is_string(), "{field} in {line}");
         }
     }
-    let told = |message: &str| lines.iter().any(|line| line["message"] == message);
-    assert!(told("trimmed") && told("all requests finished"), "{logs}");
+    let logged = |message: &str| lines.iter().any(|line| line["message"] == message);
+    assert!(
+        logged("trimmed") && logged("all requests finished"),
+        "{logs}"
+    );
     assert_eq!(service.process.stdout().lines().count(), 1);
 }
 

@@ -1,5 +1,4 @@
-//! The trim service's binary and a real Consul: what is registered, what ends it, what brings it
-//! back.
+//! The trim service's binary with a real Consul: registration, deregistration, recovery.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,10 +19,10 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::support::{LIMIT, connect, trim};
 
-/// Consul's least interval between two checks, so that nothing waits for more.
+/// Consul's shortest interval between two checks.
 const QUICK_CHECK: [&str; 2] = ["--check-interval", "1s"];
 
-/// Each registered instance and what its own checks say together.
+/// Each registered instance and the worst status of its own checks.
 async fn listed(consul: &Consul) -> anyhow::Result<Vec<(String, String)>> {
     let entries = consul.get("/v1/health/service/trim_service").await?;
     let entries = entries.as_array().cloned().unwrap_or_default();
@@ -44,7 +43,7 @@ fn status(entry: &Value) -> (String, String) {
     (id.to_owned(), worst.unwrap_or("no check").to_owned())
 }
 
-/// Waits until Consul shows this instance alone, with this status; how long that took.
+/// Waits until Consul shows this instance alone, with this status. Returns the time it took.
 async fn until(consul: &Consul, service: &TrimService, status: &str) -> Duration {
     let wanted = vec![(service.id.clone(), status.to_owned())];
     let look = async || match listed(consul).await {
@@ -57,7 +56,7 @@ async fn until(consul: &Consul, service: &TrimService, status: &str) -> Duration
         .1
 }
 
-/// Starts a service with a check of this kind, and waits until it is registered and well.
+/// Starts a service with these flags, and waits until it is registered and passing.
 async fn registered(consul: &Consul, flags: &[&str]) -> TrimService {
     let address = consul.address();
     let flags = [&["--consul", &address], &QUICK_CHECK[..], flags].concat();
@@ -68,7 +67,7 @@ async fn registered(consul: &Consul, flags: &[&str]) -> TrimService {
 
 type Call = JoinHandle<Result<Response<proto::TrimResponse>, Status>>;
 
-/// A call that the service has accepted and not yet answered.
+/// A call that the service has accepted and not answered yet.
 async fn in_flight(channel: &Channel) -> Call {
     let mut client = TrimClient::new(channel.clone());
     let mut health = HealthClient::new(channel.clone());
@@ -79,7 +78,7 @@ async fn in_flight(channel: &Channel) -> Call {
             })
             .await
     });
-    // Both use one connection, where what is sent later arrives later.
+    // Both use one connection, which keeps the order.
     tokio::select! {
         biased;
         answer = &mut call => panic!("answered at once: {answer:?}"),
@@ -198,7 +197,7 @@ async fn it_is_out_of_consul_before_it_stops_serving() {
         other => Err(other),
     };
     eventually("deregistered", LIMIT, look).await.unwrap();
-    // A watcher that learns late calls it still, on the connection it has and on a new one.
+    // A watcher that sees the change late still calls it, on its connection and on a new one.
     assert_eq!(trim(channel, " a b ").await.unwrap(), "ab");
     assert_eq!(
         trim(connect(service.grpc).await, "c d").await.unwrap(),
@@ -314,7 +313,7 @@ async fn a_consul_that_restarts_empty_gets_it_back() {
 }
 
 #[tokio::test]
-async fn a_deregistration_by_somebody_else_is_mended() {
+async fn a_deregistration_by_another_client_is_mended() {
     let consul = Consul::start().await.unwrap();
     let service = registered(&consul, &[]).await;
     let path = format!("/v1/agent/service/deregister/{}", service.id);
@@ -343,6 +342,38 @@ async fn a_grpc_check_that_went_critical_is_brought_back() {
 #[tokio::test]
 async fn a_ttl_check_that_went_critical_is_brought_back() {
     stopped_and_continued("ttl").await;
+}
+
+#[tokio::test]
+async fn the_service_to_check_is_a_flag_and_a_critical_check_is_logged() {
+    let consul = Consul::start().await.unwrap();
+    let named = registered(&consul, &["--check-service", "pb.Trim"]).await;
+    let checks = consul.get("/v1/agent/checks").await.unwrap();
+    assert_eq!(checks.as_object().unwrap().len(), 1, "{checks}");
+    let id = format!("service:{}", named.id);
+    let look = async || {
+        let checks = consul.get("/v1/agent/checks").await.unwrap();
+        let output = checks[&id]["Output"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        output.contains("/pb.Trim").then_some(()).ok_or(output)
+    };
+    eventually("the check has run", LIMIT, look).await.unwrap();
+    until(&consul, &named, "passing").await;
+    drop(named);
+
+    // The health service does not know this service.
+    let flags = ["--consul", &consul.address(), "--check-service", "pb.Add"];
+    let unknown = trim_service(&[&flags[..], &QUICK_CHECK[..]].concat())
+        .await
+        .unwrap();
+    let line = unknown
+        .process
+        .stderr_line("the health check is critical", LIMIT)
+        .await
+        .unwrap();
+    assert!(line.contains("NotFound"), "{line}");
 }
 
 #[tokio::test]

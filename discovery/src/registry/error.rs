@@ -1,17 +1,17 @@
-//! What can go wrong between us and a registry.
+//! The errors of registries.
 
 use crate::{BoxError, instance::InvalidInstance};
 
-/// A failed call to a registry, or an input it could never take.
+/// A failed call to a registry, or an input that no registry can take.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// The registry's URL names none.
+    /// The URL does not name a registry that this build can open.
     #[error("invalid registry URL {url:?}: {reason}")]
     InvalidUrl {
         /// The URL as given, without credentials.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// A setting (flag, environment variable, builder argument) that cannot be used.
@@ -19,31 +19,39 @@ pub enum RegistryError {
     InvalidSetting {
         /// The registry's name.
         registry: String,
-        /// The setting and what is wrong with it.
+        /// The setting and the reason.
         reason: String,
     },
-    /// A fixed instance whose address cannot be connected to.
+    /// A static instance whose address cannot be connected to.
     #[error(transparent)]
     InvalidInstance(#[from] InvalidInstance),
+    /// The call needs a tokio runtime and was made outside of one.
+    #[error(
+        "cannot {action} outside a tokio runtime: call it in async code, or after Runtime::enter()"
+    )]
+    NoRuntime {
+        /// The call.
+        action: String,
+    },
     /// No answer: the connection failed, broke or took too long.
     #[error("{registry} did not answer while trying to {action}")]
     Unreachable {
         /// The registry's name.
         registry: String,
-        /// What was tried.
+        /// The call.
         action: String,
         /// The transport's own error.
         #[source]
         source: BoxError,
     },
-    /// The credentials do not allow it, or there are none.
+    /// The credentials are missing or do not allow the call.
     #[error("{registry} denied permission to {action}: {reason}")]
     Denied {
         /// The registry's name.
         registry: String,
-        /// What was tried.
+        /// The call.
         action: String,
-        /// The registry's own words.
+        /// The registry's own text.
         reason: String,
     },
     /// The registry answered with an error.
@@ -51,54 +59,53 @@ pub enum RegistryError {
     Refused {
         /// The registry's name.
         registry: String,
-        /// What was tried.
+        /// The call.
         action: String,
         /// The HTTP status, or the registry's own code.
         status: u16,
-        /// The registry's own words, cut to a line.
+        /// The registry's own text, cut to a line.
         reason: String,
     },
-    /// The registry answered something that is not an answer.
+    /// The registry's answer does not have the expected form.
     #[error("{registry} gave an unusable answer while trying to {action}: {reason}")]
     Malformed {
         /// The registry's name.
         registry: String,
-        /// What was tried.
+        /// The call.
         action: String,
-        /// What is wrong with the answer.
+        /// The reason.
         reason: String,
     },
-    /// The registry no longer knows the instance.
-    #[error("{registry} no longer knows {id}")]
+    /// The registry no longer holds the registration.
+    #[error("{registry} no longer holds the registration of {id}")]
     Forgotten {
         /// The registry's name.
         registry: String,
         /// The instance's ID.
         id: String,
     },
-    /// The registry holds something else under the instance's ID.
+    /// The registry holds another registration under the instance's ID.
     #[error("{registry} holds another registration of {id}: {found}")]
     Overwritten {
         /// The registry's name.
         registry: String,
         /// The instance's ID.
         id: String,
-        /// What is registered there now.
+        /// The registration found.
         found: String,
     },
-    /// The registry has no such operation.
+    /// The registry does not have this operation.
     #[error("{registry} cannot {action}")]
     Unsupported {
         /// The registry's name.
         registry: String,
-        /// What was tried.
+        /// The call.
         action: String,
     },
 }
 
 impl RegistryError {
-    /// Whether asking again may get another answer: the registry was away, or failed by its own
-    /// account.
+    /// True if a later call may succeed: the registry was unreachable or failed by itself.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Malformed { .. } => true,
@@ -107,8 +114,8 @@ impl RegistryError {
         }
     }
 
+    /// An invalid URL. Removes a password from it, because errors are logged.
     pub(crate) fn invalid_url(url: &str, reason: impl Into<String>) -> Self {
-        // Whoever logs this must not log a password.
         let url = match (url.split_once("://"), url.rsplit_once('@')) {
             (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
             _ => url.to_owned(),

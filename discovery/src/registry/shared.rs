@@ -1,42 +1,50 @@
-//! One watch per service per process: whoever asks for the same one joins it, and it ends with the
-//! last of them.
+//! Shares one watch among equal queries of a process.
+
+#![cfg_attr(
+    not(feature = "consul"),
+    allow(
+        dead_code,
+        reason = "only registries behind a Cargo feature share watches"
+    )
+)]
 
 use std::{
     collections::HashMap,
     sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
 };
 
-use super::Instancer;
+use tokio::runtime::{Handle, Id};
 
-type Watches = HashMap<(tokio::runtime::Id, String), Weak<dyn Instancer>>;
+use super::{Instancer, RegistryError};
+
+type Watches = HashMap<(Id, String), Weak<dyn Instancer>>;
 
 static WATCHES: LazyLock<Mutex<Watches>> = LazyLock::new(Mutex::default);
 
-/// The live instancer under `key`, or the one that `start` makes.
+/// The running instancer under `key`, or the one that `start` makes. It ends with its last handle.
 ///
-/// `key` must tell apart everything that changes the answers: the server, the credentials, the
-/// query. Watches of another tokio runtime are not joined, since they end with it.
+/// `key` must differ wherever the answers may differ: the server, the credentials, the query.
+/// Watches of another tokio runtime are not joined, because they end with that runtime.
 ///
-/// # Panics
+/// # Errors
 ///
-/// Outside a tokio runtime, like everything that starts a task.
-#[allow(
-    dead_code,
-    reason = "a build without any registry feature shares nothing"
-)]
+/// [`RegistryError::NoRuntime`] outside a tokio runtime. `action` is the call that needs it.
 pub(crate) fn join_or_start<I: Instancer>(
     key: String,
+    action: impl FnOnce() -> String,
     start: impl FnOnce() -> I,
-) -> Arc<dyn Instancer> {
+) -> Result<Arc<dyn Instancer>, RegistryError> {
+    let runtime =
+        Handle::try_current().map_err(|_| RegistryError::NoRuntime { action: action() })?;
     let mut watches = WATCHES.lock().unwrap_or_else(PoisonError::into_inner);
-    let key = (tokio::runtime::Handle::current().id(), key);
+    let key = (runtime.id(), key);
     if let Some(running) = watches.get(&key).and_then(Weak::upgrade) {
-        return running;
+        return Ok(running);
     }
     watches.retain(|_, watch| watch.strong_count() > 0);
     let started: Arc<dyn Instancer> = Arc::new(start());
     watches.insert(key, Arc::downgrade(&started));
-    started
+    Ok(started)
 }
 
 #[cfg(test)]
@@ -44,21 +52,23 @@ mod tests {
     use super::*;
     use crate::registry::StaticRegistry;
 
+    fn join(key: &str, start: impl FnOnce() -> StaticRegistry) -> Arc<dyn Instancer> {
+        join_or_start(key.to_owned(), || "watch".to_owned(), start).unwrap()
+    }
+
     #[tokio::test]
     async fn joins_what_runs_and_starts_anew_after_the_last_left() {
         let start = || StaticRegistry::new([]);
-        let first = join_or_start("a".into(), start);
-        let second = join_or_start("a".into(), || -> StaticRegistry {
-            panic!("a second watch was started")
-        });
-        let other = join_or_start("b".into(), start);
+        let first = join("a", start);
+        let second = join("a", || panic!("a second watch was started"));
+        let other = join("b", start);
         assert!(Arc::ptr_eq(&first, &second));
         assert!(!Arc::ptr_eq(&first, &other));
         let ended = Arc::downgrade(&first);
         drop((first, second));
         assert!(ended.upgrade().is_none());
         let mut started = false;
-        join_or_start("a".into(), || {
+        join("a", || {
             started = true;
             start()
         });

@@ -1,4 +1,4 @@
-//! A fixed list of instances, for tests and for users without a registry.
+//! A static list of instances, for tests and for users without a registry.
 
 use std::sync::Arc;
 
@@ -9,10 +9,21 @@ use super::{
 };
 use crate::instance::Instance;
 
-/// A registry that holds what it was given, until [`set`](Self::set) gives it something else.
+/// A registry of a given list of instances. [`set`](Self::set) replaces the list.
 ///
-/// Clones are handles to the same list. The query's service, tags and health are not looked at:
-/// whoever fixes a list has chosen already.
+/// Clones are handles to the same list. The query's service, tags and health are ignored: the list
+/// is the selection. The list is [authoritative](Instancer::authoritative): a removal takes effect
+/// at once.
+///
+/// ```
+/// use discovery::{Instance, registry::StaticRegistry};
+///
+/// # fn main() -> Result<(), discovery::InvalidInstance> {
+/// let registry = StaticRegistry::new([Instance::new("10.0.0.1", 8975)?]);
+/// registry.set([Instance::new("10.0.0.1", 8975)?, Instance::new("10.0.0.2", 8975)?]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct StaticRegistry {
     instances: Arc<watch::Sender<InstanceSet>>,
@@ -21,9 +32,8 @@ pub struct StaticRegistry {
 impl StaticRegistry {
     /// A registry of these instances.
     pub fn new(instances: impl IntoIterator<Item = Instance>) -> Self {
-        let set = InstanceSet::confirmed(instances.into_iter().collect());
         Self {
-            instances: Arc::new(watch::Sender::new(set)),
+            instances: Arc::new(watch::Sender::new(InstanceSet::confirmed(instances))),
         }
     }
 
@@ -31,7 +41,7 @@ impl StaticRegistry {
     ///
     /// # Errors
     ///
-    /// When the list is empty or one address is malformed.
+    /// When the list is empty or an address is malformed.
     pub fn parse(list: &str) -> Result<Self, RegistryError> {
         let instances = list
             .split(',')
@@ -40,10 +50,10 @@ impl StaticRegistry {
         Ok(Self::new(instances))
     }
 
-    /// Replaces the whole list; channels that use it follow.
+    /// Replaces the whole list. Channels that use the registry follow.
     pub fn set(&self, instances: impl IntoIterator<Item = Instance>) {
-        let set = InstanceSet::confirmed(instances.into_iter().collect());
-        self.instances.send_replace(set);
+        self.instances
+            .send_replace(InstanceSet::confirmed(instances));
     }
 }
 
@@ -70,6 +80,10 @@ impl Registry for StaticRegistry {
 impl Instancer for StaticRegistry {
     fn watch(&self) -> watch::Receiver<InstanceSet> {
         self.instances.subscribe()
+    }
+
+    fn authoritative(&self) -> bool {
+        true
     }
 }
 

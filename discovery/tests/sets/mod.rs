@@ -1,4 +1,4 @@
-//! Waiting for what a registry is to say, for the tests of registries.
+//! Waits for sets and conditions, for the tests of registries.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(
@@ -15,7 +15,7 @@ use discovery::{
 };
 use tokio::{sync::watch, time::Instant};
 
-/// Long enough for a busy machine; what has to be faster says so itself.
+/// Long enough for a busy machine. Tests of shorter times have their own limits.
 const LIMIT: Duration = Duration::from_secs(15);
 
 pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> T {
@@ -23,7 +23,7 @@ pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = T>) ->
     done.unwrap_or_else(|_| panic!("did not happen within {limit:?}"))
 }
 
-/// The first set that is as wanted.
+/// The first set that fulfils the condition.
 pub(crate) async fn until(
     sets: &mut watch::Receiver<InstanceSet>,
     mut wanted: impl FnMut(&InstanceSet) -> bool,
@@ -35,7 +35,7 @@ pub(crate) async fn until(
     panic!("not within {LIMIT:?}, last: {:?}", *sets.borrow());
 }
 
-/// Polls a condition that nothing announces.
+/// Polls a condition that has no notification.
 pub(crate) async fn eventually<T>(what: &str, mut holds: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + LIMIT;
     loop {
@@ -51,11 +51,8 @@ pub(crate) fn ids(set: &InstanceSet) -> Vec<&str> {
     set.instances.iter().map(|i| &*i.id).collect()
 }
 
-/// `trim_service` on this machine, under a check of this kind.
-pub(crate) fn registration(port: u16, check: Check) -> Registration {
-    Registration {
-        instance: Instance::named("trim_service", [127, 0, 0, 1].into(), port).unwrap(),
-        check,
-        deregister_critical_after: None,
-    }
+/// `trim_service` on this machine, with this check.
+pub(crate) fn registration(port: u16, check: impl Into<Check>) -> Registration {
+    let instance = Instance::named("trim_service", [127, 0, 0, 1].into(), port).unwrap();
+    Registration::new(instance, check)
 }

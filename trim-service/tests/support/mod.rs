@@ -1,4 +1,4 @@
-//! What the tests of the trim service's binary share.
+//! Shared by the tests of the trim service's binary.
 
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
@@ -10,7 +10,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-/// Far above what anything here takes, and below what a person waits for.
+/// Far above the time that any step takes on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) async fn connect(address: SocketAddr) -> Channel {

@@ -271,11 +271,9 @@ impl World {
         let number = self.born;
         self.born += 1;
         let [_, a, b, c] = number.to_be_bytes();
-        let instance = Instance {
-            id: format!("fleet-{number:08}"),
-            service: "fleet".to_owned(),
-            ..Instance::new(format!("10.{a}.{b}.{c}"), 80)?
-        };
+        let instance = Instance::new(format!("10.{a}.{b}.{c}"), 80)?
+            .with_id(format!("fleet-{number:08}"))
+            .with_service("fleet");
         self.fleet.start(&instance);
         // IDs grow, so the list stays sorted.
         self.listed.push(Arc::new(instance));

@@ -158,10 +158,10 @@ async fn follow(
         if let Some((version, instances)) = answer {
             seen = version;
             failures = 0;
-            sets.send_replace(InstanceSet {
-                instances,
-                confirmed: Some(Instant::now()),
-                error: None,
+            sets.send_modify(|set| {
+                set.instances = instances;
+                set.confirmed = Some(Instant::now());
+                set.error = None;
             });
             sleep(CHANGE_INTERVAL).await;
         } else {

@@ -1,117 +1,76 @@
 //! Consul: watches services by blocking queries and registers instances with the agent, over HTTP.
 //!
-//! * `config` is where Consul is: defaults, Consul's environment variables, the URL; `tls` whom to
-//!   trust there.
-//! * `client` is one HTTP call, bounded in time and size.
-//! * `watch` follows one service's instances, `model` reads Consul's answers, `requests` limits their
-//!   number.
-//! * `register` puts one instance in and keeps it there.
+//! [`Consul`] is the registry and [`Config`] its settings. `consul://HOST:PORT` opens it by URL.
+//!
+//! # The watch
+//!
+//! Consul numbers its states. A query that names the number (the index) of a state is held back
+//! until a newer state exists, or until [`Config::wait`] is over. So one request is always under
+//! way, and a change arrives within milliseconds.
+//!
+//! ```text
+//!                good answer
+//!      .-----------------------------.
+//!      |                             v    .-- good answer
+//!    Fresh <-- index went back -- Following <-'
+//!      |                           |  ^
+//!      | failure           failure |  | good answer
+//!      v                           v  |
+//!    .----------------------------------.
+//!    | Failing: waits, then asks anew   | <-. failure: waits longer
+//!    '----------------------------------' --'
+//! ```
+//!
+//! | state | request | on a good answer | on a failure |
+//! |---|---|---|---|
+//! | Fresh | without index: answered at once | publish; Following | Failing |
+//! | Following | with the last index: held back | publish if different; Following, or Fresh if the index went back | Failing |
+//! | Failing | after a wait, without index | publish; Following | Failing, with a longer wait |
+//!
+//! A failure is any answer that does not state the service's instances: no connection, no answer in
+//! time, an error status, a denial, a body that cannot be read, or an agent without a leader. The
+//! last good set stays published, with the failure in
+//! [`InstanceSet::error`](super::InstanceSet::error).
+//!
+//! What the watch concludes from an answer:
+//!
+//! * An answer does not prove a change. Consul also answers when `wait` is over and when the
+//!   query's filters hide the change. Only a different result is published.
+//! * An index is void after a failure. A restarted Consul may count from the start, and a query
+//!   with the old, higher index would hide every change until `wait` is over.
+//! * An empty list may be a denial: Consul hides instances that the token may not read. The watch
+//!   checks the first empty answer with two other calls.
+//! * A set that shrinks may be Consul's own failure: after a restart from its data folder, Consul
+//!   reports every check as critical until it has run again. The watch publishes the smaller set.
+//!   [`RemovalProtection`](crate::RemovalProtection), which knows the connections, handles it.
+//! * An entry that cannot be used (no address, port 0) is left out, counted and logged. The other
+//!   entries count.
+//!
+//! While instances keep changing, a watch takes an answer every [`Config::change_interval`].
+//!
+//! # The registration
+//!
+//! The instance is registered with the agent at [`Config::address`]. Three loops keep it
+//! registered until the process deregisters it:
+//!
+//! * A blocking query on the agent's own entry returns when the agent no longer holds the service
+//!   as registered, and breaks when the agent dies. The [`Registrar`](crate::Registrar) then
+//!   registers again.
+//! * Heartbeats keep a TTL check passing.
+//! * The state of the instance's check is read at the check's interval. The registrar
+//!   logs a change and shows it in [`RegistrationState`](crate::RegistrationState).
+//!
+//! After a restart from its data folder the agent reports every check as critical, and registering
+//! again does not change that. A gRPC check runs again within its interval; a heartbeat follows
+//! every registration at once.
 
 mod client;
 mod config;
-mod model;
+mod health;
 mod register;
+mod registry;
 mod tls;
 mod token_bucket;
 mod watch;
 
-use std::{fmt::Write as _, sync::Arc};
-
-pub use self::config::Config;
-use self::{client::Client, register::ConsulRegistration, watch::ConsulInstancer};
-use super::{Instancer, Query, Registration, RegistrationClient, Registry, RegistryError, shared};
-
-/// A Consul agent or cluster.
-///
-/// Nothing is sent before something is watched or registered; clones share their connections.
-#[derive(Clone, Debug)]
-pub struct Consul {
-    config: Arc<Config>,
-    client: Arc<Client>,
-}
-
-impl Consul {
-    /// The Consul that `consul://HOST:PORT` names, or `consuls://HOST:PORT` for HTTPS. What the URL
-    /// does not say is taken from Consul's environment variables, see [`Config::from_url`].
-    ///
-    /// # Errors
-    ///
-    /// When the URL is malformed, or as [`Consul::new`].
-    pub fn from_url(url: &str) -> Result<Self, RegistryError> {
-        Self::new(&Config::from_url(url, |name| std::env::var_os(name))?)
-    }
-
-    /// The Consul of this configuration. Reads the certificate and token files it names, once.
-    ///
-    /// # Errors
-    ///
-    /// [`RegistryError::InvalidSetting`] when a value or a file cannot be used.
-    pub fn new(config: &Config) -> Result<Self, RegistryError> {
-        config.validate()?;
-        Ok(Self {
-            client: Arc::new(Client::new(config)?),
-            config: Arc::new(config.clone()),
-        })
-    }
-
-    fn invalid(&self, reason: &str) -> RegistryError {
-        RegistryError::InvalidSetting {
-            registry: self.name().to_owned(),
-            reason: reason.to_owned(),
-        }
-    }
-}
-
-impl Registry for Consul {
-    fn name(&self) -> &str {
-        self.client.name()
-    }
-
-    /// One watch is one request held open at Consul, which allows 200 connections per client
-    /// address: equal queries to equally configured Consuls share one.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime.
-    fn instancer(&self, query: &Query) -> Result<Arc<dyn Instancer>, RegistryError> {
-        client::pathable(&query.service)
-            .map_err(|reason| self.invalid(&format!("the service's name {reason}")))?;
-        if query.tags.iter().any(String::is_empty) {
-            return Err(self.invalid("an empty tag is on no instance"));
-        }
-        let mut query = query.clone();
-        if query.datacenter.is_none() {
-            query.datacenter.clone_from(&self.config.datacenter);
-        }
-        // `Config` leaves secrets out of its Debug form, and they change the answers. The key never
-        // leaves this process.
-        let config = &self.config;
-        let mut key = format!("{config:?} {query:?}");
-        let _never_fails = write!(
-            key,
-            " {:?} {:?} {:?} {:?} {:?}",
-            self.client.token(),
-            config.http_auth,
-            config.wait,
-            config.change_interval,
-            config.body_limit,
-        );
-        Ok(shared::join_or_start(key, || {
-            ConsulInstancer::start(
-                Arc::clone(&self.client),
-                query,
-                config.wait,
-                config.change_interval,
-            )
-        }))
-    }
-
-    /// The instance goes to the agent that this Consul's address names, which runs its checks.
-    fn registration(
-        &self,
-        registration: Registration,
-    ) -> Result<Arc<dyn RegistrationClient>, RegistryError> {
-        let client = Arc::clone(&self.client);
-        Ok(Arc::new(ConsulRegistration::new(client, &registration)?))
-    }
-}
+pub use self::{config::Config, registry::Consul};

@@ -1,21 +1,21 @@
-//! How often Consul is asked again while its answers keep coming: a token bucket.
+//! Limits the rate of requests while answers keep coming: a token bucket.
 //!
-//! A service that changes 200 times a second would otherwise be downloaded 200 times a second,
-//! whole. Consul's own advice is the same: a small burst, then an interval.
+//! Without it, a service that changes 200 times a second would be downloaded 200 times a second.
+//! Consul's documentation of blocking queries recommends a rate limit with a small burst.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The answers that a watch takes without pause after a quiet time: enough for a restarted
-/// instance, which leaves, returns critical and turns healthy.
+/// The requests without pause after a quiet time. Enough for a restarted instance, which is
+/// removed, added as critical and turns passing.
 const BURST: u32 = 4;
 
-/// A bucket that fills by one token each interval. Pure: the caller brings the time.
+/// A bucket that gains one token per interval. Pure: the caller passes the time.
 #[derive(Debug)]
 pub(super) struct TokenBucket {
     interval: Duration,
-    /// When the bucket is (or was) full again.
+    /// The time when the bucket is full again.
     full_at: Option<Instant>,
 }
 
@@ -27,7 +27,7 @@ impl TokenBucket {
         }
     }
 
-    /// Takes a token; the time to wait until it is there.
+    /// Takes a token. Returns the time to wait for it.
     pub(super) fn take(&mut self, now: Instant) -> Duration {
         let full_at = self.full_at.map_or(now, |at| at.max(now)) + self.interval;
         self.full_at = Some(full_at);

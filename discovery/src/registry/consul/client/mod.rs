@@ -1,24 +1,23 @@
-//! One HTTP call to Consul: bounded in time and size, every failure a [`RegistryError`].
+//! HTTP calls to Consul: bounded in time and size, every failure a [`RegistryError`].
+
+mod answer;
+mod request;
 
 use std::{fmt, time::Duration};
 
-use bytes::Bytes;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
-    Method, StatusCode,
+    StatusCode,
     header::{CONTENT_TYPE, HeaderMap, HeaderValue},
     redirect,
 };
+use tokio::{runtime::Handle, time::timeout};
 
-use super::{Config, tls};
-use crate::registry::RegistryError;
-
-/// An ID or a name is one path segment, whatever it holds.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+pub(super) use self::{
+    answer::{Answer, one_line},
+    request::{Request, pathable, segment},
+};
+use super::{config::Config, tls};
+use crate::{BoxError, error::chain, registry::RegistryError};
 
 pub(super) struct Client {
     http: reqwest::Client,
@@ -32,56 +31,6 @@ pub(super) struct Client {
     body_limit: usize,
 }
 
-/// What Consul is asked.
-pub(super) struct Request<'a> {
-    pub(super) method: Method,
-    /// From `/v1` on, put together with [`segment`].
-    pub(super) path: String,
-    pub(super) query: Vec<(&'static str, &'a str)>,
-    pub(super) body: Option<Bytes>,
-    /// How long until the answer begins. `None`: Consul gives it at once.
-    pub(super) held: Option<Duration>,
-    /// What this is for, after "while trying to".
-    pub(super) action: &'a str,
-}
-
-impl<'a> Request<'a> {
-    pub(super) fn new(method: Method, path: String, action: &'a str) -> Self {
-        Self {
-            method,
-            path,
-            query: Vec::new(),
-            body: None,
-            held: None,
-            action,
-        }
-    }
-}
-
-/// An answer of any status, except "denied".
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
-}
-
-impl Answer {
-    /// Consul's own words, cut to a line that is fit for a log.
-    pub(super) fn reason(&self) -> String {
-        if self.status.is_redirection() {
-            return "redirects are not followed; is this Consul's own address?".to_owned();
-        }
-        let text = String::from_utf8_lossy(&self.body);
-        let line = text.trim_start().lines().next().unwrap_or_default();
-        let line: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
-        if line.is_empty() {
-            "no reason given".to_owned()
-        } else {
-            line
-        }
-    }
-}
-
 impl Client {
     pub(super) fn new(config: &Config) -> Result<Self, RegistryError> {
         let name = config.name();
@@ -93,7 +42,7 @@ impl Client {
         let mut headers = HeaderMap::new();
         if let Some(token) = &token {
             let mut value = HeaderValue::from_str(token)
-                .map_err(|_| wrong("the ACL token holds a control character".to_owned()))?;
+                .map_err(|_| wrong("the ACL token contains a control character".to_owned()))?;
             value.set_sensitive(true);
             headers.insert("x-consul-token", value);
         }
@@ -107,22 +56,22 @@ impl Client {
             .tls_backend_preconfigured(tls::client_config(config)?)
             .default_headers(headers)
             .connect_timeout(config.connect_timeout)
-            // An HTTP/2 connection carries everything; a dead one must not be noticed by timeouts
-            // only. HTTP/1 has the kernel's keepalive, which is on by default.
+            // All requests share an HTTP/2 connection, so a dead one must be found before their
+            // timeouts. For HTTP/1 the kernel's keepalive is on by default.
             .http2_keep_alive_interval(Duration::from_secs(15))
             .http2_keep_alive_timeout(Duration::from_secs(15))
-            // Consul allows 200 connections per client address, used or not.
+            // Consul allows 200 connections per client address, idle ones included.
             .pool_max_idle_per_host(2)
-            // A redirect could take the token anywhere, and Consul sends none.
+            // A redirect could send the token to another server. Consul does not redirect.
             .redirect(redirect::Policy::none())
-            // A proxy for the web knows no way to the agent, which mostly is on this machine.
+            // The agent is usually on this machine, which a web proxy cannot reach.
             .no_proxy()
             .user_agent(concat!("discovery/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|e| wrong(crate::error::chain(&e)))?;
+            .map_err(|e| wrong(chain(&e)))?;
         let scheme = if config.tls { "https" } else { "http" };
         let address = match config.socket() {
-            // A request names some host.
+            // HTTP requires a host, which a socket does not have.
             Some(_) => "localhost",
             None => &config.address,
         };
@@ -142,7 +91,7 @@ impl Client {
         })
     }
 
-    /// The ACL token in use, wherever it came from.
+    /// The ACL token in use.
     pub(super) fn token(&self) -> Option<&str> {
         self.token.as_deref()
     }
@@ -151,15 +100,20 @@ impl Client {
         &self.name
     }
 
-    /// Sends it and reads the whole answer.
+    /// Sends the request and reads the whole answer.
     ///
     /// # Errors
     ///
     /// `Unreachable` without a whole answer in time, `Denied` for 401 and 403, `Malformed` for a
-    /// body over the limit. Any other status is the caller's to judge.
+    /// body over the limit, `NoRuntime` outside a tokio runtime. The caller judges any other status.
     pub(super) async fn call(&self, request: Request<'_>) -> Result<Answer, RegistryError> {
         let action = request.action;
-        let unreachable = |source: crate::BoxError| RegistryError::Unreachable {
+        if Handle::try_current().is_err() {
+            return Err(RegistryError::NoRuntime {
+                action: action.to_owned(),
+            });
+        }
+        let unreachable = |source: BoxError| RegistryError::Unreachable {
             registry: self.name.clone(),
             action: action.to_owned(),
             source,
@@ -177,14 +131,14 @@ impl Client {
         if let Some(body) = request.body {
             call = call.header(CONTENT_TYPE, "application/json").body(body);
         }
-        let until_answer = request.held.unwrap_or(self.request_timeout);
-        let response = tokio::time::timeout(until_answer, call.send())
+        let limit = request.held.unwrap_or(self.request_timeout);
+        let response = timeout(limit, call.send())
             .await
             .map_err(|elapsed| unreachable(elapsed.into()))?
             .map_err(|e| unreachable(e.without_url().into()))?;
         let (status, headers) = (response.status(), response.headers().clone());
-        // A body may trickle in for ever.
-        let body = tokio::time::timeout(self.request_timeout, self.read(response))
+        // A slow body could otherwise take without limit.
+        let body = timeout(self.request_timeout, self.read(response))
             .await
             .map_err(|elapsed| unreachable(elapsed.into()))?
             .map_err(|e| unreachable(e.without_url().into()))?;
@@ -214,7 +168,7 @@ impl Client {
         }
     }
 
-    /// The decompressed body, or nothing if it is over the limit.
+    /// The decompressed body, or `None` if it is over the limit.
     async fn read(&self, mut response: reqwest::Response) -> reqwest::Result<Option<Vec<u8>>> {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
@@ -243,6 +197,13 @@ impl Client {
         }
     }
 
+    pub(super) fn forgotten(&self, id: &str) -> RegistryError {
+        RegistryError::Forgotten {
+            registry: self.name.clone(),
+            id: id.to_owned(),
+        }
+    }
+
     pub(super) fn malformed(&self, action: &str, reason: String) -> RegistryError {
         RegistryError::Malformed {
             registry: self.name.clone(),
@@ -260,23 +221,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Whether a name can stand in a path. Encoded or not, Consul's server sees its slashes and dots,
-/// and redirects what it would write otherwise.
-pub(super) fn pathable(name: &str) -> Result<(), &'static str> {
-    if name.is_empty() {
-        Err("is empty")
-    } else if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        Err("cannot stand in a URL path")
-    } else {
-        Ok(())
-    }
-}
-
-/// One path segment that may hold anything.
-pub(super) fn segment(text: &str) -> impl fmt::Display + '_ {
-    utf8_percent_encode(text, SEGMENT)
-}
-
+/// The ACL token of the configuration: the one in the file, else the one given.
 fn token(config: &Config) -> Result<Option<String>, String> {
     if let Some(file) = &config.token_file {
         let text = std::fs::read_to_string(file)

@@ -1,0 +1,138 @@
+//! One service entry of Consul's answer.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::{instance::Instance, registry::Query};
+
+/// True if the JSON has the least that makes it a service entry.
+pub(super) fn is_entry(json: &str) -> bool {
+    serde_json::from_str::<Shape<'_>>(json).is_ok()
+}
+
+/// The least that a service entry has.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Shape<'a> {
+    #[serde(rename = "Service", borrow)]
+    _service: BTreeMap<Cow<'a, str>, &'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Entry<'a> {
+    #[serde(borrow, default)]
+    node: Option<Node<'a>>,
+    #[serde(borrow)]
+    service: Service<'a>,
+    #[serde(borrow, default)]
+    checks: Option<Vec<Check<'a>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Node<'a> {
+    #[serde(rename = "Node", borrow, default)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    address: Option<Cow<'a, str>>,
+    #[serde(default)]
+    datacenter: Option<String>,
+    #[serde(default)]
+    meta: Option<BTreeMap<String, Option<String>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Service<'a> {
+    #[serde(rename = "ID", default)]
+    id: Option<String>,
+    #[serde(rename = "Service", default)]
+    name: Option<String>,
+    #[serde(borrow, default)]
+    address: Option<Cow<'a, str>>,
+    port: u16,
+    #[serde(default)]
+    tags: Option<Vec<String>>,
+    #[serde(default)]
+    meta: Option<BTreeMap<String, Option<String>>>,
+    #[serde(default)]
+    weights: Option<Weights>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Weights {
+    #[serde(default)]
+    passing: Option<u32>,
+    #[serde(default)]
+    warning: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Check<'a> {
+    #[serde(borrow, default)]
+    status: Option<Cow<'a, str>>,
+}
+
+impl Entry<'_> {
+    /// The instance and its node's name, or `None` if the query excludes it.
+    pub(super) fn into_instance(self, query: &Query) -> Result<Option<(Instance, String)>, String> {
+        let Self {
+            node,
+            service,
+            checks,
+        } = self;
+        let node = node.unwrap_or_default();
+        let tags = service.tags.unwrap_or_default();
+        if !has_all_tags(&tags, &query.tags) {
+            return Ok(None);
+        }
+        let given = |address: &Option<Cow<'_, str>>| {
+            let address = address.as_deref().filter(|a| !a.is_empty());
+            address.map(str::to_owned)
+        };
+        let host = given(&service.address)
+            .or_else(|| given(&node.address))
+            .unwrap_or_default();
+        let instance = Instance::new(host, service.port)
+            .map_err(|e| format!("{}: {e}", service.id.as_deref().unwrap_or("no ID")))?;
+        let meta: BTreeMap<_, _> = (service.meta.into_iter().flatten())
+            .filter_map(|(key, value)| Some((key, value?)))
+            .collect();
+        let node_zone = || node.meta.as_ref()?.get("zone")?.clone();
+        let zone = meta.get("zone").cloned().or_else(node_zone);
+        let warning = checks
+            .iter()
+            .flatten()
+            .any(|c| c.status.as_deref() == Some("warning"));
+        let weight = service
+            .weights
+            .and_then(|w| if warning { w.warning } else { w.passing });
+        let instance = Instance {
+            id: service
+                .id
+                .filter(|id| !id.is_empty())
+                .unwrap_or(instance.id),
+            service: service.name.unwrap_or_else(|| query.service.clone()),
+            tags,
+            // Weight zero would exclude an instance whose checks pass.
+            weight: weight.unwrap_or(1).max(1),
+            zone: zone.filter(|z| !z.is_empty()),
+            meta,
+            datacenter: node.datacenter.filter(|d| !d.is_empty()),
+            ..instance
+        };
+        Ok(Some((instance, node.name.unwrap_or_default().into_owned())))
+    }
+}
+
+/// True if all wanted tags are there. Consul ignores the case of tags.
+fn has_all_tags(tags: &[String], wanted: &[String]) -> bool {
+    let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b) || a.to_lowercase() == b.to_lowercase();
+    let has = |wanted: &String| tags.iter().any(|tag| same(tag, wanted));
+    wanted.iter().all(has)
+}

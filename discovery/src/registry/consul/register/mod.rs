@@ -1,0 +1,155 @@
+//! One registration with a Consul agent.
+//!
+//! `definition` and `check` are the request's body. `held` finds out that the agent lost the
+//! registration, `heartbeat` keeps a TTL check passing, `own_check` reads the check's state, and
+//! `conflict` slows down two processes with one ID.
+
+mod check;
+mod conflict;
+mod definition;
+mod heartbeat;
+mod held;
+mod own_check;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use bytes::Bytes;
+use reqwest::{Method, StatusCode};
+use tokio::{runtime::Handle, sync::watch, time::Instant};
+
+use self::{
+    conflict::Conflicts, definition::Definition, heartbeat::Heartbeat, held::Held,
+    own_check::OwnCheck,
+};
+use super::client::{Client, Request, segment};
+use crate::{
+    future::BoxFuture,
+    registry::{CheckState, Registration, RegistrationClient, RegistryError},
+};
+
+pub(super) struct ConsulRegistration {
+    client: Arc<Client>,
+    id: String,
+    body: Bytes,
+    held: Held,
+    heartbeat: Option<Heartbeat>,
+    own_check: Option<OwnCheck>,
+    /// True if checks of an earlier registration under this ID are to be removed. This is so for
+    /// the first registration of a process and after a conflict only: an operator's maintenance mode
+    /// is such a check, and must not end because the agent restarted.
+    replace_checks: AtomicBool,
+    conflicts: Conflicts,
+}
+
+impl ConsulRegistration {
+    /// # Errors
+    ///
+    /// `InvalidSetting` for a value that Consul would refuse, or accept and then not serve.
+    pub(super) fn new(
+        client: Arc<Client>,
+        registration: &Registration,
+    ) -> Result<Self, RegistryError> {
+        let id = &registration.instance.id;
+        let invalid = |reason: String| RegistryError::InvalidSetting {
+            registry: client.name().to_owned(),
+            reason: format!("cannot register {id:?}: {reason}"),
+        };
+        registration.instance.validate()?;
+        let definition = Definition::new(registration).map_err(invalid)?;
+        let body = serde_json::to_vec(&definition).map_err(|e| invalid(e.to_string()))?;
+        Ok(Self {
+            id: id.clone(),
+            body: body.into(),
+            held: Held::new(Arc::clone(&client), id, definition.service),
+            heartbeat: Heartbeat::new(&client, id, &registration.check),
+            own_check: OwnCheck::new(&client, id, &registration.check),
+            client,
+            replace_checks: AtomicBool::new(true),
+            conflicts: Conflicts::default(),
+        })
+    }
+
+    async fn put(&self) -> Result<(), RegistryError> {
+        let action = format!("register {}", self.id);
+        let path = "/v1/agent/service/register".to_owned();
+        let mut request = Request::new(Method::PUT, path, &action);
+        if self.replace_checks.load(Relaxed) {
+            request.query.push(("replace-existing-checks", "true"));
+        }
+        request.body = Some(self.body.clone());
+        self.client.call_ok(request).await?;
+        if let Some(heartbeat) = &self.heartbeat {
+            // A registration does not change a critical check. A heartbeat does.
+            heartbeat.send().await?;
+        }
+        self.replace_checks.store(false, Relaxed);
+        Ok(())
+    }
+
+    /// Runs the heartbeats and the check's polls until the registration is lost.
+    async fn until_lost(&self) -> RegistryError {
+        if Handle::try_current().is_err() {
+            return RegistryError::NoRuntime {
+                action: format!("keep {} registered", self.id),
+            };
+        }
+        let since = Instant::now();
+        let lost = tokio::select! {
+            lost = self.held.until_lost() => lost,
+            lost = heartbeat::run(self.heartbeat.as_ref()) => lost,
+            never = own_check::follow(self.own_check.as_ref()) => match never {},
+        };
+        if matches!(lost, RegistryError::Overwritten { .. }) {
+            self.replace_checks.store(true, Relaxed);
+        }
+        self.conflicts.pause(&lost, since.elapsed()).await;
+        lost
+    }
+
+    async fn remove(&self) -> Result<(), RegistryError> {
+        let action = format!("deregister {}", self.id);
+        let path = format!("/v1/agent/service/deregister/{}", segment(&self.id));
+        let request = Request::new(Method::PUT, path, &action);
+        let answer = self.client.call(request).await?;
+        // An unknown service is a success for Consul 1.8 without ACLs, and an error with ACLs and
+        // in later versions.
+        let gone = answer.status == StatusCode::NOT_FOUND || answer.contains("Unknown service");
+        if answer.status.is_success() || gone {
+            Ok(())
+        } else {
+            Err(self.client.refused(&action, &answer))
+        }
+    }
+}
+
+impl RegistrationClient for ConsulRegistration {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn registry(&self) -> &str {
+        self.client.name()
+    }
+
+    fn register(&self) -> BoxFuture<'_, Result<(), RegistryError>> {
+        Box::pin(self.put())
+    }
+
+    fn maintain(&self) -> BoxFuture<'_, RegistryError> {
+        Box::pin(self.until_lost())
+    }
+
+    fn deregister(&self) -> BoxFuture<'_, Result<(), RegistryError>> {
+        Box::pin(self.remove())
+    }
+
+    fn check_state(&self) -> Option<watch::Receiver<CheckState>> {
+        self.own_check.as_ref().map(OwnCheck::subscribe)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! The last good set of instances: publishes answers and failures, and logs and counts them.
+
+use std::{mem, sync::Arc};
+
+use metrics::{Counter, counter, describe_counter};
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use crate::{
+    error::chain,
+    instance::Instance,
+    registry::{
+        InstanceSet, RegistryError,
+        consul::health::{Decoded, Rejected},
+    },
+};
+
+const UPDATES: &str = "discovery_registry_updates_total";
+const ERRORS: &str = "discovery_registry_errors_total";
+const INVALID: &str = "discovery_invalid_instances_total";
+
+fn describe() {
+    describe_counter!(
+        UPDATES,
+        "Changes of an instance set, or of whether it is known."
+    );
+    describe_counter!(
+        ERRORS,
+        "Requests of a watch that failed or had no usable answer."
+    );
+    describe_counter!(
+        INVALID,
+        "Registered instances left out because they cannot be used."
+    );
+}
+
+/// The published set of one service.
+pub(super) struct LastGood {
+    registry: String,
+    service: String,
+    publish: watch::Sender<InstanceSet>,
+    updates: Counter,
+    errors: Counter,
+    invalid: Counter,
+    /// The entries that were logged last, so that each is logged once.
+    rejected: Rejected,
+}
+
+impl LastGood {
+    pub(super) fn new(registry: &str, service: &str) -> (Self, watch::Receiver<InstanceSet>) {
+        let (publish, sets) = watch::channel(InstanceSet::default());
+        describe();
+        let labels = [
+            ("registry", registry.to_owned()),
+            ("service", service.to_owned()),
+        ];
+        let last_good = Self {
+            registry: registry.to_owned(),
+            service: service.to_owned(),
+            publish,
+            updates: counter!(UPDATES, &labels),
+            errors: counter!(ERRORS, &labels),
+            invalid: counter!(INVALID, &labels),
+            rejected: Rejected::default(),
+        };
+        (last_good, sets)
+    }
+
+    /// True if the last answer was good and empty.
+    pub(super) fn is_confirmed_empty(&self) -> bool {
+        let set = self.publish.borrow();
+        set.confirmed.is_some() && set.error.is_none() && set.instances.is_empty()
+    }
+
+    /// Publishes a good answer if it differs, and clears the failure.
+    pub(super) fn confirm(&mut self, answer: Decoded) {
+        self.report_rejected(answer.rejected);
+        let mut new = InstanceSet::confirmed(answer.instances);
+        let mut recovered = false;
+        let changed = self.publish.send_if_modified(|current| {
+            let first = current.confirmed.is_none();
+            recovered = current.error.is_some();
+            let changed = current.instances != new.instances;
+            if changed {
+                keep_unchanged(&current.instances, &mut new.instances);
+            } else {
+                new.instances = Arc::clone(&current.instances);
+            }
+            let _old = mem::replace(current, new);
+            first || recovered || changed
+        });
+        if changed {
+            self.updates.increment(1);
+            let instances = self.publish.borrow().instances.len();
+            let (service, registry) = (&self.service, &self.registry);
+            if recovered {
+                info!(
+                    service,
+                    registry, instances, "the registry watch works again"
+                );
+            } else {
+                debug!(service, registry, instances, "instances changed");
+            }
+        }
+    }
+
+    /// Keeps the instances and publishes why they are not confirmed.
+    pub(super) fn failed(&mut self, error: RegistryError, failures: u32) {
+        self.errors.increment(1);
+        let reason = chain(&error);
+        let error = Arc::new(error);
+        let news = self.publish.send_if_modified(|current| {
+            let same = current
+                .error
+                .as_ref()
+                .is_some_and(|e| chain(&**e) == reason);
+            current.error = Some(error);
+            !same
+        });
+        let service = &self.service;
+        if failures == 1 {
+            let kept = self.publish.borrow().instances.len();
+            warn!(service, kept, "the registry watch failed: {reason}");
+        } else if news {
+            debug!(
+                service,
+                failures, "the registry watch still fails: {reason}"
+            );
+        }
+    }
+
+    /// Logs the entries that were left out, once per change.
+    fn report_rejected(&mut self, rejected: Rejected) {
+        if rejected == self.rejected {
+            return;
+        }
+        if let Some(first) = &rejected.first {
+            self.invalid.increment(rejected.count);
+            warn!(
+                service = self.service,
+                registry = self.registry,
+                entries = rejected.count,
+                "left out instances that cannot be used; the first: {first}"
+            );
+        }
+        self.rejected = rejected;
+    }
+}
+
+/// Replaces each new instance that equals an old one by the old allocation, so that readers can
+/// compare by pointer. Both lists are sorted by ID.
+fn keep_unchanged(old: &[Arc<Instance>], new: &mut Arc<[Arc<Instance>]>) {
+    let Some(new) = Arc::get_mut(new) else {
+        return;
+    };
+    for instance in new {
+        if let Ok(at) = old.binary_search_by(|o| o.id.cmp(&instance.id))
+            && old[at] == *instance
+        {
+            *instance = Arc::clone(&old[at]);
+        }
+    }
+}

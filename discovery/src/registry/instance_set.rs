@@ -1,0 +1,47 @@
+//! The instances of a service, as a watch publishes them.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::error::RegistryError;
+use crate::instance::Instance;
+
+/// The known instances of a service.
+///
+/// A failure of the registry leaves [`instances`](Self::instances) unchanged and sets
+/// [`error`](Self::error). The next good answer clears the error.
+///
+/// The default value is a set that the registry has not answered for yet.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct InstanceSet {
+    /// The last good answer, sorted by ID, without duplicates or malformed entries.
+    pub instances: Arc<[Arc<Instance>]>,
+    /// The time of the registry's last good answer. `None`: the registry has not answered yet.
+    pub confirmed: Option<Instant>,
+    /// The reason why the registry has not confirmed the set since then.
+    pub error: Option<Arc<RegistryError>>,
+}
+
+impl InstanceSet {
+    /// A good answer, received now. Sorts by ID and keeps the first of equal IDs.
+    #[must_use]
+    pub fn confirmed(instances: impl IntoIterator<Item = Instance>) -> Self {
+        let mut instances: Vec<_> = instances.into_iter().collect();
+        instances.sort_by(|a, b| a.id.cmp(&b.id));
+        instances.dedup_by(|later, first| later.id == first.id);
+        Self {
+            instances: instances.into_iter().map(Arc::new).collect(),
+            confirmed: Some(Instant::now()),
+            error: None,
+        }
+    }
+
+    /// The same instances after the registry failed with `error`.
+    #[must_use]
+    pub fn with_error(mut self, error: impl Into<Arc<RegistryError>>) -> Self {
+        self.error = Some(error.into());
+        self
+    }
+}

@@ -1,0 +1,55 @@
+//! The selection of instances to watch.
+
+/// The instances to watch: one service, and filters on its instances.
+///
+/// ```
+/// use discovery::registry::Query;
+///
+/// let query = Query::new("trim_service").with_tags(["blue"]).with_datacenter("dc2");
+/// assert!(query.passing_only);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Query {
+    /// The service's name in the registry.
+    pub service: String,
+    /// The tags that an instance must have, all of them. Default: none.
+    pub tags: Vec<String>,
+    /// True if only instances whose health checks all pass are wanted. Default: true.
+    pub passing_only: bool,
+    /// The datacenter to look in. Default: the registry's own.
+    pub datacenter: Option<String>,
+}
+
+impl Query {
+    /// All passing instances of `service`.
+    pub fn new(service: impl Into<String>) -> Self {
+        Self {
+            service: service.into(),
+            tags: Vec::new(),
+            passing_only: true,
+            datacenter: None,
+        }
+    }
+
+    /// Sets [`tags`](Self::tags).
+    #[must_use]
+    pub fn with_tags(mut self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.tags = tags.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets [`passing_only`](Self::passing_only).
+    #[must_use]
+    pub fn with_passing_only(mut self, passing_only: bool) -> Self {
+        self.passing_only = passing_only;
+        self
+    }
+
+    /// Sets [`datacenter`](Self::datacenter).
+    #[must_use]
+    pub fn with_datacenter(mut self, datacenter: impl Into<String>) -> Self {
+        self.datacenter = Some(datacenter.into());
+        self
+    }
+}

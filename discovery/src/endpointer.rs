@@ -127,6 +127,11 @@ impl Endpointer {
         self.version.clone()
     }
 
+    /// True if the task has ended, as it does with its runtime.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Asks for a look at the endpoints' records.
     pub(crate) fn review(&self) {
         self.changed.notify_one();

@@ -69,9 +69,7 @@ impl Picking<'_> {
     pub(super) async fn pick(mut self) -> Result<Picked, CallError> {
         match self.choose() {
             Choice::Picked(picked) => Ok(picked),
-            Choice::Nothing(kind, reason) => {
-                Err(self.attempts.error(Code::Unavailable, kind, reason))
-            }
+            Choice::Nothing(kind, reason) => Err(self.nothing(kind, reason)),
             // Boxed, so that calls that do not wait do not pay for its size.
             Choice::Wait => Box::pin(self.wait()).await,
         }
@@ -84,9 +82,7 @@ impl Picking<'_> {
             versions.borrow_and_update();
             match self.choose() {
                 Choice::Picked(picked) => return Ok(picked),
-                Choice::Nothing(kind, reason) => {
-                    return Err(self.attempts.error(Code::Unavailable, kind, reason));
-                }
+                Choice::Nothing(kind, reason) => return Err(self.nothing(kind, reason)),
                 Choice::Wait => {}
             }
             // Where connections are made on demand, the one begun may hang.
@@ -103,9 +99,17 @@ impl Picking<'_> {
         }
     }
 
+    fn nothing(&mut self, kind: CallErrorKind, reason: String) -> CallError {
+        if self.shared.endpointer.has_ended() {
+            // The last snapshot shows what the end of the runtime left.
+            return self.runtime_ended();
+        }
+        self.attempts.error(Code::Unavailable, kind, reason)
+    }
+
     fn runtime_ended(&mut self) -> CallError {
         let reason = format!(
-            "the runtime in which the channel to {} was built has ended; build a channel in this one",
+            "the channel to {} cannot be used: its runtime has ended; build a channel in this one",
             self.shared.service
         );
         self.attempts

@@ -56,7 +56,7 @@ mod tests {
     fn a_static_list_can_be_opened_in_every_build() {
         assert_eq!(
             connect("static://127.0.0.1:1").unwrap().name(),
-            "static list"
+            "the static list"
         );
     }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod body;
 pub mod http2;
+pub(crate) mod origin;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -63,7 +64,9 @@ pub type TransportBody = UnsyncBoxBody<Bytes, BoxError>;
 
 /// Carries calls over one connection, many at a time.
 pub trait Transport: Send + Sync + 'static {
-    /// Sends one request. The URI holds the path only. Dropping the future cancels the call.
+    /// Sends one request. Its URI has a path, and a scheme and an authority only if the caller or
+    /// [`ChannelBuilder::origin`](crate::ChannelBuilder::origin) set them. Dropping the future
+    /// cancels the call.
     fn send(
         &self,
         request: Request<RequestBody>,

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Uri};
 use tokio::{
     sync::{Notify, Semaphore},
     time::Instant,
@@ -15,7 +15,7 @@ use super::{Channel, call::Shared};
 use crate::{
     backoff::Backoff,
     balance::{Balancer, Policy},
-    connection::{Factory, Http2},
+    connection::{Factory, Http2, origin::with_origin},
     ejection::EjectionPolicy,
     endpoint::Connector,
     endpointer::{Config, Endpointer, RemovalProtection},
@@ -44,6 +44,7 @@ pub struct ChannelBuilder {
     subset_id: Option<String>,
     locality: Option<Locality>,
     factory: Arc<dyn Factory>,
+    origin: Option<Uri>,
     eager: bool,
     connect_timeout: Duration,
     connect_backoff: Backoff,
@@ -87,6 +88,7 @@ impl ChannelBuilder {
             subset_id: None,
             locality: None,
             factory: Arc::new(Http2::default()),
+            origin: None,
             eager: true,
             connect_timeout: Duration::from_secs(1),
             connect_backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(750)),
@@ -214,6 +216,15 @@ impl ChannelBuilder {
         self
     }
 
+    /// Sets `:scheme` and `:authority` of the requests whose URI has no authority of its own, as
+    /// [`tonic::transport::Endpoint::origin`](https://docs.rs/tonic/latest/tonic/transport/struct.Endpoint.html#method.origin)
+    /// does. Needs both parts: `https://trim.example`. Default: the factory's; for [`Http2`] the
+    /// instance's own address.
+    pub fn origin(mut self, origin: Uri) -> Self {
+        self.origin = Some(origin);
+        self
+    }
+
     /// Whether connections are made before a call asks for them, and again when lost. Default:
     /// true, as gRPC's round robin does; turn it off for sets far larger than the load.
     pub fn eager(mut self, eager: bool) -> Self {
@@ -280,13 +291,15 @@ impl ChannelBuilder {
             .map(HeaderName::try_from)
             .transpose()
             .map_err(|error| bad("key_header", error.to_string()))?;
+        let factory = with_origin(self.factory, self.origin)
+            .map_err(|reason| bad("origin", reason.to_owned()))?;
         let registry = match self.source {
             Source::Url(url) => registry::connect(&url)?,
             Source::Registry(registry) => registry,
         };
         let instancer = registry.instancer(&self.query)?;
         let connector = Arc::new(Connector {
-            factory: self.factory,
+            factory,
             parallel: Semaphore::new(self.connect_parallel),
             timeout: self.connect_timeout,
             backoff: self.connect_backoff,
@@ -486,6 +499,7 @@ mod tests {
             (builder().connect_parallel(0), "connect_parallel"),
             (builder().user_agent("a\nb"), "user_agent"),
             (builder().key_header("a b"), "key_header"),
+            (builder().origin(Uri::from_static("a.example")), "origin"),
             (builder().subset(0), "subset"),
             (builder().subset_id("a"), "subset_id"),
             (builder().zone(""), "zone"),

@@ -26,14 +26,16 @@ use crate::{
 type Server = server::Connection<DuplexStream, Bytes>;
 type Accepted = (Request<h2::RecvStream>, SendResponse<Bytes>);
 
+fn origin() -> Origin {
+    Origin::of(Uri::from_static("http://127.0.0.1:1")).unwrap()
+}
+
 /// A connection whose driver runs, and its server.
 async fn pair(http2: Http2) -> (Box<dyn Transport>, JoinHandle<Result<(), BoxError>>, Server) {
     let (client, server) = duplex(64 << 10);
-    let authority = Authority::from_static("127.0.0.1:1");
-    let (connection, server) = tokio::join!(
-        http2.establish(client, Scheme::HTTP, authority),
-        server::handshake(server)
-    );
+    let origin = origin();
+    let (connection, server) =
+        tokio::join!(http2.establish(client, origin), server::handshake(server));
     let Connection { transport, driver } = connection.unwrap();
     (transport, tokio::spawn(driver), server.unwrap())
 }
@@ -58,7 +60,7 @@ fn whole(bytes: &'static [u8]) -> RequestBody {
     RequestBody::whole(Bytes::from_static(bytes))
 }
 
-/// A body that comes in parts, too many to be kept.
+/// A body of several parts, too large to be kept.
 fn in_parts(part: usize, count: usize) -> RequestBody {
     let frames = (0..count).map(move |_| Ok::<_, BoxError>(Frame::data(vec![7; part].into())));
     let replay = Replay::read(StreamBody::new(stream::iter(frames)), part);
@@ -238,7 +240,7 @@ fn a_transport_whose_runtime_ended_is_closed() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_server_is_kept_for_as_long_as_it_answers_pings() {
     let second = Duration::from_secs(1);
-    let http2 = Http2::default().keep_alive(10 * second, 3 * second);
+    let http2 = Http2::new().with_keep_alive(10 * second, 3 * second);
     let (transport, driver, mut server) = pair(http2).await;
     let serving = tokio::spawn(async move { while server.accept().await.is_some() {} });
     tokio::time::sleep(100 * second).await;
@@ -251,7 +253,7 @@ async fn a_silent_server_is_kept_for_as_long_as_it_answers_pings() {
 #[tokio::test(start_paused = true)]
 async fn a_hung_server_is_found_by_the_ping() {
     let second = Duration::from_secs(1);
-    let http2 = Http2::default().keep_alive(10 * second, 3 * second);
+    let http2 = Http2::new().with_keep_alive(10 * second, 3 * second);
     let (transport, driver, _hung) = pair(http2).await;
     let begun = Instant::now();
     let call = tokio::spawn(transport.send(request(whole(b"message"))));
@@ -269,9 +271,6 @@ async fn another_protocol_is_no_connection() {
         .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         .await
         .unwrap();
-    let authority = Authority::from_static("127.0.0.1:1");
-    let connection = Http2::default()
-        .establish(client, Scheme::HTTP, authority)
-        .await;
+    let connection = Http2::default().establish(client, origin()).await;
     assert!(matches!(connection, Err(ConnectError::Handshake(_))));
 }

@@ -7,6 +7,8 @@
 pub(crate) mod body;
 pub mod http2;
 pub(crate) mod origin;
+#[cfg(feature = "tls")]
+mod tls;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -15,6 +17,8 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 pub use self::body::RequestBody;
 pub use self::http2::Http2;
+#[cfg(feature = "tls")]
+pub use self::tls::{Tls, TlsError};
 use crate::{BoxError, instance::Instance};
 
 /// Makes the connection of an endpoint.

@@ -14,10 +14,16 @@ mod hash;
 mod instance;
 mod metrics;
 mod probe;
+#[cfg(feature = "tls")]
+mod provider;
 mod registrar;
 pub mod registry;
 pub mod retry;
 mod sync;
+
+/// The TLS library, for [`connection::Tls::with_config`] and for installing a crypto provider.
+#[cfg(feature = "tls")]
+pub use rustls;
 
 pub use self::{
     backoff::Backoff,

@@ -35,6 +35,8 @@ use self::{
     preface::PrefaceStream,
     transport::Http2Transport,
 };
+#[cfg(feature = "tls")]
+use super::tls::{Tls, TlsError, TlsHandshake};
 use super::{ConnectError, Connection, Factory, origin::Origin};
 use crate::{BoxError, instance::Instance};
 
@@ -54,14 +56,7 @@ pub struct Http2 {
     keep_alive: Option<(Duration, Duration)>,
     tcp_keep_alive: Option<Duration>,
     #[cfg(feature = "tls")]
-    tls: Option<Tls>,
-}
-
-#[cfg(feature = "tls")]
-#[derive(Clone, Debug)]
-struct Tls {
-    config: Arc<rustls::ClientConfig>,
-    name: Option<rustls::pki_types::ServerName<'static>>,
+    tls: Option<TlsHandshake>,
 }
 
 impl Default for Http2 {
@@ -116,22 +111,15 @@ impl Http2 {
         self
     }
 
-    /// Speaks TLS with this configuration; its ALPN list is replaced by HTTP/2. Certificates are
-    /// checked against `name`, or against each instance's own host where it is `None`: with a
-    /// registry that knows IP addresses only, name the service. Default: no TLS.
+    /// Uses TLS with these settings. Default: no TLS.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot be used.
     #[cfg(feature = "tls")]
-    #[must_use]
-    pub fn tls(
-        mut self,
-        mut config: rustls::ClientConfig,
-        name: Option<rustls::pki_types::ServerName<'static>>,
-    ) -> Self {
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        self.tls = Some(Tls {
-            config: Arc::new(config),
-            name,
-        });
-        self
+    pub fn with_tls(mut self, tls: Tls) -> Result<Self, TlsError> {
+        self.tls = Some(tls.handshake()?);
+        Ok(self)
     }
 
     /// The origin of the requests to this instance.
@@ -235,30 +223,11 @@ impl Factory for Http2 {
                 .map_err(|error| ConnectError::Connect(error.into()))?;
             #[cfg(feature = "tls")]
             if let Some(tls) = &self.tls {
-                let stream = tls.handshake(stream, instance).await?;
+                let stream = tls.perform(stream, instance).await?;
                 return self.establish(stream, origin(Scheme::HTTPS)?).await;
             }
             self.establish(stream, origin(Scheme::HTTP)?).await
         })
-    }
-}
-
-#[cfg(feature = "tls")]
-impl Tls {
-    async fn handshake(
-        &self,
-        stream: TcpStream,
-        instance: &Instance,
-    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ConnectError> {
-        let name = match &self.name {
-            Some(name) => name.clone(),
-            None => rustls::pki_types::ServerName::try_from(instance.host.clone())
-                .map_err(|error| ConnectError::Handshake(error.into()))?,
-        };
-        tokio_rustls::TlsConnector::from(Arc::clone(&self.config))
-            .connect(name, stream)
-            .await
-            .map_err(|error| ConnectError::Handshake(error.into()))
     }
 }
 

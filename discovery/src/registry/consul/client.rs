@@ -10,7 +10,9 @@ use reqwest::{
     redirect,
 };
 
-use super::{Config, tls};
+use super::Config;
+#[cfg(feature = "tls")]
+use super::tls;
 use crate::registry::RegistryError;
 
 /// An ID or a name is one path segment, whatever it holds.
@@ -103,8 +105,14 @@ impl Client {
             Some(path) => builder.unix_socket(path),
             None => builder,
         };
+        #[cfg(feature = "tls")]
+        let builder = builder.tls_backend_preconfigured(tls::client_config(config)?);
+        #[cfg(not(feature = "tls"))]
+        if config.tls {
+            let reason = "HTTPS needs the feature tls-ring or tls-aws-lc of the crate discovery";
+            return Err(wrong(reason.to_owned()));
+        }
         let http = builder
-            .tls_backend_preconfigured(tls::client_config(config)?)
             .default_headers(headers)
             .connect_timeout(config.connect_timeout)
             // An HTTP/2 connection carries everything; a dead one must not be noticed by timeouts

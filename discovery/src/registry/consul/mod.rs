@@ -11,6 +11,7 @@ mod client;
 mod config;
 mod model;
 mod register;
+#[cfg(feature = "tls")]
 mod tls;
 mod token_bucket;
 mod watch;

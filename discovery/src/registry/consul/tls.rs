@@ -1,7 +1,7 @@
 //! TLS to Consul: which server is trusted and who we say we are.
 //!
-//! The rustls configuration is made here, with a provider of its own, so that nothing depends on a
-//! process-wide provider that a program may or may not have installed.
+//! The rustls configuration is made here, with an explicit provider: rustls panics where it would
+//! have to choose one.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,19 +14,23 @@ use rustls::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 
 use super::Config;
-use crate::{error::chain, registry::RegistryError};
+use crate::{
+    error::chain,
+    provider::{NO_PROVIDER, provider},
+    registry::RegistryError,
+};
 
 pub(super) fn client_config(config: &Config) -> Result<ClientConfig, RegistryError> {
     let wrong = |reason| RegistryError::InvalidSetting {
         registry: config.name(),
         reason,
     };
-    let provider = Arc::new(ring::default_provider());
+    let provider = provider().ok_or_else(|| wrong(NO_PROVIDER.to_owned()))?;
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|e| wrong(e.to_string()))?;

@@ -10,9 +10,12 @@ mod sets;
 
 use std::{sync::Arc, time::Duration};
 
-use discovery::registry::{
-    Check, Instancer, Query, Registry, RegistryError,
-    consul::{Config, Consul as Registered},
+use discovery::{
+    chain,
+    registry::{
+        Check, Instancer, Query, Registry, RegistryError,
+        consul::{Config, Consul as Registered},
+    },
 };
 use serde_json::{Value, json};
 use testkit::{
@@ -23,7 +26,6 @@ use testkit::{
 use crate::sets::{ids, registration, until};
 
 /// Another way to connect to the same Consul.
-#[cfg(feature = "tls")]
 type Change = fn(&mut Config, &Consul);
 
 fn config(address: String) -> Config {
@@ -119,7 +121,6 @@ async fn an_empty_service_is_no_denial_to_one_who_may_read() {
     assert!(set.error.is_none() && set.instances.is_empty());
 }
 
-#[cfg(feature = "tls")]
 #[tokio::test]
 async fn https_with_a_client_certificate() {
     let consul = Consul::options().tls().start().await.unwrap();
@@ -153,7 +154,7 @@ async fn https_with_a_client_certificate() {
         change(&mut config, &consul);
         register(&config)
             .await
-            .unwrap_or_else(|e| panic!("{config:?}: {}", discovery::chain(&e)));
+            .unwrap_or_else(|e| panic!("{config:?}: {}", chain(&e)));
     }
     let fails: [(Change, &str); 4] = [
         (
@@ -173,7 +174,7 @@ async fn https_with_a_client_certificate() {
     for (change, reason) in fails {
         let mut config = good.clone();
         change(&mut config, &consul);
-        let said = discovery::chain(&register(&config).await.unwrap_err());
+        let said = chain(&register(&config).await.unwrap_err());
         assert!(said.contains(reason), "{config:?}: {said}");
     }
 }
@@ -215,7 +216,6 @@ async fn a_proxy_in_front_is_given_its_password() {
     until(&mut instancer.watch(), |set| set.instances.len() == 1).await;
 }
 
-#[cfg(feature = "tls")]
 #[tokio::test]
 async fn a_file_that_cannot_be_used_is_named() {
     let empty = tempfile::NamedTempFile::new().unwrap();

@@ -1,7 +1,5 @@
 //! TLS between a channel and its instances: which servers are trusted, under which name, and the
 //! errors when they are not.
-
-#![cfg(any(feature = "tls-ring", feature = "tls-aws-lc"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -22,14 +20,12 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::WebPkiClientVerifier,
 };
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{
-    Code, Request, Response, Status,
-    transport::{Certificate, Identity, Server, ServerTlsConfig},
-};
+use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
+use tonic::{Code, Request, Response, Status, transport::Server};
 
 struct Echo;
 
@@ -69,6 +65,12 @@ impl Authority {
         }
     }
 
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        roots
+    }
+
     /// A client that trusts this authority and has no certificate.
     fn client(&self) -> Tls {
         Tls::new().with_ca_pem(self.0.pem())
@@ -83,30 +85,50 @@ impl Authority {
     /// The same as [`client`](Self::client), by rustls's own types.
     fn client_config(&self) -> ClientConfig {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).unwrap();
         ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
+            .with_root_certificates(self.roots())
             .with_no_client_auth()
     }
 }
 
-/// A trim server with this certificate; it asks clients for one that the authority has signed.
+/// The server's side of TLS, with this certificate. It requires client certificates of the
+/// authority `clients`, if given.
+fn acceptor(issued: &Issued, clients: Option<&Authority>) -> TlsAcceptor {
+    // tonic's own TLS settings panic in a build with two crypto providers.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let roots = Arc::new(authority.roots());
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let certificate = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::try_from(issued.key.serialize_der()).unwrap();
+    let mut config = builder.with_single_cert(vec![certificate], key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A trim server with this certificate.
 async fn serve(issued: &Issued, clients: Option<&Authority>) -> SocketAddr {
-    let identity = Identity::from_pem(&issued.certificate, issued.key.serialize_pem());
-    let mut config = ServerTlsConfig::new().identity(identity);
-    if let Some(authority) = clients {
-        config = config.client_ca_root(Certificate::from_pem(authority.0.pem()));
-    }
+    let acceptor = acceptor(issued, clients);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let mut server = Server::builder().tls_config(config).unwrap();
+    let incoming = TcpListenerStream::new(listener).then(move |stream| {
+        let acceptor = acceptor.clone();
+        async move { acceptor.accept(stream?).await }
+    });
     tokio::spawn(
-        server
+        Server::builder()
             .add_service(TrimServer::new(Echo))
-            .serve_with_incoming(TcpListenerStream::new(listener)),
+            .serve_with_incoming(incoming.filter(Result::is_ok)),
     );
     address
 }
@@ -173,21 +195,11 @@ async fn the_authority_and_the_verified_name_are_set_apart() {
 
 /// A server whose answer to every call is a status with the names that the client sent.
 async fn name_server(issued: &Issued) -> SocketAddr {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let certificate = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap();
-    let key = PrivateKeyDer::try_from(issued.key.serialize_der()).unwrap();
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = acceptor(issued, None);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
         let stream = acceptor.accept(stream).await.unwrap();
         let sni = stream.get_ref().1.server_name().unwrap().to_owned();
         let mut connection = h2::server::handshake(stream).await.unwrap();

@@ -7,6 +7,7 @@
 mod attempt;
 mod builder;
 mod call;
+mod in_process;
 mod response;
 
 use std::{
@@ -24,6 +25,7 @@ use tonic::Status;
 pub use self::{
     builder::{BuildError, ChannelBuilder},
     call::HashKey,
+    in_process::InProcess,
     response::ResponseBody,
 };
 use crate::{

@@ -28,8 +28,8 @@ pub use rustls;
 pub use self::{
     backoff::Backoff,
     channel::{
-        BuildError, Channel, ChannelBuilder, ChannelStatus, HashKey, ResponseBody, ResponseFuture,
-        ServedBy,
+        BuildError, Channel, ChannelBuilder, ChannelStatus, HashKey, InProcess, ResponseBody,
+        ResponseFuture, ServedBy,
     },
     ejection::EjectionPolicy,
     endpointer::RemovalProtection,

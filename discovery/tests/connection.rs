@@ -1,16 +1,33 @@
-//! The connection layer through a channel: the end of its runtime, and the origin of requests.
+//! The connection layer through a channel: the end of its runtime, the origin of requests, and byte
+//! streams of the application.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use discovery::{Channel, ChannelBuilder, Instance, connection::Http2, registry::StaticRegistry};
-use http::{Response, Uri};
-use proto::{TrimRequest, trim_client::TrimClient};
-use tokio::net::TcpListener;
-use tonic::Code;
+use http::Uri;
+use proto::{
+    TrimRequest, TrimResponse,
+    trim_client::TrimClient,
+    trim_server::{Trim, TrimServer},
+};
+use tokio::{
+    io::{DuplexStream, duplex},
+    net::{TcpListener, UnixListener, UnixStream},
+    sync::mpsc,
+};
+use tokio_stream::wrappers::{UnboundedReceiverStream, UnixListenerStream};
+use tonic::{Code, Request, Response, Status, transport::Server};
 
 fn request() -> TrimRequest {
     TrimRequest { s: "x".to_owned() }
@@ -54,7 +71,7 @@ async fn uri_server() -> SocketAddr {
             tokio::spawn(async move {
                 let mut connection = h2::server::handshake(stream).await.unwrap();
                 while let Some(Ok((request, mut respond))) = connection.accept().await {
-                    let response = Response::builder()
+                    let response = http::Response::builder()
                         .header("content-type", "application/grpc")
                         .header("grpc-status", Code::NotFound as i32)
                         .header("grpc-message", request.uri().to_string());
@@ -110,4 +127,83 @@ async fn the_authority_is_the_client_s_or_the_setting_or_the_address() {
     let builder = builder().factory(factory()).origin(channel);
     let seen = uri_seen(builder, Some("http://client.example:1")).await;
     assert_eq!(seen, format!("http://client.example:1{method}"));
+}
+
+struct Echo;
+
+#[tonic::async_trait]
+impl Trim for Echo {
+    async fn trim_space(
+        &self,
+        request: Request<TrimRequest>,
+    ) -> Result<Response<TrimResponse>, Status> {
+        let s = request.into_inner().s;
+        Ok(Response::new(TrimResponse { s }))
+    }
+}
+
+/// A channel to one instance whose ID is `id`.
+fn channel(id: &str, http2: Http2) -> Channel {
+    let mut instance = Instance::new("localhost", 1).unwrap();
+    id.clone_into(&mut instance.id);
+    Channel::from_registry(Arc::new(StaticRegistry::new([instance])), "trim_service")
+        .factory(http2)
+        .build()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_connector_gives_a_unix_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("trim.sock")).unwrap();
+    tokio::spawn(
+        Server::builder()
+            .add_service(TrimServer::new(Echo))
+            .serve_with_incoming(UnixListenerStream::new(listener)),
+    );
+    let path = folder.path().to_owned();
+    let http2 =
+        Http2::new().with_connector(move |instance| UnixStream::connect(path.join(&instance.id)));
+    let channel = channel("trim.sock", http2);
+    for _ in 0..3 {
+        let response = TrimClient::new(channel.clone()).trim_space(request()).await;
+        assert_eq!(response.unwrap().into_inner().s, "x");
+    }
+}
+
+#[tokio::test]
+async fn a_connector_gives_a_pipe_in_this_process() {
+    let (accept, accepted) = mpsc::unbounded_channel();
+    tokio::spawn(
+        Server::builder()
+            .add_service(TrimServer::new(Echo))
+            .serve_with_incoming(UnboundedReceiverStream::new(accepted)),
+    );
+    let http2 = Http2::new().with_connector(move |_| {
+        let (client, server) = duplex(1024);
+        let accepted = accept.send(Ok::<_, io::Error>(server));
+        async move { accepted.map(|()| client) }
+    });
+    let channel = channel("pipe", http2);
+    let response = TrimClient::new(channel).trim_space(request()).await;
+    assert_eq!(response.unwrap().into_inner().s, "x");
+}
+
+#[tokio::test]
+async fn a_connector_that_fails_is_a_connection_that_fails() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&attempts);
+    let http2 = Http2::new().with_connector(move |instance| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let error = format!("no tunnel to {}", instance.id);
+        async move { Err::<DuplexStream, _>(error) }
+    });
+    let channel = channel("far", http2);
+    let error = TrimClient::new(channel.clone()).trim_space(request()).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(error.message().contains("no tunnel to far"), "{error}");
+    // It is tried again, as any other connection.
+    support::eventually(|| attempts.load(Ordering::SeqCst) > 1).await;
+    drop(channel);
 }

@@ -22,7 +22,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::WebPkiClientVerifier,
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
 use tonic::{Code, Request, Response, Status, transport::Server};
@@ -191,6 +191,16 @@ async fn the_authority_and_the_verified_name_are_set_apart() {
     let http2 = as_service(authority.client()).with_origin(origin);
     let status = call(&channel(&[address], http2)).await.unwrap_err();
     assert_eq!(status.message(), "SNI trim.test, authority other.test");
+}
+
+#[tokio::test]
+async fn tls_runs_on_the_byte_streams_of_a_connector() {
+    let authority = Authority::new();
+    let address = serve(&authority.issue("trim.test"), None).await;
+    let http2 = as_service(authority.client()).with_connector(move |_| TcpStream::connect(address));
+    // Nothing listens at the instance's own address.
+    let instance = SocketAddr::from(([127, 0, 0, 1], support::refused_port()));
+    assert_eq!(call(&channel(&[instance], http2)).await.unwrap(), "x");
 }
 
 /// A server whose answer to every call is a status with the names that the client sent.

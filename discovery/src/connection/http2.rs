@@ -4,13 +4,13 @@
 //! accepts connections for a process that hangs.
 
 mod body_sender;
+mod connector;
 mod driver;
 mod keep_alive;
 mod preface;
 mod transport;
 
 use std::{
-    io,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -22,14 +22,13 @@ use http::{
     Uri,
     uri::{Authority, Scheme},
 };
-use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     sync::oneshot,
 };
 
 use self::{
+    connector::{Connector, tcp},
     driver::Driver,
     keep_alive::{KeepAlive, LastRead},
     preface::PrefaceStream,
@@ -55,6 +54,7 @@ pub struct Http2 {
     origin: Uri,
     keep_alive: Option<(Duration, Duration)>,
     tcp_keep_alive: Option<Duration>,
+    connector: Option<Connector>,
     #[cfg(feature = "tls")]
     tls: Option<TlsHandshake>,
 }
@@ -65,6 +65,7 @@ impl Default for Http2 {
             origin: Uri::default(),
             keep_alive: None,
             tcp_keep_alive: Some(Duration::from_secs(10)),
+            connector: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -104,10 +105,35 @@ impl Http2 {
     /// another `idle`. It also closes a connection whose sent bytes stay unacknowledged for twice
     /// `idle` (Linux). Default: 10 s.
     ///
-    /// This detects a machine that failed, at no cost to the server process.
+    /// This detects a machine that failed, at no cost to the server process. Streams of
+    /// [`with_connector`](Self::with_connector) are left as they are.
     #[must_use]
     pub fn with_tcp_keep_alive(mut self, idle: Option<Duration>) -> Self {
         self.tcp_keep_alive = idle;
+        self
+    }
+
+    /// Connects over the byte streams of this function in place of TCP: a Unix socket, a tunnel,
+    /// a pipe in this process. TLS, if set, runs on top. Default: TCP.
+    ///
+    /// ```
+    /// use discovery::connection::Http2;
+    /// use tokio::net::UnixStream;
+    ///
+    /// // The registry lists each instance under the name of its socket.
+    /// let http2 = Http2::new().with_connector(|instance| {
+    ///     UnixStream::connect(format!("/run/trim/{}.sock", instance.id))
+    /// });
+    /// ```
+    #[must_use]
+    pub fn with_connector<F, R, S, E>(mut self, connector: F) -> Self
+    where
+        F: Fn(&Instance) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<S, E>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        E: Into<BoxError>,
+    {
+        self.connector = Some(Connector::new(connector));
         self
     }
 
@@ -136,22 +162,20 @@ impl Http2 {
         })
     }
 
-    async fn open(&self, instance: &Instance) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect((instance.host.as_str(), instance.port)).await?;
-        stream.set_nodelay(true)?;
-        if let Some(idle) = self.tcp_keep_alive {
-            let probes = 5;
-            let keep_alive = TcpKeepalive::new()
-                .with_time(idle)
-                .with_interval((idle / probes).max(Duration::from_secs(1)));
-            #[cfg(not(target_os = "windows"))]
-            let keep_alive = keep_alive.with_retries(probes);
-            let socket = SockRef::from(&stream);
-            socket.set_tcp_keepalive(&keep_alive)?;
-            #[cfg(target_os = "linux")]
-            socket.set_tcp_user_timeout(Some(idle * 2))?;
+    /// Connects over a byte stream: TLS, if set, and HTTP/2.
+    async fn over<S>(&self, stream: S, instance: &Instance) -> Result<Connection, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let origin = self.origin(Scheme::HTTPS, instance)?;
+            return self
+                .establish(tls.perform(stream, instance).await?, origin)
+                .await;
         }
-        Ok(stream)
+        let origin = self.origin(Scheme::HTTP, instance)?;
+        self.establish(stream, origin).await
     }
 
     /// Performs the HTTP/2 handshake and waits for the server's first frame.
@@ -216,17 +240,16 @@ impl Factory for Http2 {
         instance: &'a Instance,
     ) -> BoxFuture<'a, Result<Connection, ConnectError>> {
         Box::pin(async move {
-            let origin = |default| self.origin(default, instance);
-            let stream = self
-                .open(instance)
+            if let Some(connector) = &self.connector {
+                let stream = connector.open(instance).await;
+                return self
+                    .over(stream.map_err(ConnectError::Connect)?, instance)
+                    .await;
+            }
+            let stream = tcp(instance, self.tcp_keep_alive)
                 .await
                 .map_err(|error| ConnectError::Connect(error.into()))?;
-            #[cfg(feature = "tls")]
-            if let Some(tls) = &self.tls {
-                let stream = tls.perform(stream, instance).await?;
-                return self.establish(stream, origin(Scheme::HTTPS)?).await;
-            }
-            self.establish(stream, origin(Scheme::HTTP)?).await
+            self.over(stream, instance).await
         })
     }
 }

@@ -5,20 +5,29 @@
 mod support;
 
 use std::{
-    future::pending,
+    future::{Ready, pending, ready},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
 };
 
-use discovery::{Channel, InProcess, Instance, ServedBy, registry::StaticRegistry};
+use bytes::Bytes;
+use discovery::{
+    Channel, InProcess, Instance, ServedBy,
+    connection::{Factory as _, RequestBody},
+    registry::StaticRegistry,
+};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 use proto::{
     TrimRequest, TrimResponse,
     trim_client::TrimClient,
     trim_server::{Trim, TrimServer},
 };
-use tonic::{Code, Request, Response, Status, service::Routes};
+use tokio_stream::StreamExt as _;
+use tonic::{Code, Request, Response, Status, body::Body, service::Routes};
 
 /// Answers with its own name, or as the request says.
 #[derive(Clone)]
@@ -166,4 +175,62 @@ async fn a_dropped_channel_drops_its_services() {
     channel.ready().await;
     drop(channel);
     support::eventually(|| Arc::strong_count(&shared) == 1).await;
+}
+
+/// Answers with a body that has one frame and no end.
+#[derive(Clone)]
+struct Endless;
+
+impl tower_service::Service<http::Request<Body>> for Endless {
+    type Response = http::Response<Body>;
+    type Error = Status;
+    type Future = Ready<Result<http::Response<Body>, Status>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+        let first = Ok::<_, Status>(Frame::data(Bytes::from_static(b"first")));
+        let frames = tokio_stream::once(first).chain(tokio_stream::pending());
+        ready(Ok(http::Response::new(Body::new(StreamBody::new(frames)))))
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_server_breaks_the_responses_that_are_read() {
+    let servers = InProcess::new(Endless);
+    let instance = Instance::parse("a:1").unwrap();
+    let connection = servers.connect(&instance).await.unwrap();
+    let driver = tokio::spawn(connection.driver);
+    let request = || http::Request::new(RequestBody::whole(Bytes::new()));
+    let response = connection.transport.send(request()).await.unwrap();
+    let mut body = response.into_body();
+    let frame = body.frame().await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), "first");
+
+    servers.stop(&instance.id);
+    let error = body.frame().await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("stopped"), "{error}");
+    assert!(driver.await.unwrap().is_err());
+    assert!(connection.transport.is_closed());
+    let error = connection.transport.send(request()).await.unwrap_err();
+    assert!(error.never_processed, "{error}");
+    assert!(servers.connect(&instance).await.is_err());
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_transport_and_the_last_response() {
+    let servers = InProcess::new(Endless);
+    let instance = Instance::parse("a:1").unwrap();
+    let connection = servers.connect(&instance).await.unwrap();
+    let request = http::Request::new(RequestBody::whole(Bytes::new()));
+    let response = connection.transport.send(request).await.unwrap();
+    let driver = tokio::spawn(connection.driver);
+    drop(connection.transport);
+    let mut body = response.into_body();
+    assert!(body.frame().await.unwrap().is_ok());
+    assert!(!driver.is_finished());
+    drop(body);
+    driver.await.unwrap().unwrap();
 }

@@ -309,7 +309,7 @@ async fn without_a_name_each_instance_answers_for_its_own_address() {
 }
 
 #[tokio::test]
-async fn a_server_that_nobody_trusts_is_named_with_the_reason() {
+async fn an_untrusted_server_is_named_with_the_reason() {
     let authority = Authority::new();
     let address = serve(&authority.issue("trim.test"), None).await;
     let stranger = Authority::new();
@@ -327,7 +327,7 @@ async fn a_server_that_nobody_trusts_is_named_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_no_server_to_a_client_with_it() {
+async fn a_client_with_tls_does_not_connect_to_a_server_without() {
     let servers = support::TrimServer::start_many(1).await;
     let authority = Authority::new();
     let fixed = support::fixed(&servers);
@@ -347,10 +347,10 @@ async fn a_server_can_ask_for_the_client_s_certificate() {
     let welcome = channel(&[address], as_service(welcome));
     assert_eq!(call(&welcome).await.unwrap(), "x");
 
-    let nobody = channel(&[address], as_service(authority.client()));
-    let error = call(&nobody).await.unwrap_err();
+    let anonymous = channel(&[address], as_service(authority.client()));
+    let error = call(&anonymous).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error}");
-    // With TLS 1.3 the refusal comes after the handshake: it must not count as connected.
-    assert_eq!(nobody.status().ready, 0);
+    // TLS 1.3 rejects after the handshake: the instance must not count as connected.
+    assert_eq!(anonymous.status().ready, 0);
     assert!(error.message().contains("ertificate"), "{error}");
 }

@@ -40,10 +40,10 @@ impl Transport for Http2Transport {
         &self,
         request: Request<RequestBody>,
     ) -> BoxFuture<'static, Result<Response<TransportBody>, SendError>> {
-        let begun = self.begin(request);
+        let started = self.start(request);
         let closed = Arc::clone(&self.closed);
         Box::pin(async move {
-            let (response, sender) = begun?;
+            let (response, sender) = started?;
             match response.await {
                 Ok(response) => {
                     Ok(response.map(|stream| Incoming { stream, sender }.boxed_unsync()))
@@ -74,7 +74,7 @@ impl Transport for Http2Transport {
 
 impl Http2Transport {
     /// Queues the request on the connection. Dropping the response future resets the stream.
-    fn begin(
+    fn start(
         &self,
         request: Request<RequestBody>,
     ) -> Result<(ResponseFuture, Option<BodySender>), SendError> {

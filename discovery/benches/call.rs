@@ -1,15 +1,22 @@
-//! CPU time that the client spends on one unary call: a bare tonic channel to one server; three bare
-//! channels taken in turn, which is the least that calling three servers can cost; tonic's own
-//! balancing over the three; and discovery's channel over the three with everything on by default.
+//! CPU time that the client spends on one unary call, by client:
 //!
-//! The servers run in another process (this program again), so that the time this process has used,
-//! as the kernel counts it, is the client's alone. All take turns in short rounds within one run, in
-//! changing order, and are compared round by round: whatever else the machine does hits all alike.
+//! * `1 bare`: a tonic channel to one server;
+//! * `3 bare in turn`: three of them, used in turn. This is the minimum for three servers;
+//! * `balance_list`: tonic's balancing over the three;
+//! * `discovery`: this crate's channel over the three, with its default settings;
+//! * `on hyper`: the same channel, whose connections are made by hyper's HTTP/2 client in place of
+//!   [`Http2`](discovery::connection::Http2).
 //!
-//! With many calls at once one connection has an advantage that no client of three servers can have:
-//! more requests go out with every system call.
+//! The servers run in a process of their own (this program again), so that the time that the kernel
+//! counts for this process is the client's. The clients take turns in short rounds within one run,
+//! in changing order, and are compared round by round, so that other load on the machine affects
+//! them alike.
 //!
-//! `--test` does one tiny round.
+//! With many calls in flight, a single connection has an advantage that three cannot have: each
+//! system call sends more requests.
+//!
+//! `--test` does one short round. Other arguments than flags select the rows whose name contains
+//! one of them, for example `"one thread, 16"`.
 
 #![allow(missing_docs, reason = "a program")]
 #![allow(
@@ -30,6 +37,7 @@ use std::{
 };
 
 use discovery::{Instance, registry::StaticRegistry};
+use hyper_factory::HyperFactory;
 use nix::sys::resource::{UsageWho, getrusage};
 use proto::{
     TrimRequest, TrimResponse,
@@ -41,12 +49,20 @@ use tokio::{net::TcpListener, runtime::Runtime, task::JoinSet};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport};
 
+mod hyper_factory;
+
 /// The argument that makes this program the servers.
 const SERVE: &str = "--serve";
 const SERVERS: usize = 3;
 const CALLERS: [usize; 3] = [1, 16, 64];
-const CONTENDERS: [&str; 4] = ["1 bare", "3 bare in turn", "balance_list", "discovery"];
-/// What a call through discovery may cost beside a bare one.
+const CLIENTS: [&str; 5] = [
+    "1 bare",
+    "3 bare in turn",
+    "balance_list",
+    "discovery",
+    "on hyper",
+];
+/// The limit for the cost of a call through discovery, relative to a bare one.
 const TARGET: f64 = 1.05;
 
 fn main() {
@@ -61,15 +77,27 @@ fn main() {
     };
     let servers = Servers::start();
     let mut header = vec!["client CPU time per unary call".to_owned()];
-    header.extend(CONTENDERS.map(str::to_owned));
-    header.extend(["beside 1 bare", "beside 3 bare", "target"].map(str::to_owned));
+    header.extend(CLIENTS.map(str::to_owned));
+    header.extend(
+        [
+            "discovery / 1 bare",
+            "discovery / 3 bare",
+            "target",
+            "on hyper / discovery",
+        ]
+        .map(str::to_owned),
+    );
     let mut table = Table::new(header);
     for (name, workers) in [("one thread", 0), ("two workers", 2)] {
         for callers in CALLERS {
+            let name = format!("{name}, {callers} at once");
+            if !selected(&name) {
+                continue;
+            }
             let runtime = runtime(workers);
             let samples = measure(&runtime, &servers.addresses, callers, rounds, calls);
-            let [one, three, _, discovery] = &samples;
-            let mut row = vec![format!("{name}, {callers} at once")];
+            let [one, three, _, discovery, on_hyper] = &samples;
+            let mut row = vec![name];
             for sample in &samples {
                 let micros = median(sample.iter().copied()) * 1e6;
                 row.push(format!("{micros:.2} us"));
@@ -79,13 +107,24 @@ fn main() {
                 row.push(format!("{ratio:.3}"));
             }
             row.push(format!("<= {TARGET}"));
+            let ratio = median(on_hyper.iter().zip(discovery).map(|(a, b)| a / b));
+            row.push(format!("{ratio:.3}"));
             table.row(row);
         }
     }
     println!("\n{table}");
 }
 
-/// A runtime with this many workers; none is the calling thread alone.
+/// True if the arguments select this row.
+fn selected(row: &str) -> bool {
+    let mut rows = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with('-'))
+        .peekable();
+    rows.peek().is_none() || rows.any(|selected| row.contains(&selected))
+}
+
+/// A runtime with this many workers; with 0, everything runs on the calling thread.
 fn runtime(workers: usize) -> Runtime {
     let mut builder = if workers == 0 {
         tokio::runtime::Builder::new_current_thread()
@@ -99,15 +138,15 @@ fn runtime(workers: usize) -> Runtime {
         .unwrap()
 }
 
-/// Seconds per call in every round, in the order of [`CONTENDERS`].
+/// Seconds per call in every round, in the order of [`CLIENTS`].
 fn measure(
     runtime: &Runtime,
     addresses: &[SocketAddr],
     callers: usize,
     rounds: usize,
     calls: usize,
-) -> [Vec<f64>; 4] {
-    let (bare, balance_list, discovery) = runtime.block_on(async {
+) -> [Vec<f64>; 5] {
+    let (bare, balance_list, discovery, on_hyper) = runtime.block_on(async {
         let endpoint = |address: &SocketAddr| {
             transport::Endpoint::from_shared(format!("http://{address}")).unwrap()
         };
@@ -121,45 +160,52 @@ fn measure(
             .iter()
             .map(|address| Instance::new(address.ip().to_string(), address.port()).unwrap());
         let registry = Arc::new(StaticRegistry::new(instances));
-        let discovery = discovery::Channel::from_registry(registry, "trim_service")
-            .build()
-            .unwrap();
-        while discovery.status().ready < addresses.len() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        let builder = || {
+            let registry = Arc::clone(&registry);
+            discovery::Channel::from_registry(registry, "trim_service")
+        };
+        let discovery = builder().build().unwrap();
+        let on_hyper = builder().factory(HyperFactory).build().unwrap();
+        for channel in [&discovery, &on_hyper] {
+            while channel.status().ready < addresses.len() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         }
         (
             bare,
             [TrimClient::new(balance_list)],
             [TrimClient::new(discovery)],
+            [TrimClient::new(on_hyper)],
         )
     });
-    let mut samples: [Vec<f64>; 4] = Default::default();
-    // The first round warms up and is not counted.
+    let mut samples: [Vec<f64>; 5] = Default::default();
+    // The first round is a warm-up and is not counted.
     for round in 0..=rounds {
         for step in 0..samples.len() {
-            let contender = (round + step) % samples.len();
+            let client = (round + step) % samples.len();
             let before = cpu_time();
             runtime.block_on(async {
-                match contender {
+                match client {
                     0 => run(&bare[..1], callers, calls).await,
                     1 => run(&bare, callers, calls).await,
                     2 => run(&balance_list, callers, calls).await,
-                    _ => run(&discovery, callers, calls).await,
+                    3 => run(&discovery, callers, calls).await,
+                    _ => run(&on_hyper, callers, calls).await,
                 }
             });
             let used = cpu_time().saturating_sub(before);
             #[allow(clippy::cast_precision_loss, reason = "a few thousand")]
             let seconds = used.as_secs_f64() / calls as f64;
             if round > 0 {
-                samples[contender].push(seconds);
+                samples[client].push(seconds);
             }
         }
     }
     samples
 }
 
-/// So many calls in all, from so many callers at once, through these clients in turn. Every answer
-/// is looked at.
+/// Makes `calls` calls from `callers` tasks, through these clients in turn. Every answer is
+/// checked.
 async fn run<C>(clients: &[TrimClient<C>], callers: usize, calls: usize)
 where
     C: tonic::client::GrpcService<tonic::body::Body> + Clone + Send + 'static,
@@ -195,7 +241,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// What this process has used so far, in user and kernel mode.
+/// The CPU time of this process, in user and kernel mode.
 fn cpu_time() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
     [usage.user_time(), usage.system_time()]
@@ -208,7 +254,7 @@ fn cpu_time() -> Duration {
         .sum()
 }
 
-/// The servers' process. Its standard input is a pipe from this one: it ends when this one does.
+/// The servers' process. Its standard input is a pipe from this process, with which it ends.
 struct Servers {
     process: Child,
     addresses: Vec<SocketAddr>,
@@ -268,6 +314,6 @@ fn serve() {
             servers.join_all().await
         })
     });
-    // Ends with the client.
+    // End of file comes when the client ends.
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }

@@ -12,6 +12,7 @@ mod attempt;
 mod builder;
 mod call;
 mod grpc_status;
+mod in_process;
 mod limit;
 mod pick;
 mod response;
@@ -35,6 +36,7 @@ use self::shared::Shared;
 pub use self::{
     attempt::ServedBy,
     builder::{BuildError, ChannelBuilder},
+    in_process::InProcess,
     response::ResponseBody,
     status::{Changes, ChannelEnded, ChannelStatus, EndpointStatus},
 };

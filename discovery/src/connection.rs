@@ -6,6 +6,9 @@
 
 pub(crate) mod body;
 pub mod http2;
+pub(crate) mod origin;
+#[cfg(feature = "tls")]
+mod tls;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -14,6 +17,8 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 pub use self::body::RequestBody;
 pub use self::http2::Http2;
+#[cfg(feature = "tls")]
+pub use self::tls::{Tls, TlsError};
 use crate::{BoxError, instance::Instance};
 
 /// Makes the connection of an endpoint.
@@ -63,7 +68,9 @@ pub type TransportBody = UnsyncBoxBody<Bytes, BoxError>;
 
 /// Carries calls over one connection, many at a time.
 pub trait Transport: Send + Sync + 'static {
-    /// Sends one request. The URI holds the path only. Dropping the future cancels the call.
+    /// Sends one request. Its URI has a path, and a scheme and an authority only if the caller or
+    /// [`ChannelBuilder::origin`](crate::ChannelBuilder::origin) set them. Dropping the future
+    /// cancels the call.
     fn send(
         &self,
         request: Request<RequestBody>,

@@ -18,16 +18,22 @@ mod instance;
 mod metrics;
 mod probe;
 mod protocol;
+#[cfg(feature = "tls")]
+mod provider;
 mod registrar;
 pub mod registry;
 pub mod retry;
 mod sync;
 
+/// The TLS library, for [`connection::Tls::with_config`] and for installing a crypto provider.
+#[cfg(feature = "tls")]
+pub use rustls;
+
 pub use self::{
     backoff::Backoff,
     channel::{
         BuildError, Changes, Channel, ChannelBuilder, ChannelEnded, ChannelStatus, EndpointStatus,
-        ResponseBody, ResponseFuture, ServedBy,
+        InProcess, ResponseBody, ResponseFuture, ServedBy,
     },
     code::{Code, UnknownCode},
     deadline::Deadline,

@@ -40,6 +40,8 @@ impl HealthServer {
         let address = listener.local_addr().unwrap();
         let mut server = Server::builder();
         if let Some(identity) = tls {
+            // tonic needs one where several are compiled in; it may be installed already.
+            let _installed = rustls::crypto::ring::default_provider().install_default();
             let tls = ServerTlsConfig::new().identity(identity);
             server = server.tls_config(tls).unwrap();
         }

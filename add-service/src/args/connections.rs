@@ -45,9 +45,9 @@ pub(super) struct ConnectionArgs {
 impl ConnectionArgs {
     pub(super) fn apply(&self, builder: ChannelBuilder) -> ChannelBuilder {
         let on = |time: Duration| (!time.is_zero()).then_some(time);
-        let mut http2 = Http2::default().tcp_keep_alive(on(self.tcp_keepalive));
+        let mut http2 = Http2::new().with_tcp_keep_alive(on(self.tcp_keepalive));
         if let Some(interval) = on(self.keepalive) {
-            http2 = http2.keep_alive(interval, self.keepalive_timeout);
+            http2 = http2.with_keep_alive(interval, self.keepalive_timeout);
         }
         builder
             .eager(self.eager)

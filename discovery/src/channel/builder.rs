@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderValue;
+use http::{HeaderValue, Uri};
 use tokio::{
     sync::{Notify, Semaphore},
     time::Instant,
@@ -18,7 +18,7 @@ use crate::retry::methods::Methods;
 use crate::{
     backoff::Backoff,
     balance::{Balancer, Policy},
-    connection::{Factory, Http2},
+    connection::{Factory, Http2, origin::with_origin},
     ejection::EjectionPolicy,
     endpoint::Connector,
     endpointer::{Config, Endpointer, RemovalProtection},
@@ -49,6 +49,7 @@ pub struct ChannelBuilder {
     subset_id: Option<String>,
     locality: Option<Locality>,
     factory: Arc<dyn Factory>,
+    origin: Option<Uri>,
     eager: bool,
     connect_timeout: Duration,
     connect_backoff: Backoff,
@@ -113,6 +114,7 @@ impl ChannelBuilder {
             subset_id: None,
             locality: None,
             factory: Arc::new(Http2::default()),
+            origin: None,
             eager: true,
             connect_timeout: Duration::from_secs(1),
             connect_backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(750)),
@@ -257,6 +259,15 @@ impl ChannelBuilder {
         self
     }
 
+    /// Sets `:scheme` and `:authority` of the requests whose URI has no authority of its own, as
+    /// [`tonic::transport::Endpoint::origin`](https://docs.rs/tonic/latest/tonic/transport/struct.Endpoint.html#method.origin)
+    /// does. Needs both parts: `https://trim.example`. Default: the factory's; for [`Http2`] the
+    /// instance's own address.
+    pub fn origin(mut self, origin: Uri) -> Self {
+        self.origin = Some(origin);
+        self
+    }
+
     /// True to connect before the first call, and again when a connection is lost, as gRPC's round
     /// robin does. False suits sets far larger than the load. Default: true.
     pub fn eager(mut self, eager: bool) -> Self {
@@ -323,13 +334,22 @@ impl ChannelBuilder {
                 expected,
             ))
         })?;
+        let origin = self.origin.as_ref().map(ToString::to_string);
+        let factory = with_origin(self.factory, self.origin).map_err(|expected| {
+            let value = origin.unwrap_or_default();
+            refuse(InvalidSetting::new(
+                "origin",
+                format!("{value:?}"),
+                expected,
+            ))
+        })?;
         let registry = match self.source {
             Source::Url(url) => registry::connect(&url)?,
             Source::Registry(registry) => registry,
         };
         let instancer = registry.instancer(&self.query)?;
         let connector = Arc::new(Connector {
-            factory: self.factory,
+            factory,
             parallel: Semaphore::new(self.connect_parallel),
             timeout: self.connect_timeout,
             backoff: self.connect_backoff,
@@ -480,6 +500,10 @@ mod tests {
             ),
             (builder().connect_parallel(0), "connect_parallel is 0"),
             (builder().user_agent("a\nb"), "user_agent is \"a\\nb\""),
+            (
+                builder().origin(Uri::from_static("a.example")),
+                "origin is \"a.example\"",
+            ),
             (builder().subset(0), "subset is 0"),
             (builder().subset_id("a"), "subset_id is \"a\""),
         ] {

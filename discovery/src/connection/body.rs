@@ -15,14 +15,14 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::BoxError;
 
-/// A body that one attempt can take.
+/// A body that can be sent once.
 pub(crate) struct OneShot {
     touched: AtomicBool,
     rest: Mutex<Rest>,
 }
 
 impl OneShot {
-    /// A body of the frames already read and the rest.
+    /// A body of the frames already read, followed by the rest.
     pub(crate) fn new(
         read: Vec<Result<Frame<Bytes>, BoxError>>,
         body: UnsyncBoxBody<Bytes, BoxError>,
@@ -36,7 +36,7 @@ impl OneShot {
         }
     }
 
-    /// True once an attempt has read a frame: no other attempt can send the body.
+    /// True if an attempt has asked for a frame: no other attempt can send the body.
     pub(crate) fn is_touched(&self) -> bool {
         self.touched.load(Ordering::Acquire)
     }
@@ -56,7 +56,7 @@ enum Kind {
 }
 
 impl RequestBody {
-    /// A body of these bytes.
+    /// A body that consists of these bytes.
     #[must_use]
     pub fn whole(bytes: Bytes) -> Self {
         Self(Kind::Whole(Some(bytes)))
@@ -66,7 +66,7 @@ impl RequestBody {
         Self(Kind::OneShot(body))
     }
 
-    /// All its bytes, if they are in hand.
+    /// All its bytes, if they are in memory.
     pub(crate) fn into_whole(self) -> Result<Bytes, Self> {
         match self.0 {
             Kind::Whole(bytes) => Ok(bytes.unwrap_or_default()),

@@ -1,20 +1,16 @@
-//! The default factory: HTTP/2 over TCP, by h2.
+//! The default factory: HTTP/2 over TCP, on the `h2` crate.
 //!
-//! tonic's own channel hides whether it is connected and whether a failed call was ever sent; both
-//! decide here what is picked and what may be repeated. So this factory takes h2's connection as it
-//! is, which also spares the queues, the task and the task switches that a call takes there.
-//!
-//! A connection counts as made when the server's first frame has come, as in gRPC: a process that
-//! hangs still lets its kernel accept connections.
+//! A connection counts as made when the server's first frame has arrived, as in gRPC: the kernel
+//! accepts connections for a process that hangs.
 
 mod body_sender;
+mod connector;
 mod driver;
 mod keep_alive;
 mod preface;
 mod transport;
 
 use std::{
-    io,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -22,53 +18,54 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use h2::client::Builder;
-use http::uri::{Authority, Scheme};
-use socket2::{SockRef, TcpKeepalive};
+use http::{
+    Uri,
+    uri::{Authority, Scheme},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     sync::oneshot,
 };
 
 use self::{
+    connector::{Connector, tcp},
     driver::Driver,
     keep_alive::{KeepAlive, LastRead},
     preface::PrefaceStream,
     transport::Http2Transport,
 };
-use super::{ConnectError, Connection, Factory};
+#[cfg(feature = "tls")]
+use super::tls::{Tls, TlsError, TlsHandshake};
+use super::{ConnectError, Connection, Factory, origin::Origin};
 use crate::{BoxError, instance::Instance};
 
-/// h2's own defaults suit single small calls; gRPC's windows suit both. The limits are hyper's.
+/// h2's defaults suit single small calls; gRPC's windows suit both. The limits are hyper's.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
-const MOST_HEADERS: u32 = 16 << 10;
-const MOST_BUFFERED: usize = 1 << 20;
+const MAX_HEADER_LIST: u32 = 16 << 10;
+const MAX_SEND_BUFFER: usize = 1 << 20;
 
-/// What a server that begins with something else is told to be.
-const FOREIGN: &str = "the answer is not HTTP/2; does the server speak TLS, or HTTP/1 only?";
+const NOT_HTTP2: &str = "the answer is not HTTP/2; does the server expect TLS, or HTTP/1?";
+const CLOSED_EARLY: &str = "closed before the first frame";
 
-/// HTTP/2 over TCP, one connection per endpoint; without TLS ("prior knowledge") unless told.
+/// HTTP/2 over TCP, one connection per endpoint. Default: without TLS ("prior knowledge").
 #[derive(Clone, Debug)]
 pub struct Http2 {
+    origin: Uri,
     keep_alive: Option<(Duration, Duration)>,
     tcp_keep_alive: Option<Duration>,
+    connector: Option<Connector>,
     #[cfg(feature = "tls")]
-    tls: Option<Tls>,
-}
-
-#[cfg(feature = "tls")]
-#[derive(Clone, Debug)]
-struct Tls {
-    config: Arc<rustls::ClientConfig>,
-    name: Option<rustls::pki_types::ServerName<'static>>,
+    tls: Option<TlsHandshake>,
 }
 
 impl Default for Http2 {
     fn default() -> Self {
         Self {
+            origin: Uri::default(),
             keep_alive: None,
             tcp_keep_alive: Some(Duration::from_secs(10)),
+            connector: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -76,82 +73,125 @@ impl Default for Http2 {
 }
 
 impl Http2 {
-    /// Sends an HTTP/2 ping after `interval` without anything received, idle or not, and gives the
-    /// connection up when `timeout` passes without an answer. Default: off.
-    ///
-    /// It finds a peer that hangs and a network that eats packets. Before turning it on, know the
-    /// servers: grpc-go by default closes connections that are pinged more than every 5 minutes.
+    /// A factory with the default settings.
     #[must_use]
-    pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets `:scheme` and `:authority` of the requests whose URI has no authority of its own. A
+    /// part that `origin` lacks keeps its default. Default: the scheme of the connection, and the
+    /// instance's own address.
+    ///
+    /// It does not change the address of the connection or the name that TLS verifies.
+    #[must_use]
+    pub fn with_origin(mut self, origin: Uri) -> Self {
+        self.origin = origin;
+        self
+    }
+
+    /// Sends an HTTP/2 ping when nothing was received for `interval`, and closes the connection if
+    /// nothing is received within `timeout` after it. Default: off.
+    ///
+    /// This detects a server that hangs and a network that drops packets. Check the servers'
+    /// limits first: grpc-go closes connections that are pinged more often than every 5 minutes.
+    #[must_use]
+    pub fn with_keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
         self.keep_alive = Some((interval, timeout));
         self
     }
 
-    /// Lets the kernel probe a silent connection after `idle`, then five times within another
-    /// `idle`, and gives up sent bytes that stay unacknowledged for twice that long. Default: 10 s.
+    /// TCP keep-alive: the kernel probes a silent connection after `idle`, then five times within
+    /// another `idle`. It also closes a connection whose sent bytes stay unacknowledged for twice
+    /// `idle` (Linux). Default: 10 s.
     ///
-    /// It finds a machine that vanished, at no cost to the server process.
+    /// This detects a machine that failed, at no cost to the server process. Streams of
+    /// [`with_connector`](Self::with_connector) are left as they are.
     #[must_use]
-    pub fn tcp_keep_alive(mut self, idle: Option<Duration>) -> Self {
+    pub fn with_tcp_keep_alive(mut self, idle: Option<Duration>) -> Self {
         self.tcp_keep_alive = idle;
         self
     }
 
-    /// Speaks TLS with this configuration; its ALPN list is replaced by HTTP/2. Certificates are
-    /// checked against `name`, or against each instance's own host where it is `None`: with a
-    /// registry that knows IP addresses only, name the service. Default: no TLS.
-    #[cfg(feature = "tls")]
+    /// Connects over the byte streams of this function in place of TCP: a Unix socket, a tunnel,
+    /// a pipe in this process. TLS, if set, runs on top. Default: TCP.
+    ///
+    /// ```
+    /// use discovery::connection::Http2;
+    /// use tokio::net::UnixStream;
+    ///
+    /// // The registry lists each instance under the name of its socket.
+    /// let http2 = Http2::new().with_connector(|instance| {
+    ///     UnixStream::connect(format!("/run/trim/{}.sock", instance.id))
+    /// });
+    /// ```
     #[must_use]
-    pub fn tls(
-        mut self,
-        mut config: rustls::ClientConfig,
-        name: Option<rustls::pki_types::ServerName<'static>>,
-    ) -> Self {
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        self.tls = Some(Tls {
-            config: Arc::new(config),
-            name,
-        });
+    pub fn with_connector<F, R, S, E>(mut self, connector: F) -> Self
+    where
+        F: Fn(&Instance) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<S, E>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        E: Into<BoxError>,
+    {
+        self.connector = Some(Connector::new(connector));
         self
     }
 
-    async fn open(&self, instance: &Instance) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect((instance.host.as_str(), instance.port)).await?;
-        stream.set_nodelay(true)?;
-        if let Some(idle) = self.tcp_keep_alive {
-            let probes = 5;
-            let keep_alive = TcpKeepalive::new()
-                .with_time(idle)
-                .with_interval((idle / probes).max(Duration::from_secs(1)));
-            #[cfg(not(target_os = "windows"))]
-            let keep_alive = keep_alive.with_retries(probes);
-            let socket = SockRef::from(&stream);
-            socket.set_tcp_keepalive(&keep_alive)?;
-            #[cfg(target_os = "linux")]
-            socket.set_tcp_user_timeout(Some(idle * 2))?;
-        }
-        Ok(stream)
+    /// Uses TLS with these settings. Default: no TLS.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot be used.
+    #[cfg(feature = "tls")]
+    pub fn with_tls(mut self, tls: Tls) -> Result<Self, TlsError> {
+        self.tls = Some(tls.handshake()?);
+        Ok(self)
     }
 
-    /// Shakes hands and waits for the server's first frame.
-    async fn establish<S>(
-        &self,
-        stream: S,
-        scheme: Scheme,
-        authority: Authority,
-    ) -> Result<Connection, ConnectError>
+    /// The origin of the requests to this instance.
+    fn origin(&self, scheme: Scheme, instance: &Instance) -> Result<Origin, ConnectError> {
+        Ok(Origin {
+            scheme: self.origin.scheme().cloned().unwrap_or(scheme),
+            authority: match self.origin.authority() {
+                Some(authority) => authority.clone(),
+                None => instance
+                    .authority()
+                    .parse::<Authority>()
+                    .map_err(|error| ConnectError::Connect(error.into()))?,
+            },
+        })
+    }
+
+    /// Connects over a byte stream: TLS, if set, and HTTP/2.
+    async fn over<S>(&self, stream: S, instance: &Instance) -> Result<Connection, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let origin = self.origin(Scheme::HTTPS, instance)?;
+            return self
+                .establish(tls.perform(stream, instance).await?, origin)
+                .await;
+        }
+        let origin = self.origin(Scheme::HTTP, instance)?;
+        self.establish(stream, origin).await
+    }
+
+    /// Performs the HTTP/2 handshake and waits for the server's first frame.
+    async fn establish<S>(&self, stream: S, origin: Origin) -> Result<Connection, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let handshake = |error: BoxError| ConnectError::Handshake(error);
         let last_read = self.keep_alive.map(|_| Arc::new(LastRead::default()));
-        let (stream, mut greeted) = PrefaceStream::of(stream, last_read.clone());
+        let (stream, mut preface) = PrefaceStream::of(stream, last_read.clone());
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(MOST_HEADERS)
-            .max_send_buffer_size(MOST_BUFFERED)
+            .max_header_list_size(MAX_HEADER_LIST)
+            .max_send_buffer_size(MAX_SEND_BUFFER)
             .handshake::<_, Bytes>(stream)
             .await
             .map_err(|error| handshake(error.into()))?;
@@ -172,22 +212,21 @@ impl Http2 {
         };
         tokio::select! {
             biased;
-            preface = &mut greeted => match preface {
+            first = &mut preface => match first {
                 Ok(true) => {}
-                Ok(false) => return Err(handshake(FOREIGN.into())),
-                Err(_) => return Err(handshake("closed before the first frame".into())),
+                Ok(false) => return Err(handshake(NOT_HTTP2.into())),
+                Err(_) => return Err(handshake(CLOSED_EARLY.into())),
             },
             ended = &mut driver => return Err(handshake(match ended {
-                // The bytes that ended it say more than what h2 makes of them.
-                Err(_) if greeted.try_recv() == Ok(false) => FOREIGN.into(),
-                Ok(()) => "closed before the first frame".into(),
+                // The bytes received say more than h2's error.
+                Err(_) if preface.try_recv() == Ok(false) => NOT_HTTP2.into(),
+                Ok(()) => CLOSED_EARLY.into(),
                 Err(error) => error,
             })),
         }
         let transport = Http2Transport {
             sender,
-            scheme,
-            authority,
+            origin,
             closed,
             _open: open,
         };
@@ -201,40 +240,17 @@ impl Factory for Http2 {
         instance: &'a Instance,
     ) -> BoxFuture<'a, Result<Connection, ConnectError>> {
         Box::pin(async move {
-            let authority = instance
-                .authority()
-                .parse::<Authority>()
-                .map_err(|error| ConnectError::Connect(error.into()))?;
-            let stream = self
-                .open(instance)
+            if let Some(connector) = &self.connector {
+                let stream = connector.open(instance).await;
+                return self
+                    .over(stream.map_err(ConnectError::Connect)?, instance)
+                    .await;
+            }
+            let stream = tcp(instance, self.tcp_keep_alive)
                 .await
                 .map_err(|error| ConnectError::Connect(error.into()))?;
-            #[cfg(feature = "tls")]
-            if let Some(tls) = &self.tls {
-                let stream = tls.handshake(stream, instance).await?;
-                return self.establish(stream, Scheme::HTTPS, authority).await;
-            }
-            self.establish(stream, Scheme::HTTP, authority).await
+            self.over(stream, instance).await
         })
-    }
-}
-
-#[cfg(feature = "tls")]
-impl Tls {
-    async fn handshake(
-        &self,
-        stream: TcpStream,
-        instance: &Instance,
-    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ConnectError> {
-        let name = match &self.name {
-            Some(name) => name.clone(),
-            None => rustls::pki_types::ServerName::try_from(instance.host.clone())
-                .map_err(|error| ConnectError::Handshake(error.into()))?,
-        };
-        tokio_rustls::TlsConnector::from(Arc::clone(&self.config))
-            .connect(name, stream)
-            .await
-            .map_err(|error| ConnectError::Handshake(error.into()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Sends a request's body that is not whole when the call begins, as fast as the server takes it.
+//! Sends a request body that is not complete when the call starts, as fast as flow control allows.
 
 use std::{
     future::poll_fn,
@@ -13,7 +13,8 @@ use tokio::task::AbortHandle;
 
 use crate::connection::RequestBody;
 
-/// A task that sends; dropping this ends it, and resets the stream if the body was not through.
+/// A task that sends the body. Dropping this ends the task, and resets the stream if the body was
+/// not sent completely.
 pub(super) struct BodySender(AbortHandle);
 
 impl BodySender {
@@ -29,7 +30,7 @@ impl Drop for BodySender {
 }
 
 async fn sender(mut body: RequestBody, mut stream: SendStream<Bytes>) {
-    // Where sending fails the stream is over, and its response says why.
+    // If sending fails, the stream has ended, and its response has the reason.
     loop {
         match poll_fn(|cx| next(&mut body, &mut stream, cx)).await {
             Next::Frame(frame) => match frame.into_data() {
@@ -50,7 +51,7 @@ async fn sender(mut body: RequestBody, mut stream: SendStream<Bytes>) {
                 return;
             }
             Next::Failed => {
-                // Nobody can make sense of half a body.
+                // Without a reset the server would take the part for the whole.
                 stream.send_reset(Reason::INTERNAL_ERROR);
                 return;
             }
@@ -64,7 +65,7 @@ enum Next {
     End,
     /// The caller's own body failed.
     Failed,
-    /// The server wants no more of it.
+    /// The server reset the stream.
     Reset,
 }
 
@@ -83,7 +84,7 @@ fn next(
     })
 }
 
-/// Sends all of it, in parts as large as flow control allows; false when the stream is over.
+/// Sends `data` in parts as large as flow control allows; false if the stream has ended.
 async fn send(mut data: Bytes, stream: &mut SendStream<Bytes>) -> bool {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
@@ -99,14 +100,14 @@ async fn send(mut data: Bytes, stream: &mut SendStream<Bytes>) -> bool {
     true
 }
 
-/// How much may be sent now; 0 when the stream is over.
+/// The number of bytes that may be sent now; 0 if the stream has ended.
 fn capacity(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Poll<usize> {
     loop {
         if stream.capacity() > 0 {
             return Poll::Ready(stream.capacity());
         }
         match ready!(stream.poll_capacity(cx)) {
-            // Told of a change that something else has used up already: asked again.
+            // The capacity that this reports may be used up already: poll again.
             Some(Ok(_)) => {}
             Some(Err(_)) | None => return Poll::Ready(0),
         }

@@ -1,4 +1,4 @@
-//! Pings a server that has been silent, and gives it up when it stays so.
+//! Pings a silent server, and reports it as dead if it stays silent.
 
 use std::{
     pin::Pin,
@@ -13,29 +13,29 @@ use std::{
 use h2::{Ping, PingPong};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// When anything last came over a connection.
+/// The time of the last read from a connection.
 #[derive(Debug)]
 pub(super) struct LastRead {
-    born: Instant,
+    created: Instant,
     millis: AtomicU64,
 }
 
 impl LastRead {
-    /// Something comes now.
+    /// Sets the time to now.
     pub(super) fn now(&self) {
-        let millis = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let millis = u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.millis.store(millis, Ordering::Relaxed);
     }
 
     fn last(&self) -> Instant {
-        self.born + Duration::from_millis(self.millis.load(Ordering::Relaxed))
+        self.created + Duration::from_millis(self.millis.load(Ordering::Relaxed))
     }
 }
 
 impl Default for LastRead {
     fn default() -> Self {
         Self {
-            born: Instant::now(),
+            created: Instant::now(),
             millis: AtomicU64::new(0),
         }
     }
@@ -48,8 +48,8 @@ pub(super) struct KeepAlive {
     last_read: Arc<LastRead>,
     pings: PingPong,
     due: Pin<Box<Sleep>>,
-    /// When the ping was sent that is still to be answered.
-    asked: Option<Instant>,
+    /// The time of the ping that has no answer yet.
+    pinged: Option<Instant>,
 }
 
 impl KeepAlive {
@@ -65,25 +65,25 @@ impl KeepAlive {
             last_read,
             pings,
             due,
-            asked: None,
+            pinged: None,
         }
     }
 
-    /// Ready when the server has not answered in time.
+    /// Ready if the server has not answered in time.
     pub(super) fn poll_dead(&mut self, cx: &mut Context<'_>) -> Poll<String> {
         loop {
-            if self.asked.is_some() {
-                // An error here is the connection's, which tells it itself.
+            if self.pinged.is_some() {
+                // An error here is the connection's, whose own future returns it.
                 let _answered = self.pings.poll_pong(cx);
             }
-            // Whatever comes is a sign of life, the answer to a ping or not.
+            // Any bytes are a sign of life, the answer to a ping or not.
             let last = self.last_read.last();
-            if self.asked.is_some_and(|asked| last >= asked) {
-                self.asked = None;
+            if self.pinged.is_some_and(|pinged| last >= pinged) {
+                self.pinged = None;
                 self.due.as_mut().reset(last + self.interval);
             }
             ready!(self.due.as_mut().poll(cx));
-            if self.asked.is_some() {
+            if self.pinged.is_some() {
                 return Poll::Ready(format!("no answer to a ping within {:?}", self.timeout));
             }
             let now = Instant::now();
@@ -92,9 +92,9 @@ impl KeepAlive {
                 self.due.as_mut().reset(due);
                 continue;
             }
-            // It fails where the connection has, which tells it itself.
+            // This fails only with the connection, whose own future returns the error.
             let _sent = self.pings.send_ping(Ping::opaque());
-            self.asked = Some(now);
+            self.pinged = Some(now);
             self.due.as_mut().reset(now + self.timeout);
         }
     }

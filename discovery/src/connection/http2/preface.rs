@@ -1,5 +1,5 @@
-//! What a client listens for in the bytes that come: whether the server's first frame is HTTP/2's,
-//! and, for the keep-alive, that anything comes at all.
+//! A byte stream that observes what is read: whether the server's first frame is HTTP/2's, and, for
+//! the keep-alive, the time of the last read.
 
 use std::{
     io,
@@ -15,47 +15,48 @@ use tokio::{
 
 use super::keep_alive::LastRead;
 
-/// Where a frame's header says of what type it is, and the type a server must begin with.
+/// The place of the type in a frame's header, and the type of a server's first frame (RFC 9113, 3.4
+/// and 4.1).
 const FRAME_TYPE: usize = 3;
 const SETTINGS: u8 = 4;
 
-/// A stream that tells when the server's first frame has begun to come, and whether it is one.
+/// A stream that reports the arrival of the server's first frame, and if it is a valid one.
 pub(super) struct PrefaceStream<S> {
     stream: S,
-    greeted: Option<oneshot::Sender<bool>>,
+    first_frame: Option<oneshot::Sender<bool>>,
     header: [u8; FRAME_TYPE + 1],
     seen: usize,
-    /// Told of everything that comes, where somebody wants to know.
+    /// Set on every read, if the keep-alive is on.
     last_read: Option<Arc<LastRead>>,
 }
 
 impl<S> PrefaceStream<S> {
-    /// The stream, and what will be told of its first frame.
+    /// The stream, and a receiver of true if its first frame is HTTP/2's.
     pub(super) fn of(
         stream: S,
         last_read: Option<Arc<LastRead>>,
     ) -> (Self, oneshot::Receiver<bool>) {
-        let (greeted, told) = oneshot::channel();
+        let (first_frame, is_http2) = oneshot::channel();
         let preface = Self {
             stream,
-            greeted: Some(greeted),
+            first_frame: Some(first_frame),
             header: [0; FRAME_TYPE + 1],
             seen: 0,
             last_read,
         };
-        (preface, told)
+        (preface, is_http2)
     }
 
-    fn look_at(&mut self, read: &[u8]) {
+    fn inspect(&mut self, read: &[u8]) {
         let wanted = self.header.len() - self.seen;
         let part = &read[..wanted.min(read.len())];
         self.header[self.seen..self.seen + part.len()].copy_from_slice(part);
         self.seen += part.len();
         if self.seen == self.header.len()
-            && let Some(greeted) = self.greeted.take()
+            && let Some(first_frame) = self.first_frame.take()
         {
-            // Nobody listens any more when the attempt was given up.
-            let _given_up = greeted.send(self.header[FRAME_TYPE] == SETTINGS);
+            // The receiver is dropped if the attempt was cancelled.
+            let _cancelled = first_frame.send(self.header[FRAME_TYPE] == SETTINGS);
         }
     }
 }
@@ -68,8 +69,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for PrefaceStream<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if self.greeted.is_some() && polled.is_ready() {
-            self.look_at(&buf.filled()[before..]);
+        if self.first_frame.is_some() && polled.is_ready() {
+            self.inspect(&buf.filled()[before..]);
         }
         if let Some(last_read) = &self.last_read
             && buf.filled().len() > before

@@ -1,4 +1,4 @@
-//! The transport against h2's own server side, over a pipe in memory.
+//! The transport and h2's server side, connected by a pipe in memory.
 
 use std::time::Duration;
 
@@ -26,19 +26,21 @@ use crate::{
 type Server = server::Connection<DuplexStream, Bytes>;
 type Accepted = (Request<h2::RecvStream>, SendResponse<Bytes>);
 
+fn origin() -> Origin {
+    Origin::of(Uri::from_static("http://127.0.0.1:1")).unwrap()
+}
+
 /// A connection whose driver runs, and its server.
 async fn pair(http2: Http2) -> (Box<dyn Transport>, JoinHandle<Result<(), BoxError>>, Server) {
     let (client, server) = duplex(64 << 10);
-    let authority = Authority::from_static("127.0.0.1:1");
-    let (connection, server) = tokio::join!(
-        http2.establish(client, Scheme::HTTP, authority),
-        server::handshake(server)
-    );
+    let origin = origin();
+    let (connection, server) =
+        tokio::join!(http2.establish(client, origin), server::handshake(server));
     let Connection { transport, driver } = connection.unwrap();
     (transport, tokio::spawn(driver), server.unwrap())
 }
 
-/// Serves in the background with this answer to every request.
+/// Serves in the background and gives this answer to every request.
 fn serve<F>(mut server: Server, answer: impl Fn(Accepted) -> F + Send + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -58,14 +60,14 @@ fn whole(bytes: &'static [u8]) -> RequestBody {
     RequestBody::whole(Bytes::from_static(bytes))
 }
 
-/// A body that comes in parts, too many to be kept.
+/// A body of several parts, too large to be kept.
 fn in_parts(part: usize, count: usize) -> RequestBody {
     let frames = (0..count).map(move |_| Ok::<_, BoxError>(Frame::data(vec![7; part].into())));
     let replay = Replay::read(StreamBody::new(stream::iter(frames)), part);
     replay.attempt().unwrap()
 }
 
-/// A body whose second part never comes.
+/// A body whose second part never arrives.
 fn endless() -> RequestBody {
     let first = stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"first")))]);
     let body = StreamBody::new(futures_util::StreamExt::chain(first, stream::pending()));
@@ -186,12 +188,12 @@ async fn a_server_that_goes_away_finishes_what_it_has_and_takes_nothing_new() {
     let (_request, mut respond) = server.accept().await.unwrap().unwrap();
     server.graceful_shutdown();
     let serving = tokio::spawn(async move { while server.accept().await.is_some() {} });
-    // No new call can be begun, and that is known without trying.
+    // No new call can start, which is known without an attempt.
     driver.await.unwrap().unwrap();
     assert!(transport.is_closed());
     let error = transport.send(request(whole(b"late"))).await.unwrap_err();
     assert!(error.never_processed, "{error}");
-    // The one before it is answered all the same.
+    // The call before it is still answered.
     respond.send_response(Response::new(()), true).unwrap();
     assert_eq!(call.await.unwrap().unwrap().status(), 200);
     serving.await.unwrap();
@@ -219,7 +221,7 @@ async fn a_broken_connection_ends_the_driver_and_the_calls() {
     drop((accepted, server));
     let error = call.await.unwrap().unwrap_err();
     assert!(!error.never_processed, "{error}");
-    // A server that just closes is no error of the connection.
+    // A server that closes in order is not an error of the connection.
     let _orderly = driver.await.unwrap();
     assert!(transport.is_closed());
 }
@@ -238,7 +240,7 @@ fn a_transport_whose_runtime_ended_is_closed() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_server_is_kept_for_as_long_as_it_answers_pings() {
     let second = Duration::from_secs(1);
-    let http2 = Http2::default().keep_alive(10 * second, 3 * second);
+    let http2 = Http2::new().with_keep_alive(10 * second, 3 * second);
     let (transport, driver, mut server) = pair(http2).await;
     let serving = tokio::spawn(async move { while server.accept().await.is_some() {} });
     tokio::time::sleep(100 * second).await;
@@ -251,13 +253,13 @@ async fn a_silent_server_is_kept_for_as_long_as_it_answers_pings() {
 #[tokio::test(start_paused = true)]
 async fn a_hung_server_is_found_by_the_ping() {
     let second = Duration::from_secs(1);
-    let http2 = Http2::default().keep_alive(10 * second, 3 * second);
+    let http2 = Http2::new().with_keep_alive(10 * second, 3 * second);
     let (transport, driver, _hung) = pair(http2).await;
-    let begun = Instant::now();
+    let started = Instant::now();
     let call = tokio::spawn(transport.send(request(whole(b"message"))));
     let error = driver.await.unwrap().unwrap_err().to_string();
     assert!(error.contains("no answer to a ping"), "{error}");
-    let taken = begun.elapsed();
+    let taken = started.elapsed();
     assert!(taken >= 12 * second && taken <= 14 * second, "{taken:?}");
     assert!(!call.await.unwrap().unwrap_err().never_processed);
 }
@@ -269,9 +271,6 @@ async fn another_protocol_is_no_connection() {
         .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         .await
         .unwrap();
-    let authority = Authority::from_static("127.0.0.1:1");
-    let connection = Http2::default()
-        .establish(client, Scheme::HTTP, authority)
-        .await;
+    let connection = Http2::default().establish(client, origin()).await;
     assert!(matches!(connection, Err(ConnectError::Handshake(_))));
 }

@@ -1,7 +1,4 @@
-//! Calls over one HTTP/2 connection, each a stream of its own.
-//!
-//! Straight on h2: hyper would add a queue, a channel and a task for every call, which at this
-//! message size is a good part of what a call costs.
+//! Calls over one HTTP/2 connection, each on a stream of its own.
 
 use std::{
     convert::Infallible,
@@ -19,10 +16,7 @@ use h2::{
     RecvStream,
     client::{ResponseFuture, SendRequest},
 };
-use http::{
-    HeaderMap, HeaderName, Request, Response, Uri, header,
-    uri::{Authority, PathAndQuery, Scheme},
-};
+use http::{HeaderMap, HeaderName, Request, Response, header};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
@@ -30,16 +24,14 @@ use tokio::sync::oneshot;
 use super::body_sender::BodySender;
 use crate::{
     BoxError,
-    connection::RequestBody,
-    connection::{SendError, Transport, TransportBody},
+    connection::{RequestBody, SendError, Transport, TransportBody, origin::Origin},
 };
 
 pub(super) struct Http2Transport {
     pub(super) sender: SendRequest<Bytes>,
-    pub(super) scheme: Scheme,
-    pub(super) authority: Authority,
+    pub(super) origin: Origin,
     pub(super) closed: Arc<AtomicBool>,
-    /// Tells the driver that the transport was dropped.
+    /// Closes when the transport is dropped, which the driver awaits.
     pub(super) _open: oneshot::Sender<Infallible>,
 }
 
@@ -48,10 +40,10 @@ impl Transport for Http2Transport {
         &self,
         request: Request<RequestBody>,
     ) -> BoxFuture<'static, Result<Response<TransportBody>, SendError>> {
-        let begun = self.begin(request);
+        let started = self.start(request);
         let closed = Arc::clone(&self.closed);
         Box::pin(async move {
-            let (response, sender) = begun?;
+            let (response, sender) = started?;
             match response.await {
                 Ok(response) => {
                     Ok(response.map(|stream| Incoming { stream, sender }.boxed_unsync()))
@@ -59,7 +51,7 @@ impl Transport for Http2Transport {
                 Err(error) => {
                     let refusal = Refusal::of(&error);
                     if refusal == Some(Refusal::GoAway) {
-                        // Told before the driver is, so that the next pick knows.
+                        // The next pick must see it, even if the driver has not run yet.
                         closed.store(true, Ordering::Relaxed);
                     }
                     Err(match refusal {
@@ -81,16 +73,16 @@ impl Transport for Http2Transport {
 }
 
 impl Http2Transport {
-    /// Hands the request to the connection. Dropping the response resets the stream.
-    fn begin(
+    /// Queues the request on the connection. Dropping the response future resets the stream.
+    fn start(
         &self,
         request: Request<RequestBody>,
     ) -> Result<(ResponseFuture, Option<BodySender>), SendError> {
         let (mut head, body) = request.into_parts();
-        self.address(&mut head.uri);
+        self.origin.complete(&mut head.uri);
         strip(&mut head.headers);
         let mut sender = self.sender.clone();
-        // A handle that has begun no call yet never has to wait.
+        // A handle that has started no stream is always ready while the connection is open.
         let ready = sender.poll_ready(&mut Context::from_waker(Waker::noop()));
         if let Poll::Ready(Err(error)) = ready {
             self.closed.store(true, Ordering::Relaxed);
@@ -108,7 +100,7 @@ impl Http2Transport {
         let sender = match body.into_whole() {
             Ok(message) => {
                 if !message.is_empty() {
-                    // Where the stream is broken already, its response says why.
+                    // If the stream has failed, its response has the reason.
                     let _sent = stream.send_data(message, true);
                 }
                 None
@@ -117,22 +109,9 @@ impl Http2Transport {
         };
         Ok((response, sender))
     }
-
-    /// HTTP/2 sends the whole URI, of which a call brings the path.
-    fn address(&self, uri: &mut Uri) {
-        let path = uri.path_and_query().cloned();
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
-        // All three are there and well-formed, which is all that `from_parts` asks for.
-        if let Ok(whole) = Uri::from_parts(parts) {
-            *uri = whole;
-        }
-    }
 }
 
-/// What belongs to one hop of HTTP/1 and would be an error in HTTP/2 (RFC 9113, 8.2.2).
+/// HTTP/1 headers that make an HTTP/2 request malformed (RFC 9113, 8.2.2).
 static HOP_BY_HOP: [HeaderName; 5] = [
     header::CONNECTION,
     header::TRANSFER_ENCODING,
@@ -142,7 +121,7 @@ static HOP_BY_HOP: [HeaderName; 5] = [
 ];
 
 fn strip(headers: &mut HeaderMap) {
-    // Nearly always there is none, which one look at the names tells.
+    // Most requests have none: one pass over the names is cheaper than five lookups.
     if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
         for name in &HOP_BY_HOP {
             headers.remove(name);
@@ -153,10 +132,10 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// The ways in which HTTP/2 says that a request was not processed (RFC 9113, 6.8 and 8.7).
+/// A peer's statement that it did not process a request (RFC 9113, 6.8 and 8.7).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Refusal {
-    /// The server is going away and the stream is one it did not take.
+    /// `GOAWAY` with a last stream below this one.
     GoAway,
     /// `REFUSED_STREAM`.
     Stream,
@@ -164,7 +143,7 @@ enum Refusal {
 
 impl Refusal {
     fn of(error: &h2::Error) -> Option<Self> {
-        // h2 gives this error only to streams above the last one the server names.
+        // h2 gives this error only to streams above the last one in the frame.
         if error.is_go_away() && error.is_remote() {
             return Some(Self::GoAway);
         }
@@ -176,19 +155,19 @@ impl Refusal {
 /// A response's body.
 struct Incoming {
     stream: RecvStream,
-    /// Sends the rest of the request for as long as somebody reads the response.
+    /// Sends the rest of the request until the response is dropped.
     sender: Option<BodySender>,
 }
 
 impl Incoming {
     fn end(&mut self, error: h2::Error) -> Option<Result<Frame<Bytes>, BoxError>> {
         self.sender = None;
-        // How a server says that it needs no more of the request, after all of its answer.
-        let enough = matches!(
+        // After a complete answer a server resets the stream to stop the request (RFC 9113, 8.1).
+        let complete = matches!(
             error.reason(),
             Some(h2::Reason::NO_ERROR | h2::Reason::CANCEL)
         );
-        (!enough).then(|| Err(error.into()))
+        (!complete).then(|| Err(error.into()))
     }
 }
 
@@ -202,7 +181,7 @@ impl Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match ready!(self.stream.poll_data(cx)) {
             Some(Ok(data)) => {
-                // Only a stream that is over takes no capacity back, and needs none.
+                // This fails only on a stream that has ended, which needs no capacity.
                 let _released = self.stream.flow_control().release_capacity(data.len());
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }

@@ -69,6 +69,7 @@ mod config;
 mod health;
 mod register;
 mod registry;
+#[cfg(feature = "tls")]
 mod tls;
 mod token_bucket;
 mod watch;

@@ -16,7 +16,9 @@ pub(super) use self::{
     answer::{Answer, one_line},
     request::{Request, pathable, segment},
 };
-use super::{config::Config, tls};
+use super::config::Config;
+#[cfg(feature = "tls")]
+use super::tls;
 use crate::{BoxError, error::chain, registry::RegistryError};
 
 pub(super) struct Client {
@@ -52,8 +54,14 @@ impl Client {
             Some(path) => builder.unix_socket(path),
             None => builder,
         };
+        #[cfg(feature = "tls")]
+        let builder = builder.tls_backend_preconfigured(tls::client_config(config)?);
+        #[cfg(not(feature = "tls"))]
+        if config.tls {
+            let reason = "HTTPS needs the feature tls-ring or tls-aws-lc of the crate discovery";
+            return Err(wrong(reason.to_owned()));
+        }
         let http = builder
-            .tls_backend_preconfigured(tls::client_config(config)?)
             .default_headers(headers)
             .connect_timeout(config.connect_timeout)
             // All requests share an HTTP/2 connection, so a dead one must be found before their

@@ -1,6 +1,6 @@
 //! TLS to Consul: the trusted authorities and the client certificate.
 //!
-//! The rustls configuration has its own provider, so it does not depend on the process-wide one.
+//! The rustls configuration has an explicit provider: rustls panics where it would have to choose one.
 
 mod files;
 mod verifiers;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustls::{
     ClientConfig, RootCertStore,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier},
-    crypto::{CryptoProvider, ring},
+    crypto::CryptoProvider,
     pki_types::ServerName,
 };
 
@@ -19,14 +19,17 @@ use self::{
     verifiers::{AnyServer, NamedServer},
 };
 use super::config::Config;
-use crate::registry::RegistryError;
+use crate::{
+    provider::{NO_PROVIDER, provider},
+    registry::RegistryError,
+};
 
 pub(super) fn client_config(config: &Config) -> Result<ClientConfig, RegistryError> {
     let wrong = |reason| RegistryError::InvalidSetting {
         registry: config.name(),
         reason,
     };
-    let provider = Arc::new(ring::default_provider());
+    let provider = provider().ok_or_else(|| wrong(NO_PROVIDER.to_owned()))?;
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|e| wrong(e.to_string()))?;

@@ -18,7 +18,6 @@ use metrics::{Counter, Gauge, Histogram, Unit};
 
 use crate::{
     code::Code,
-    ejection::EjectionState,
     endpoint::{ConnectivityState, Endpoint},
 };
 
@@ -124,7 +123,7 @@ impl Gauges {
     pub(crate) fn show(&self, endpoints: &[Arc<Endpoint>]) {
         let mut counts = [0_u32; 5];
         for endpoint in endpoints {
-            let out = endpoint.stats().health().state() != EjectionState::Admitted;
+            let out = !endpoint.stats().health().is_admitted();
             let index = match endpoint.subchannel().state() {
                 ConnectivityState::Ready if out => 4,
                 ConnectivityState::Ready => 0,

@@ -4,6 +4,7 @@
 //! or lost, an outlier to eject, a grace period that is over. It publishes a new [`Snapshot`] behind an
 //! atomic pointer, so that a call takes no lock and does not wait.
 
+mod protection;
 pub(crate) mod set;
 pub(crate) mod snapshot;
 
@@ -17,6 +18,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+pub use self::protection::RemovalProtection;
 pub(crate) use self::snapshot::{SetState, Snapshot};
 use self::{set::Set, snapshot::Selection};
 use crate::{
@@ -47,26 +49,6 @@ pub(crate) struct Config {
     pub(crate) locality: Option<Locality>,
     pub(crate) connector: Arc<Connector>,
     pub(crate) gauges: Gauges,
-}
-
-/// When to disbelieve a registry that suddenly names far fewer instances.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct RemovalProtection {
-    /// A set that loses more than this share at once, or all, is protected. Default: 0.5.
-    pub share: f64,
-    /// How long the missing instances stay as a last resort while their connections work; zero
-    /// believes the registry at once. Default: 30 s.
-    pub grace: Duration,
-}
-
-impl Default for RemovalProtection {
-    fn default() -> Self {
-        Self {
-            share: 0.5,
-            grace: Duration::from_secs(30),
-        }
-    }
 }
 
 /// A handle to the task; dropping it ends the task and retires the connections.

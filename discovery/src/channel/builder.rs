@@ -315,6 +315,8 @@ impl ChannelBuilder {
             retry.idempotent.extend(methods.idempotent().cloned());
         }
         retry.validate().map_err(refuse)?;
+        self.ejection.validate().map_err(refuse)?;
+        self.protection.validate().map_err(refuse)?;
         let user_agent = HeaderValue::try_from(&self.user_agent).map_err(|_| {
             let expected = "expected a valid header value";
             refuse(InvalidSetting::new(
@@ -433,10 +435,20 @@ mod tests {
         Channel::builder("static://127.0.0.1:1", "svc")
     }
 
+    fn refuses(builder: ChannelBuilder, message: &str) {
+        let error = builder.build().unwrap_err().to_string();
+        assert!(
+            error.contains(message),
+            "{error:?} does not say {message:?}"
+        );
+        assert!(error.starts_with("cannot build a channel to "), "{error}");
+    }
+
     #[tokio::test]
     async fn names_the_setting_that_cannot_work_and_its_value() {
         let hour = Duration::from_secs(3_600);
         let hedged = || builder().idempotent(["/svc.S/M"]);
+        let ejection = EjectionPolicy::default;
         for (builder, message) in [
             (
                 Channel::builder("static://127.0.0.1:1", " "),
@@ -483,12 +495,35 @@ mod tests {
             (builder().subset(0), "subset is 0"),
             (builder().subset_id("a"), "subset_id is \"a\""),
         ] {
-            let error = builder.build().unwrap_err().to_string();
-            assert!(
-                error.contains(message),
-                "{error:?} does not say {message:?}"
-            );
-            assert!(error.starts_with("cannot build a channel to "), "{error}");
+            refuses(builder, message);
+        }
+        for (builder, message) in [
+            (
+                builder().ejection(ejection().with_max_share(1.5)),
+                "ejection max_share is 1.5: must be between 0 and 1",
+            ),
+            (
+                builder().ejection(ejection().with_failing_share(f64::NAN)),
+                "ejection failing_share is NaN",
+            ),
+            (
+                builder().ejection(ejection().with_failing_share(-0.1)),
+                "ejection failing_share is -0.1",
+            ),
+            (
+                builder().ejection(ejection().with_window(Duration::from_millis(9))),
+                "ejection window is 9ms: must be at least 10ms",
+            ),
+            (
+                builder().ejection(ejection().with_base_time(hour)),
+                "ejection base_time is 3600s",
+            ),
+            (
+                builder().protection(RemovalProtection::default().with_share(1.1)),
+                "protection share is 1.1: must be between 0 and 1",
+            ),
+        ] {
+            refuses(builder, message);
         }
         assert!(builder().build().is_ok());
     }

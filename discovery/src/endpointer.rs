@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use tokio::{
     sync::{Notify, watch},
     task::AbortHandle,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 use tracing::{info, warn};
 
@@ -27,7 +27,7 @@ use crate::{
     endpoint::{ConnectivityState, Connector, Endpoint},
     filter::{subset::Subset, zone::Locality},
     instance::Instance,
-    metrics::Gauges,
+    metrics::{Endpoints, PUBLISH_INTERVAL},
     probe,
     registry::{InstanceSet, Instancer},
 };
@@ -48,7 +48,7 @@ pub(crate) struct Config {
     pub(crate) subset: Option<Subset>,
     pub(crate) locality: Option<Locality>,
     pub(crate) connector: Arc<Connector>,
-    pub(crate) gauges: Gauges,
+    pub(crate) metrics: Endpoints,
 }
 
 /// A handle to the task; dropping it ends the task and retires the connections.
@@ -139,9 +139,15 @@ struct Task {
 
 impl Task {
     async fn run(mut self, mut instances: watch::Receiver<InstanceSet>) {
+        let mut publication = interval_at(Instant::now() + PUBLISH_INTERVAL, PUBLISH_INTERVAL);
+        publication.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
+                _ = publication.tick() => {
+                    self.config.metrics.publish();
+                    continue;
+                }
                 changed = instances.changed() => {
                     if changed.is_err() {
                         // The instancer is held by the handle that aborts this task.
@@ -245,7 +251,7 @@ impl Task {
             &self.config.ejection,
             self.config.locality.as_ref(),
         );
-        self.config.gauges.show(self.set.endpoints());
+        self.config.metrics.show(self.set.endpoints());
         self.due = [
             next,
             selection.next_change,

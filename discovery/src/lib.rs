@@ -14,7 +14,7 @@ mod filter;
 mod grpc;
 mod hash;
 mod instance;
-mod metrics;
+pub mod metrics;
 mod probe;
 mod protocol;
 mod registrar;

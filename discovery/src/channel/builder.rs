@@ -24,7 +24,7 @@ use crate::{
     endpointer::{Config, Endpointer, RemovalProtection},
     error::InvalidSetting,
     filter::{subset::Subset, zone::Locality},
-    metrics::{Counters, Gauges},
+    metrics::{Endpoints, ServiceMetrics},
     registry::{self, Query, Registry, RegistryError},
     retry::{Hedge, RetryPolicy, budget::Budget, latency::Latencies},
 };
@@ -339,6 +339,7 @@ impl ChannelBuilder {
             changed: Arc::new(Notify::new()),
         });
         let ejection = Arc::new(self.ejection);
+        let metrics = ServiceMetrics::of(&service);
         let config = Config {
             balancer: self.balancer,
             ejection: Arc::clone(&ejection),
@@ -349,7 +350,7 @@ impl ChannelBuilder {
             }),
             locality: self.locality,
             connector,
-            gauges: Gauges::new(&service),
+            metrics: Endpoints::new(Arc::clone(&metrics)),
         };
         let now = Instant::now();
         Ok(Channel {
@@ -357,7 +358,7 @@ impl ChannelBuilder {
                 endpointer: Endpointer::start(instancer, config),
                 budget: Budget::new(retry.budget, now),
                 latencies: Latencies::new(now),
-                counters: Counters::new(&service),
+                counters: metrics,
                 policy: retry,
                 ejection,
                 user_agent,
@@ -401,6 +402,16 @@ impl ChannelBuilder {
                 "connect_parallel",
                 self.connect_parallel.to_string(),
                 expected,
+            );
+        }
+        let locality = self.locality.as_ref();
+        if let Some(factor) = locality.map(|locality| locality.overprovisioning_factor)
+            && (factor.is_nan() || factor < 1.0)
+        {
+            return fail(
+                "overprovisioning_factor",
+                factor.to_string(),
+                "must be at least 1",
             );
         }
         if self.subset == Some(0) {
@@ -449,6 +460,8 @@ mod tests {
         let hour = Duration::from_secs(3_600);
         let hedged = || builder().idempotent(["/svc.S/M"]);
         let ejection = EjectionPolicy::default;
+        let mut locality = Locality::zone("a");
+        locality.overprovisioning_factor = 0.5;
         for (builder, message) in [
             (
                 Channel::builder("static://127.0.0.1:1", " "),
@@ -521,6 +534,10 @@ mod tests {
             (
                 builder().protection(RemovalProtection::default().with_share(1.1)),
                 "protection share is 1.1: must be between 0 and 1",
+            ),
+            (
+                builder().prefer(locality),
+                "overprovisioning_factor is 0.5: must be at least 1",
             ),
         ] {
             refuses(builder, message);

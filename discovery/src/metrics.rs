@@ -27,20 +27,24 @@
 //! The channel counts in its own memory and publishes to the recorder:
 //!
 //! - `discovery_endpoints` at every change;
-//! - counters once a second, and when a channel is dropped;
+//! - the three counters of registries at every change, and with the others;
+//! - the other counters once a second, and when a channel is dropped;
 //! - the histogram with every attempt.
 //!
 //! A recorder may therefore be installed after channels are built. Within a second it has the gauges,
-//! and the counters with all that was counted before. Two exceptions: the histogram begins when the
-//! recorder is found, and the three metrics of registries need a recorder that is installed before the
-//! channel is built.
+//! and the counters with all that was counted before. Only the histogram begins there.
 //!
 //! Everything is published on the threads of the channel's runtime, so that a recorder must be global.
 //! A recorder that is local to a thread works with a runtime of that thread alone.
 
 mod endpoints;
+#[cfg(feature = "consul")]
+mod registry;
 mod service;
+mod total;
 
+#[cfg(feature = "consul")]
+pub(crate) use self::registry::RegistryMetrics;
 pub(crate) use self::{
     endpoints::Endpoints,
     service::{PUBLISH_INTERVAL, ServiceMetrics},

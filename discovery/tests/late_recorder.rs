@@ -9,7 +9,10 @@ use std::{sync::Arc, time::Duration};
 
 use discovery::Channel;
 use proto::{TrimRequest, trim_client::TrimClient};
-use support::{memory::Memory, recorder::Recorder};
+use support::{
+    memory::{Memory, MemoryServer},
+    recorder::Recorder,
+};
 use tonic::Status;
 
 #[tokio::test(start_paused = true)]
@@ -34,7 +37,7 @@ async fn a_recorder_installed_late_has_what_was_counted_before() {
         server.fall_silent();
     }
     call().await.unwrap_err();
-    memory.servers().iter().for_each(|server| server.recover());
+    memory.servers().iter().for_each(MemoryServer::recover);
 
     let recorder = Recorder::default();
     metrics::set_global_recorder(recorder.clone()).unwrap_or_else(|_| panic!("there is another"));

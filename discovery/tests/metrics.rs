@@ -88,3 +88,17 @@ async fn counters_are_the_sum_over_channels_and_stay() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(calls(), Some(5));
 }
+
+#[cfg(feature = "consul")]
+#[tokio::test]
+async fn errors_of_a_registry_are_counted_before_there_is_a_recorder() {
+    let url = format!("consul://127.0.0.1:{}", support::refused_port());
+    let channel = Channel::builder(url, "errors").build().unwrap();
+    support::eventually(|| channel.status().registry_error.is_some()).await;
+    drop(channel);
+    let recorder = Recorder::default();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    // Another channel to the service publishes them.
+    let _channel = ready(&Memory::with_servers(1), "errors").await;
+    assert!(recorder.sum("discovery_registry_errors_total") >= 1);
+}

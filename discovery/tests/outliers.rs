@@ -13,7 +13,10 @@ use discovery::{
     Channel, ChannelBuilder, EjectionPolicy, RemovalProtection, registry::StaticRegistry,
 };
 use proto::{TrimRequest, trim_client::TrimClient};
-use support::{TrimServer, memory::Memory};
+use support::{
+    TrimServer,
+    memory::{Memory, MemoryServer},
+};
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -159,7 +162,7 @@ async fn a_registry_that_suddenly_lists_no_instance_is_not_followed_while_connec
     assert_eq!(begun.elapsed().as_secs(), 3);
     let status = call(&mut client).await.unwrap_err();
     assert!(status.message().contains("is registered"), "{status}");
-    registry.set(memory.servers().iter().map(|server| server.instance()));
+    registry.set(memory.servers().iter().map(MemoryServer::instance));
     support::eventually(|| channel.status().ready == 3).await;
     call(&mut client).await.unwrap();
 }

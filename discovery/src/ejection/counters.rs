@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::EjectionPolicy;
+use super::policy::EjectionPolicy;
 use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// Buckets of the window.

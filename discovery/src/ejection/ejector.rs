@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    EjectionPolicy,
     counters::{BUCKETS, Totals},
     health::Health,
+    policy::EjectionPolicy,
     state::{EjectionState, Event},
 };
 

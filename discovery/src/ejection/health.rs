@@ -5,9 +5,9 @@ use std::sync::PoisonError;
 use tokio::time::Instant;
 
 use super::{
-    Classification, EjectionPolicy,
-    counters::{Counters, Totals, Window},
+    counters::{Classification, Counters, Totals, Window},
     gate::Gate,
+    policy::EjectionPolicy,
     state::{EjectionState, Event, Machine},
 };
 use crate::sync::{Mutex, MutexGuard};

@@ -4,7 +4,7 @@
 
 use tokio::time::Instant;
 
-use super::EjectionPolicy;
+use super::policy::EjectionPolicy;
 
 /// The state of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

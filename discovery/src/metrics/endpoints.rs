@@ -2,14 +2,8 @@
 
 use std::sync::Arc;
 
-use super::ServiceMetrics;
+use super::service::{Counts, ServiceMetrics};
 use crate::endpoint::{ConnectivityState, Endpoint};
-
-/// Values of the label `state`.
-pub(super) const STATES: [&str; 5] = ["ready", "connecting", "down", "idle", "ejected"];
-
-/// Numbers of endpoints, in the order of [`STATES`].
-pub(super) type Counts = [u64; STATES.len()];
 
 /// Adds a channel's endpoints to those of its service, until it is dropped.
 pub(crate) struct Endpoints {

@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,7 +12,9 @@ use metrics::{
     histogram,
 };
 
-use super::endpoints::{Counts, STATES};
+#[cfg(feature = "consul")]
+use super::registry::RegistryMetrics;
+use super::total::Total;
 use crate::code::Code;
 
 /// Interval at which counters are published.
@@ -30,23 +29,15 @@ const HEDGES: &str = "discovery_hedges_total";
 const FAILURES: &str = "discovery_failures_total";
 const DURATION: &str = "discovery_attempt_duration_seconds";
 
+/// Values of the label `state` of the endpoints.
+const STATES: [&str; 5] = ["ready", "connecting", "down", "idle", "ejected"];
+
+/// Numbers of endpoints, in the order of [`STATES`].
+pub(super) type Counts = [u64; STATES.len()];
+
 /// The services that this process has had channels to. A service stays after its last channel, so that
 /// its counters go on when there is another.
 static SERVICES: Mutex<BTreeMap<String, Arc<ServiceMetrics>>> = Mutex::new(BTreeMap::new());
-
-/// A counter that only grows.
-#[derive(Debug, Default)]
-pub(crate) struct Total(AtomicU64);
-
-impl Total {
-    pub(crate) fn increment(&self, by: u64) {
-        self.0.fetch_add(by, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// See the [module](self).
 pub(crate) struct ServiceMetrics {
@@ -67,12 +58,15 @@ pub(crate) struct ServiceMetrics {
     duration: ArcSwap<Histogram>,
     /// The lock is held while gauges are set: the last one set has the last sum.
     endpoints: Mutex<Counts>,
+    /// By the registry's name.
+    #[cfg(feature = "consul")]
+    registries: Mutex<BTreeMap<String, Arc<RegistryMetrics>>>,
 }
 
 impl ServiceMetrics {
     /// The metrics of a service, shared by all its channels.
     pub(crate) fn of(service: &str) -> Arc<Self> {
-        let mut services = SERVICES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut services = lock(&SERVICES);
         let known = services
             .entry(service.to_owned())
             .or_insert_with(|| Arc::new(Self::new(service)));
@@ -95,7 +89,19 @@ impl ServiceMetrics {
             failures: Default::default(),
             duration: ArcSwap::from_pointee(Histogram::noop()),
             endpoints: Mutex::default(),
+            #[cfg(feature = "consul")]
+            registries: Mutex::default(),
         }
+    }
+
+    /// The metrics of a registry's watch of this service.
+    #[cfg(feature = "consul")]
+    pub(crate) fn registry(&self, name: &str) -> Arc<RegistryMetrics> {
+        let mut registries = lock(&self.registries);
+        let known = registries
+            .entry(name.to_owned())
+            .or_insert_with(|| Arc::new(RegistryMetrics::new(name, &self.service)));
+        Arc::clone(known)
     }
 
     /// Counts a call that ended with an error of the channel.
@@ -140,22 +146,20 @@ impl ServiceMetrics {
         }
         self.duration
             .store(Arc::new(histogram!(DURATION, "service" => service())));
-        self.publish_endpoints(&self.lock_endpoints());
+        self.publish_endpoints(&lock(&self.endpoints));
+        #[cfg(feature = "consul")]
+        for registry in lock(&self.registries).values() {
+            registry.publish();
+        }
     }
 
     /// Replaces a channel's part of the number of endpoints, and publishes the sum.
     pub(super) fn replace_endpoints(&self, old: &Counts, new: &Counts) {
-        let mut sums = self.lock_endpoints();
+        let mut sums = lock(&self.endpoints);
         for ((sum, old), new) in sums.iter_mut().zip(old).zip(new) {
             *sum = *sum - old + new;
         }
         self.publish_endpoints(&sums);
-    }
-
-    fn lock_endpoints(&self) -> MutexGuard<'_, Counts> {
-        self.endpoints
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn publish_endpoints(&self, sums: &Counts) {
@@ -166,6 +170,10 @@ impl ServiceMetrics {
             gauge!(ENDPOINTS, "service" => self.service.clone(), "state" => state).set(sum);
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn describe() {

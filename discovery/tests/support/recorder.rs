@@ -41,6 +41,16 @@ impl Recorder {
         Some(counters.get(series)?.load(Ordering::SeqCst))
     }
 
+    /// The sum of a counter's series, over all values of its labels.
+    pub(crate) fn sum(&self, name: &str) -> u64 {
+        let counters = self.0.counters.lock().unwrap();
+        counters
+            .iter()
+            .filter(|(series, _)| series.split('{').next() == Some(name))
+            .map(|(_, value)| value.load(Ordering::SeqCst))
+            .sum()
+    }
+
     pub(crate) fn gauge(&self, series: &str) -> Option<f64> {
         let gauges = self.0.gauges.lock().unwrap();
         Some(f64::from_bits(gauges.get(series)?.load(Ordering::SeqCst)))

@@ -26,7 +26,6 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use metrics::{Counter, counter, describe_counter};
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use tokio::{
     sync::watch,
@@ -44,6 +43,7 @@ use crate::{
     backoff::Backoff,
     error::chain,
     instance::Instance,
+    metrics::{RegistryMetrics, ServiceMetrics},
     registry::{InstanceSet, Instancer, Query, RegistryError},
 };
 
@@ -62,25 +62,6 @@ const SMALL_BODY: usize = 64 << 10;
 /// An unchanged answer that took this long was held back, by whatever rule of Consul's or of a proxy's.
 const HELD: Duration = Duration::from_secs(1);
 
-const UPDATES: &str = "discovery_registry_updates_total";
-const ERRORS: &str = "discovery_registry_errors_total";
-const INVALID: &str = "discovery_invalid_instances_total";
-
-fn describe() {
-    describe_counter!(
-        UPDATES,
-        "Changes of an instance set, or of whether it is known."
-    );
-    describe_counter!(
-        ERRORS,
-        "Answers that a registry did not give, or that were none."
-    );
-    describe_counter!(
-        INVALID,
-        "Registered instances left out because they cannot be used."
-    );
-}
-
 /// A running watch; dropping it ends the watch and its request.
 pub(super) struct ConsulInstancer {
     sets: watch::Receiver<InstanceSet>,
@@ -96,16 +77,9 @@ impl ConsulInstancer {
         change_interval: Duration,
     ) -> Self {
         let (publish, sets) = watch::channel(InstanceSet::default());
-        describe();
-        let labels = [
-            ("registry", client.name().to_owned()),
-            ("service", query.service.clone()),
-        ];
         let watch = Watch {
             action: format!("watch {}", query.service),
-            updates: counter!(UPDATES, &labels),
-            errors: counter!(ERRORS, &labels),
-            invalid: counter!(INVALID, &labels),
+            metrics: ServiceMetrics::of(&query.service).registry(client.name()),
             client,
             query,
             wait,
@@ -161,9 +135,7 @@ struct Watch {
     wait: Duration,
     publish: watch::Sender<InstanceSet>,
     action: String,
-    updates: Counter,
-    errors: Counter,
-    invalid: Counter,
+    metrics: Arc<RegistryMetrics>,
     /// What was last complained about, so that it is said once.
     rejected: Rejected,
     requests: TokenBucket,
@@ -326,7 +298,7 @@ impl Watch {
             return;
         }
         if let Some(first) = &rejected.first {
-            self.invalid.increment(rejected.count);
+            self.metrics.rejected(rejected.count);
             warn!(
                 service = self.query.service,
                 registry = self.client.name(),
@@ -353,7 +325,7 @@ impl Watch {
             first || recovered || changed
         });
         if changed {
-            self.updates.increment(1);
+            self.metrics.updated();
             let count = self.publish.borrow().instances.len();
             let (service, registry) = (&self.query.service, self.client.name());
             if recovered {
@@ -366,7 +338,7 @@ impl Watch {
 
     /// Keeps the instances and says why they were not confirmed; leads to `Failing`.
     fn failed(&mut self, error: RegistryError, failures: u32) -> State {
-        self.errors.increment(1);
+        self.metrics.failed();
         let reason = chain(&error);
         let error = Arc::new(error);
         let news = self.publish.send_if_modified(|current| {

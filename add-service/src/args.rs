@@ -142,16 +142,16 @@ mod tests {
     #[tokio::test]
     async fn what_only_the_channel_knows_is_refused_when_it_is_built() {
         for (flag, value, reason) in [
-            ("--eject-share", "2", "shares must"),
+            ("--eject-share", "2", "ejection failing_share is 2"),
             ("--retry-budget", "-1", "retry budget"),
-            ("--eject-time", "2h", "base time"),
+            ("--eject-time", "2h", "ejection base_time is 7200s"),
             ("--connect-parallel", "0", "connect_parallel"),
             (
                 "--overprovisioning-factor",
                 "0.5",
                 "overprovisioning_factor",
             ),
-            ("--removal-protection-share", "2", "shares must"),
+            ("--removal-protection-share", "2", "protection share is 2"),
             ("--retry-backoff", "1s", "retry backoff"),
         ] {
             // The equals sign makes a negative number a value.

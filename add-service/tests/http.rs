@@ -488,7 +488,15 @@ async fn metrics_tell_requests_and_what_discovery_does() {
     let mut grpc = proto::add_client::AddClient::new(connect(add.grpc).await);
     grpc.sum(proto::SumRequest { a: 1, b: 2 }).await.unwrap();
 
-    let answer = http.get("/metrics").await;
+    // The channel publishes its counters once a second.
+    let look = async || {
+        let answer = http.get("/metrics").await;
+        match series(&answer.text, "discovery_calls_total", &["outcome=\"ok\""]) {
+            Some(14.0..) => Ok(answer),
+            seen => Err(seen),
+        }
+    };
+    let (answer, _) = eventually("calls counted", LIMIT, look).await.unwrap();
     assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4");
     let text = answer.text;
     for (name, labels, value) in SHOWN {

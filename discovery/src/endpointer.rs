@@ -1,9 +1,10 @@
 //! The endpointer keeps the set of endpoints in step with an instancer and publishes it.
 //!
-//! One task per channel owns the set. Whatever changes it comes in there: a new instance set, a
-//! connection made or lost, an outlier to eject, a grace time that is over. It answers with a new
-//! [`Snapshot`] behind an atomic pointer, so that a call takes no lock and waits for nobody.
+//! One task per channel owns the set. It handles every change: a new instance set, a connection made
+//! or lost, an outlier to eject, a grace period that is over. It publishes a new [`Snapshot`] behind an
+//! atomic pointer, so that a call takes no lock and does not wait.
 
+mod protection;
 pub(crate) mod set;
 pub(crate) mod snapshot;
 
@@ -13,10 +14,11 @@ use arc_swap::ArcSwap;
 use tokio::{
     sync::{Notify, watch},
     task::AbortHandle,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 use tracing::{info, warn};
 
+pub use self::protection::RemovalProtection;
 pub(crate) use self::snapshot::{SetState, Snapshot};
 use self::{set::Set, snapshot::Selection};
 use crate::{
@@ -25,20 +27,20 @@ use crate::{
     endpoint::{ConnectivityState, Connector, Endpoint},
     filter::{subset::Subset, zone::Locality},
     instance::Instance,
-    metrics::Gauges,
+    metrics::{Endpoints, PUBLISH_INTERVAL},
     probe,
     registry::{InstanceSet, Instancer},
 };
 
-/// A task with nothing due looks around this often all the same.
+/// Maximum interval between updates when no timer is pending.
 const IDLE: Duration = Duration::from_secs(60);
-/// An ejected endpoint without a connection is looked at again this often; a new connection comes
-/// first.
+/// Interval between probes of an ejected endpoint without a connection. A new connection is probed at
+/// once.
 const PROBE_AGAIN: Duration = Duration::from_secs(1);
-/// Time a probe of an ejected endpoint may take.
+/// Time limit of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What an endpointer is told to do.
+/// The settings of an endpointer.
 pub(crate) struct Config {
     pub(crate) balancer: Arc<dyn Balancer>,
     pub(crate) ejection: Arc<EjectionPolicy>,
@@ -46,30 +48,7 @@ pub(crate) struct Config {
     pub(crate) subset: Option<Subset>,
     pub(crate) locality: Option<Locality>,
     pub(crate) connector: Arc<Connector>,
-    pub(crate) gauges: Gauges,
-}
-
-/// When to disbelieve a registry that suddenly names far fewer instances.
-///
-/// A source that is [authoritative](Instancer::authoritative), such as a static list, is believed at
-/// once.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct RemovalProtection {
-    /// A set that loses more than this share at once, or all, is protected. Default: 0.5.
-    pub share: f64,
-    /// How long the missing instances stay as a last resort while their connections work; zero
-    /// believes the registry at once. Default: 30 s.
-    pub grace: Duration,
-}
-
-impl Default for RemovalProtection {
-    fn default() -> Self {
-        Self {
-            share: 0.5,
-            grace: Duration::from_secs(30),
-        }
-    }
+    pub(crate) metrics: Endpoints,
 }
 
 /// A handle to the task; dropping it ends the task and retires the connections.
@@ -79,7 +58,7 @@ pub(crate) struct Endpointer {
     version: watch::Receiver<u64>,
     connector: Arc<Connector>,
     task: AbortHandle,
-    // Its watch lasts as long as somebody holds it.
+    // Keeps the watch running.
     _instancer: Arc<dyn Instancer>,
 }
 
@@ -98,13 +77,13 @@ impl Endpointer {
             version: version_tx,
             set: Set::default(),
             registry: InstanceSet::default(),
-            stood_in_for: 0,
-            ejector: Ejector::new(EjectionPolicy::clone(&config.ejection)),
+            unreachable: HashSet::new(),
+            ejector: Ejector::new(Arc::clone(&config.ejection)),
             due: Instant::now(),
             config,
         };
         let snapshot = Arc::clone(&task.snapshot);
-        // A set that is known already must not cost the first call a turn of the scheduler.
+        // A set that is known already is there for the first call.
         task.take(&watch.borrow_and_update().clone());
         task.publish();
         Self {
@@ -117,7 +96,7 @@ impl Endpointer {
         }
     }
 
-    /// The set as it stands.
+    /// The current set.
     pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.snapshot.load()
     }
@@ -132,12 +111,12 @@ impl Endpointer {
         self.task.is_finished()
     }
 
-    /// Asks for a look at the endpoints' records.
+    /// Requests a review of the endpoints' records.
     pub(crate) fn review(&self) {
         self.changed.notify_one();
     }
 
-    /// Begins to connect to an endpoint nobody has called yet.
+    /// Starts to connect to an idle endpoint.
     pub(crate) fn wake(&self, endpoint: &Endpoint) {
         endpoint
             .subchannel()
@@ -160,18 +139,24 @@ struct Task {
     version: watch::Sender<u64>,
     set: Set,
     registry: InstanceSet,
-    /// How many of a subset were down when it was last chosen.
-    stood_in_for: usize,
+    /// IDs of the unreachable endpoints when the subset was last chosen.
+    unreachable: HashSet<String>,
     ejector: Ejector,
-    /// When to look again without being told to.
+    /// The time of the next update without an event.
     due: Instant,
 }
 
 impl Task {
     async fn run(mut self, mut instances: watch::Receiver<InstanceSet>) {
+        let mut publication = interval_at(Instant::now() + PUBLISH_INTERVAL, PUBLISH_INTERVAL);
+        publication.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
+                _ = publication.tick() => {
+                    self.config.metrics.publish();
+                    continue;
+                }
                 changed = instances.changed() => {
                     if changed.is_err() {
                         // The instancer is held by the handle that aborts this task.
@@ -187,14 +172,14 @@ impl Task {
         }
     }
 
-    /// Brings the set in step with what the registry says.
+    /// Applies an update of the registry.
     fn take(&mut self, latest: &InstanceSet) {
         let news = !Arc::ptr_eq(&latest.instances, &self.registry.instances);
         if latest.confirmed.is_some() && (news || self.registry.confirmed.is_none()) {
             self.follow(&latest.instances);
         }
         if latest.confirmed != self.registry.confirmed {
-            // The registry has just vouched for these: those that were down deserve a try now.
+            // The registry has just confirmed these: retry unreachable ones now.
             for endpoint in self.set.endpoints() {
                 endpoint.subchannel().retry_now();
             }
@@ -202,21 +187,23 @@ impl Task {
         self.registry = latest.clone();
     }
 
-    /// Brings the set in step with these instances, or with this client's part of them.
+    /// Updates the set to these instances, or to this client's subset of them.
     fn follow(&mut self, instances: &[Arc<Instance>]) {
         let subset = self.config.subset.as_ref();
-        let part = subset.map(|subset| subset.choose(instances, &self.down()));
+        let part = subset.map(|subset| subset.choose(instances, &self.unreachable()));
         let listed = part.as_deref().unwrap_or(instances);
         let change = self
             .set
             .update(listed, &self.config.protection, Instant::now());
-        self.stood_in_for = self.down().len();
+        if self.config.subset.is_some() {
+            self.unreachable = self.unreachable().into_iter().map(str::to_owned).collect();
+        }
         if !change.protected.is_empty() {
             warn!(
                 missing = change.protected.len(),
                 listed = listed.len(),
-                "the registry suddenly names far fewer instances; keeping those that still answer \
-                 as a last resort for {:?}",
+                "the registry lists far fewer instances at once; keeping the connected ones among the \
+                 missing for {:?} as a last resort",
                 self.config.protection.grace
             );
         }
@@ -229,8 +216,8 @@ impl Task {
         }
     }
 
-    /// The IDs of those that cannot be connected to.
-    fn down(&self) -> HashSet<&str> {
+    /// The IDs of the endpoints that cannot be connected to.
+    fn unreachable(&self) -> HashSet<&str> {
         let endpoints = self.set.endpoints().iter();
         endpoints
             .filter(|endpoint| endpoint.subchannel().is_unreachable())
@@ -238,15 +225,25 @@ impl Task {
             .collect()
     }
 
-    /// Reviews the records, and publishes what there is to pick from now.
+    /// True if other endpoints are unreachable than when the subset was chosen.
+    fn needs_another_subset(&self) -> bool {
+        if self.config.subset.is_none() {
+            return false;
+        }
+        let unreachable = self.unreachable();
+        unreachable.len() != self.unreachable.len()
+            || unreachable.iter().any(|id| !self.unreachable.contains(*id))
+    }
+
+    /// Reviews the records and publishes a snapshot.
     fn publish(&mut self) {
         let now = Instant::now();
-        if self.config.subset.is_some() && self.down().len() != self.stood_in_for {
+        if self.needs_another_subset() {
             let instances = Arc::clone(&self.registry.instances);
             self.follow(&instances);
         }
         for endpoint in self.set.expire(&self.config.protection, now) {
-            info!(instance = %endpoint.instance(), "instance removed after its time of grace");
+            info!(instance = %endpoint.instance(), "instance removed after its grace period");
             endpoint.subchannel().retire();
         }
         if self.config.connector.eager {
@@ -263,7 +260,7 @@ impl Task {
             &self.config.ejection,
             self.config.locality.as_ref(),
         );
-        self.config.gauges.show(self.set.endpoints());
+        self.config.metrics.show(self.set.endpoints());
         self.due = [
             next,
             selection.next_change,
@@ -288,7 +285,7 @@ impl Task {
         let records: Vec<&Health> = endpoints.iter().map(|e| e.stats().health()).collect();
         for (endpoint, record) in endpoints.iter().zip(&records) {
             if let Some(at) = endpoint.subchannel().connected_at() {
-                record.reconnected(at);
+                record.connected(at);
             }
         }
         let review = self.ejector.review(now, &records);
@@ -305,30 +302,29 @@ impl Task {
         review.next
     }
 
-    /// Asks an ejected endpoint's standard health service, outside of this task.
+    /// Probes an ejected endpoint, in a task of its own.
     fn probe(&self, endpoint: Arc<Endpoint>) {
         let changed = Arc::clone(&self.config.connector.changed);
         tokio::spawn(async move {
             let health = endpoint.stats().health();
+            let now = Instant::now();
             match endpoint.transport() {
                 Some(transport) => {
-                    // A new connection that gets no answer is no better than the old one.
                     let connected = endpoint.subchannel().connected_at();
-                    let old = health
-                        .ejected_at()
-                        .zip(connected)
-                        .is_some_and(|(e, c)| c < e);
-                    let answered = timeout(PROBE_TIMEOUT, probe::health(&**transport)).await;
-                    health.conclude(*answered.as_ref().unwrap_or(&false));
-                    if answered.is_err() && old {
+                    let result = timeout(PROBE_TIMEOUT, probe::health(&**transport)).await;
+                    // A new connection without an answer is not better than the old one.
+                    let replace =
+                        result.is_err() && connected.is_some_and(|at| health.was_ejected_after(at));
+                    health.end_probe(result.unwrap_or(false));
+                    if replace {
                         endpoint.subchannel().renew(&transport);
                     }
                 }
-                // The next call will connect, on probation.
+                // The trial call will connect.
                 None if endpoint.subchannel().state() == ConnectivityState::Idle => {
-                    health.conclude(true);
+                    health.end_probe(true);
                 }
-                None => health.postpone(Instant::now() + PROBE_AGAIN),
+                None => health.postpone_probe(now, now + PROBE_AGAIN),
             }
             changed.notify_one();
         });

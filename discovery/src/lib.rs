@@ -15,7 +15,7 @@ mod future;
 mod grpc;
 mod hash;
 mod instance;
-mod metrics;
+pub mod metrics;
 mod probe;
 mod protocol;
 #[cfg(feature = "tls")]

@@ -1,148 +1,51 @@
-//! The figures a channel shows, through the `metrics` facade: install a recorder before building a
-//! channel, and they are there.
+//! The metrics of a channel, through the [`metrics`](https://docs.rs/metrics) facade. Install a recorder,
+//! such as `metrics-exporter-prometheus`, and they appear.
 //!
-//! | name | kind | labels |
-//! |---|---|---|
-//! | `discovery_endpoints` | gauge | `service`, `state`: ready, connecting, down, idle, ejected |
-//! | `discovery_calls_total` | counter | `service`, `outcome`: ok, failed |
-//! | `discovery_attempts_total` | counter | `service`, `outcome`: ok, status, broken, timeout, unprocessed |
-//! | `discovery_retries_total` | counter | `service` |
-//! | `discovery_retries_denied_total` | counter | `service`: the retry budget was empty |
-//! | `discovery_hedges_total` | counter | `service` |
-//! | `discovery_failures_total` | counter | `service`, `code`: calls that ended without an answer |
-//! | `discovery_attempt_duration_seconds` | histogram | `service` |
+//! | name | kind | unit | labels |
+//! |---|---|---|---|
+//! | `discovery_endpoints` | gauge | instances | `service`, `state`: `ready`, `connecting`, `down`, `idle`, `ejected` |
+//! | `discovery_calls_total` | counter | calls | `service`, `outcome`: `ok`, `failed` |
+//! | `discovery_attempts_total` | counter | attempts | `service`, `outcome`: `ok`, `status`, `broken`, `timeout`, `unprocessed` |
+//! | `discovery_retries_total` | counter | attempts made after an earlier one failed | `service` |
+//! | `discovery_retries_denied_total` | counter | retries not made because the retry budget was empty | `service` |
+//! | `discovery_hedges_total` | counter | attempts made because an earlier one was slow | `service` |
+//! | `discovery_failures_total` | counter | calls that ended with an error of the channel | `service`, `code`: as gRPC writes it |
+//! | `discovery_attempt_duration_seconds` | histogram | seconds until the first message | `service` |
+//! | `discovery_registry_updates_total` | counter | changes of an instance set | `service`, `registry` |
+//! | `discovery_registry_errors_total` | counter | failed queries of a registry | `service`, `registry` |
+//! | `discovery_invalid_instances_total` | counter | registered instances that cannot be used | `service`, `registry` |
+//!
+//! # Several channels, and the end of a channel
+//!
+//! All channels of the process to a service share its metrics. `discovery_endpoints` is the sum over
+//! them: an instance that two channels are connected to counts twice. When a channel is dropped, its
+//! endpoints are subtracted. Counters stay, as monotonic counters must; they take a few hundred bytes
+//! per service name for the life of the process.
+//!
+//! # Delay, and recorders installed late
+//!
+//! The channel counts in its own memory and publishes to the recorder:
+//!
+//! - `discovery_endpoints` at every change;
+//! - the three counters of registries at every change, and with the others;
+//! - the other counters once a second, and when a channel is dropped;
+//! - the histogram with every attempt.
+//!
+//! A recorder may therefore be installed after channels are built. Within a second it has the gauges,
+//! and the counters with all that was counted before. Only the histogram begins there.
+//!
+//! Everything is published on the threads of the channel's runtime, so that a recorder must be global.
+//! A recorder that is local to a thread works with a runtime of that thread alone.
 
-use std::sync::Arc;
+mod endpoints;
+#[cfg(feature = "consul")]
+mod registry;
+mod service;
+mod total;
 
-use metrics::{Counter, Gauge, Histogram, Unit};
-
-use crate::{
-    code::Code,
-    ejection::EjectionState,
-    endpoint::{ConnectivityState, Endpoint},
+#[cfg(feature = "consul")]
+pub(crate) use self::registry::RegistryMetrics;
+pub(crate) use self::{
+    endpoints::Endpoints,
+    service::{PUBLISH_INTERVAL, ServiceMetrics},
 };
-
-const ENDPOINTS: &str = "discovery_endpoints";
-const CALLS: &str = "discovery_calls_total";
-const ATTEMPTS: &str = "discovery_attempts_total";
-const RETRIES: &str = "discovery_retries_total";
-const DENIED: &str = "discovery_retries_denied_total";
-const HEDGES: &str = "discovery_hedges_total";
-const FAILURES: &str = "discovery_failures_total";
-const DURATION: &str = "discovery_attempt_duration_seconds";
-
-/// Handles to a channel's counters, looked up once: a call only adds.
-pub(crate) struct Counters {
-    service: String,
-    pub(crate) calls_ok: Counter,
-    pub(crate) calls_failed: Counter,
-    pub(crate) ok: Counter,
-    pub(crate) status: Counter,
-    pub(crate) broken: Counter,
-    pub(crate) timeout: Counter,
-    pub(crate) unprocessed: Counter,
-    pub(crate) retries: Counter,
-    pub(crate) denied: Counter,
-    pub(crate) hedges: Counter,
-    pub(crate) duration: Histogram,
-}
-
-impl Counters {
-    pub(crate) fn new(service: &str) -> Self {
-        describe();
-        let service = service.to_owned();
-        let calls =
-            |outcome| metrics::counter!(CALLS, "service" => service.clone(), "outcome" => outcome);
-        let attempts = |outcome| metrics::counter!(ATTEMPTS, "service" => service.clone(), "outcome" => outcome);
-        Self {
-            calls_ok: calls("ok"),
-            calls_failed: calls("failed"),
-            ok: attempts("ok"),
-            status: attempts("status"),
-            broken: attempts("broken"),
-            timeout: attempts("timeout"),
-            unprocessed: attempts("unprocessed"),
-            retries: metrics::counter!(RETRIES, "service" => service.clone()),
-            denied: metrics::counter!(DENIED, "service" => service.clone()),
-            hedges: metrics::counter!(HEDGES, "service" => service.clone()),
-            duration: metrics::histogram!(DURATION, "service" => service.clone()),
-            service,
-        }
-    }
-
-    /// A call that ended without an answer. Rare, so looked up each time.
-    pub(crate) fn failure(&self, code: Code) {
-        self.calls_failed.increment(1);
-        metrics::counter!(FAILURES, "service" => self.service.clone(), "code" => code.name())
-            .increment(1);
-    }
-}
-
-fn describe() {
-    metrics::describe_gauge!(
-        ENDPOINTS,
-        "Instances known, by the state of their endpoint."
-    );
-    metrics::describe_counter!(CALLS, "Calls made through a channel.");
-    metrics::describe_counter!(ATTEMPTS, "Attempts made for those calls.");
-    metrics::describe_counter!(RETRIES, "Attempts made because an earlier one had failed.");
-    metrics::describe_counter!(
-        DENIED,
-        "Retries not made because the retry budget was empty."
-    );
-    metrics::describe_counter!(HEDGES, "Attempts made because an earlier one was slow.");
-    metrics::describe_counter!(FAILURES, "Calls that ended without an answer.");
-    metrics::describe_histogram!(
-        DURATION,
-        Unit::Seconds,
-        "Time of an attempt to its first answer."
-    );
-}
-
-/// Handles to a channel's gauges.
-pub(crate) struct Gauges {
-    ready: Gauge,
-    connecting: Gauge,
-    down: Gauge,
-    idle: Gauge,
-    ejected: Gauge,
-}
-
-impl Gauges {
-    pub(crate) fn new(service: &str) -> Self {
-        let gauge =
-            |state| metrics::gauge!(ENDPOINTS, "service" => service.to_owned(), "state" => state);
-        Self {
-            ready: gauge("ready"),
-            connecting: gauge("connecting"),
-            down: gauge("down"),
-            idle: gauge("idle"),
-            ejected: gauge("ejected"),
-        }
-    }
-
-    pub(crate) fn show(&self, endpoints: &[Arc<Endpoint>]) {
-        let mut counts = [0_u32; 5];
-        for endpoint in endpoints {
-            let out = endpoint.stats().health().state() != EjectionState::Admitted;
-            let index = match endpoint.subchannel().state() {
-                ConnectivityState::Ready if out => 4,
-                ConnectivityState::Ready => 0,
-                ConnectivityState::Connecting => 1,
-                ConnectivityState::TransientFailure | ConnectivityState::Shutdown => 2,
-                ConnectivityState::Idle => 3,
-            };
-            counts[index] += 1;
-        }
-        let gauges = [
-            &self.ready,
-            &self.connecting,
-            &self.down,
-            &self.idle,
-            &self.ejected,
-        ];
-        for (gauge, count) in gauges.into_iter().zip(counts) {
-            gauge.set(count);
-        }
-    }
-}

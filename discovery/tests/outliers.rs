@@ -1,35 +1,26 @@
-//! What happens to an instance that is registered and sick: it stops getting calls, and gets them
-//! back when it is well.
+//! Outlier ejection and removal protection: a faulty instance receives no calls until it recovers, and
+//! a registry that suddenly lists fewer instances is not followed at once.
+//!
+//! Most tests run on servers in memory and a paused clock; three run on sockets.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 
-use std::{
-    future::{pending, ready as ready_future},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::pending, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use discovery::{
-    Channel, ChannelBuilder, EjectionPolicy, Instance, RemovalProtection,
-    connection::{
-        ConnectError, Connection, Factory, RequestBody, SendError, Transport, TransportBody,
-    },
+    Channel, ChannelBuilder, EjectionPolicy, RemovalProtection,
     registry::{
         InstanceSet, Instancer, Query, Registration, RegistrationClient, Registry, RegistryError,
         StaticRegistry,
     },
 };
-use futures_util::future::BoxFuture;
-use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
 use proto::{TrimRequest, trim_client::TrimClient};
-use support::TrimServer;
+use support::{
+    TrimServer,
+    memory::{Memory, MemoryServer},
+};
 use tokio::{sync::watch, time::Instant};
 use tonic::Status;
 
@@ -61,15 +52,20 @@ impl Instancer for Fallible {
     }
 }
 
-fn channel(fixed: &StaticRegistry) -> ChannelBuilder {
-    let mut ejection = EjectionPolicy::default();
-    ejection.base_time = Duration::from_secs(1);
-    ejection.slow_start = Duration::from_millis(200);
-    Channel::from_registry(Arc::new(Fallible(fixed.clone())), "trim_service")
+fn channel(registry: &StaticRegistry) -> ChannelBuilder {
+    let ejection = EjectionPolicy::default()
+        .with_base_time(Duration::from_secs(1))
+        .with_slow_start(Duration::from_millis(200));
+    Channel::from_registry(Arc::new(Fallible(registry.clone())), "trim_service")
         .idempotent([TRIM])
         .ejection(ejection)
         .retry_timeout(Duration::from_secs(20))
         .attempt_timeout(Duration::from_millis(100))
+}
+
+/// A channel to these servers in memory.
+fn in_memory(memory: &Memory, registry: &StaticRegistry) -> ChannelBuilder {
+    channel(registry).factory(memory.clone())
 }
 
 async fn ready(builder: ChannelBuilder, count: usize) -> (Channel, TrimClient<Channel>) {
@@ -87,7 +83,7 @@ async fn call(client: &mut TrimClient<Channel>) -> Result<(), Status> {
 
 /// Calls until `condition` holds; no call may fail.
 async fn calls_until(client: &mut TrimClient<Channel>, condition: impl Fn() -> bool) {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < Duration::from_secs(20), "never came true");
         call(client).await.unwrap();
@@ -95,162 +91,108 @@ async fn calls_until(client: &mut TrimClient<Channel>, condition: impl Fn() -> b
 }
 
 #[tokio::test]
-async fn an_instance_that_answers_only_errors_is_left_alone_until_it_is_well() {
+async fn an_instance_that_answers_only_errors_receives_no_calls_until_it_recovers() {
     let servers = TrimServer::start_many(3).await;
     let (_, mut client) = ready(channel(&support::fixed(&servers)), 3).await;
-    let sick = &servers[0];
-    calls_until(&mut client, || sick.calls() > 3).await;
-    sick.behave(|_| async { Err(Status::unavailable("sick")) });
-    let before = sick.calls();
+    let faulty = &servers[0];
+    calls_until(&mut client, || faulty.calls() > 3).await;
+    faulty.behave(|_| async { Err(Status::unavailable("faulty")) });
+    let before = faulty.calls();
     for _ in 0..120 {
         call(&mut client).await.unwrap();
     }
-    // Five in a row eject; what comes on top are trial calls, one per return.
-    let met = sick.calls() - before;
+    // Five in a row eject; the others are trial calls, one per probation.
+    let received = faulty.calls() - before;
     assert!(
-        (5..=12).contains(&met),
-        "{met} calls of 120 met the sick instance"
+        (5..=12).contains(&received),
+        "the faulty instance received {received} of 120 calls"
     );
-    sick.recover();
-    let before = sick.calls();
-    calls_until(&mut client, || sick.calls() > before + 20).await;
-}
-
-#[tokio::test]
-async fn an_instance_that_hangs_is_left_alone_until_it_answers() {
-    let servers = TrimServer::start_many(2).await;
-    let (_, mut client) = ready(channel(&support::fixed(&servers)), 2).await;
-    let sick = &servers[1];
-    calls_until(&mut client, || sick.calls() > 3).await;
-    sick.behave(|_| pending());
-    let before = sick.calls();
-    for _ in 0..60 {
-        call(&mut client).await.unwrap();
-    }
-    let met = sick.calls() - before;
-    assert!(
-        (3..=8).contains(&met),
-        "{met} calls of 60 met the sick instance"
-    );
-    sick.recover();
-    let before = sick.calls();
-    calls_until(&mut client, || sick.calls() > before + 20).await;
-}
-
-/// Connections in memory. The instance of port 1 answers; the others accept calls and nothing more.
-struct Silence(Arc<AtomicUsize>);
-
-struct Mute;
-
-struct Answering;
-
-impl Factory for Silence {
-    fn connect<'a>(
-        &'a self,
-        instance: &'a Instance,
-    ) -> BoxFuture<'a, Result<Connection, ConnectError>> {
-        let connection = if instance.port == 1 {
-            Connection::new(Answering, pending())
-        } else {
-            self.0.fetch_add(1, Ordering::SeqCst);
-            Connection::new(Mute, pending())
-        };
-        Box::pin(async {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            Ok(connection)
-        })
-    }
-}
-
-type Sent = BoxFuture<'static, Result<http::Response<TransportBody>, SendError>>;
-
-impl Transport for Mute {
-    fn send(&self, _request: http::Request<RequestBody>) -> Sent {
-        Box::pin(pending())
-    }
-
-    fn is_closed(&self) -> bool {
-        false
-    }
-}
-
-impl Transport for Answering {
-    fn send(&self, _request: http::Request<RequestBody>) -> Sent {
-        let mut trailers = http::HeaderMap::new();
-        trailers.insert("grpc-status", 0.into());
-        // An empty message.
-        let frames = [
-            Frame::data(Bytes::from_static(&[0; 5])),
-            Frame::trailers(trailers),
-        ];
-        let body = StreamBody::new(futures_util::stream::iter(frames.map(Ok)));
-        Box::pin(ready_future(Ok(http::Response::new(body.boxed_unsync()))))
-    }
-
-    fn is_closed(&self) -> bool {
-        false
-    }
+    faulty.recover();
+    let before = faulty.calls();
+    calls_until(&mut client, || faulty.calls() > before + 20).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_without_an_answer_is_made_anew_and_the_new_one_gets_its_time() {
-    let connections = Arc::new(AtomicUsize::new(0));
-    let instances = [1, 2].map(|port| Instance::new("127.0.0.1", port).unwrap());
-    let builder =
-        channel(&StaticRegistry::new(instances)).factory(Silence(Arc::clone(&connections)));
-    let channel = builder.build().unwrap();
-    let mut client = TrimClient::new(channel);
-    // Three unanswered calls eject; no call after them takes any time.
+async fn an_instance_that_hangs_receives_no_calls_until_it_answers() {
+    let memory = Memory::with_servers(2);
+    let (_, mut client) = ready(in_memory(&memory, &memory.registry()), 2).await;
+    let faulty = &memory.servers()[1];
+    calls_until(&mut client, || faulty.calls() > 3).await;
+    faulty.behave(|_| pending());
+    let before = faulty.calls();
+    for _ in 0..60 {
+        call(&mut client).await.unwrap();
+    }
+    let received = faulty.calls() - before;
+    assert!(
+        (3..=8).contains(&received),
+        "the faulty instance received {received} of 60 calls"
+    );
+    // Its health service answers, so each probation has a trial call, which fails.
+    let before = faulty.calls();
+    calls_until(&mut client, || faulty.calls() > before + 1).await;
+    faulty.recover();
+    let before = faulty.calls();
+    calls_until(&mut client, || faulty.calls() > before + 20).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_an_answer_is_replaced_and_the_new_one_gets_its_time() {
+    let memory = Memory::with_servers(2);
+    let silent = &memory.servers()[1];
+    silent.fall_silent();
+    let (_, mut client) = ready(in_memory(&memory, &memory.registry()), 2).await;
+    // Three unanswered calls eject. The calls after them take a millisecond each.
     for _ in 0..20 {
         call(&mut client).await.unwrap();
-        // Nothing here ever waits, and others have to run.
-        tokio::task::yield_now().await;
     }
     let ejected = Instant::now();
     let mut made = Vec::new();
     while ejected.elapsed() < Duration::from_secs(12) {
-        if connections.load(Ordering::SeqCst) > made.len() {
+        if silent.connections_made() > made.len() {
             made.push(ejected.elapsed().as_secs());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // Out for one second, and a probe of one second goes unanswered: a new connection. It is probed
-    // at once, another second, and then has the three seconds of the third ejection and their probe.
+    // Ejected for one second, and a probe of one second without an answer: a new connection. It is
+    // probed at once, another second, and then has the three seconds of the third ejection and their
+    // probe.
     assert_eq!(made, [0, 2, 7]);
 }
 
 #[tokio::test]
-async fn when_all_are_sick_all_are_used() {
+async fn when_all_are_faulty_all_are_used() {
     let servers = TrimServer::start_many(2).await;
     let (_, mut client) = ready(channel(&support::fixed(&servers)), 2).await;
     for server in &servers {
-        server.behave(|_| async { Err(Status::unavailable("sick")) });
+        server.behave(|_| async { Err(Status::unavailable("faulty")) });
     }
     for _ in 0..50 {
         let status = call(&mut client).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::Unavailable);
     }
     servers.iter().for_each(TrimServer::recover);
-    // The first call after the recovery succeeds: nothing has to be waited for.
+    // The first call after the recovery succeeds.
     call(&mut client).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_registry_that_suddenly_names_nobody_is_doubted_while_connections_work() {
-    let servers = TrimServer::start_many(3).await;
-    let fixed = support::fixed(&servers);
-    let mut protection = RemovalProtection::default();
-    protection.grace = Duration::from_secs(3);
-    let (channel, mut client) = ready(channel(&fixed).protection(protection), 3).await;
-    let begun = std::time::Instant::now();
-    fixed.set([]);
-    while begun.elapsed() < Duration::from_millis(500) {
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_suddenly_lists_no_instance_is_not_followed_while_connections_work() {
+    let memory = Memory::with_servers(3);
+    let registry = memory.registry();
+    let protection = RemovalProtection::default().with_grace(Duration::from_secs(3));
+    let builder = in_memory(&memory, &registry).protection(protection);
+    let (channel, mut client) = ready(builder, 3).await;
+    let begun = Instant::now();
+    registry.set([]);
+    while begun.elapsed() < Duration::from_millis(2_990) {
         call(&mut client).await.unwrap();
     }
     support::eventually(|| channel.status().instances == 0).await;
+    assert_eq!(begun.elapsed().as_secs(), 3);
     let status = call(&mut client).await.unwrap_err();
     assert!(status.message().contains("is registered"), "{status}");
-    fixed.set(servers.iter().map(TrimServer::instance));
+    registry.set(memory.servers().iter().map(MemoryServer::instance));
     support::eventually(|| channel.status().ready == 3).await;
     call(&mut client).await.unwrap();
 }
@@ -261,7 +203,6 @@ async fn instances_missing_from_a_much_smaller_answer_are_a_last_resort() {
     let fixed = support::fixed(&servers);
     let (channel, mut client) = ready(channel(&fixed), 3).await;
     fixed.set([servers[0].instance()]);
-    // A change that both updates the set and is seen here: the first one's turn comes every time.
     support::eventually(|| channel.status().listed == 1).await;
     let before: Vec<_> = servers.iter().map(TrimServer::calls).collect();
     for _ in 0..10 {
@@ -278,15 +219,17 @@ async fn instances_missing_from_a_much_smaller_answer_are_a_last_resort() {
     );
 }
 
-#[tokio::test]
-async fn a_registry_that_is_not_doubted_is_believed_at_once() {
-    let servers = TrimServer::start_many(2).await;
-    let fixed = support::fixed(&servers);
-    let mut believe = RemovalProtection::default();
-    believe.grace = Duration::ZERO;
-    let (channel, mut client) = ready(channel(&fixed).protection(believe), 2).await;
-    fixed.set([]);
+#[tokio::test(start_paused = true)]
+async fn without_protection_a_removal_takes_effect_at_once() {
+    let memory = Memory::with_servers(2);
+    let registry = memory.registry();
+    let off = RemovalProtection::default().with_grace(Duration::ZERO);
+    let builder = in_memory(&memory, &registry).protection(off);
+    let (channel, mut client) = ready(builder, 2).await;
+    let begun = Instant::now();
+    registry.set([]);
     support::eventually(|| channel.status().instances == 0).await;
+    assert!(begun.elapsed() < Duration::from_millis(10));
     assert!(call(&mut client).await.is_err());
 }
 

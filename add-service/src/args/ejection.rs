@@ -50,19 +50,19 @@ pub(super) struct EjectionArgs {
 
 impl EjectionArgs {
     pub(super) fn apply(&self, builder: ChannelBuilder) -> ChannelBuilder {
-        let mut policy = EjectionPolicy::default();
-        policy.enabled = self.eject;
-        policy.consecutive_transport = self.eject_after_broken;
-        policy.consecutive_status = self.eject_after_errors;
-        policy.consecutive_overtaken = self.eject_after_overtaken;
-        policy.window = self.eject_window;
-        policy.min_calls = self.eject_min_calls;
-        policy.failing_share = self.eject_share;
-        policy.success_rate_deviations = self.eject_deviations;
-        policy.base_time = self.eject_time;
-        policy.max_time = self.eject_time_max;
-        policy.max_share = self.eject_max;
-        policy.slow_start = self.slow_start;
+        let policy = EjectionPolicy::default()
+            .with_enabled(self.eject)
+            .with_consecutive_transport(self.eject_after_broken)
+            .with_consecutive_status(self.eject_after_errors)
+            .with_consecutive_overtaken(self.eject_after_overtaken)
+            .with_window(self.eject_window)
+            .with_min_calls(self.eject_min_calls)
+            .with_failing_share(self.eject_share)
+            .with_success_rate_deviations(self.eject_deviations)
+            .with_base_time(self.eject_time)
+            .with_max_time(self.eject_time_max)
+            .with_max_share(self.eject_max)
+            .with_slow_start(self.slow_start);
         builder.ejection(policy)
     }
 }

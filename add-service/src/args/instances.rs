@@ -73,9 +73,9 @@ impl InstanceArgs {
         if let Some(locality) = self.locality() {
             builder = builder.prefer(locality);
         }
-        let mut protection = RemovalProtection::default();
-        protection.grace = self.removal_protection;
-        protection.share = self.removal_protection_share;
+        let protection = RemovalProtection::default()
+            .with_grace(self.removal_protection)
+            .with_share(self.removal_protection_share);
         builder
             .tags(&self.tag)
             .passing_only(self.passing_only)

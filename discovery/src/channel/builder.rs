@@ -24,7 +24,7 @@ use crate::{
     endpointer::{Config, Endpointer, RemovalProtection},
     error::InvalidSetting,
     filter::{subset::Subset, zone::Locality},
-    metrics::{Counters, Gauges},
+    metrics::{Endpoints, ServiceMetrics},
     registry::{self, Query, Registry, RegistryError},
     retry::{Hedge, RetryPolicy, budget::Budget, latency::Latencies},
 };
@@ -326,6 +326,8 @@ impl ChannelBuilder {
             retry.idempotent.extend(methods.idempotent().cloned());
         }
         retry.validate().map_err(refuse)?;
+        self.ejection.validate().map_err(refuse)?;
+        self.protection.validate().map_err(refuse)?;
         let user_agent = HeaderValue::try_from(&self.user_agent).map_err(|_| {
             let expected = "expected a valid header value";
             refuse(InvalidSetting::new(
@@ -357,6 +359,7 @@ impl ChannelBuilder {
             changed: Arc::new(Notify::new()),
         });
         let ejection = Arc::new(self.ejection);
+        let metrics = ServiceMetrics::of(&service);
         let config = Config {
             balancer: self.balancer,
             ejection: Arc::clone(&ejection),
@@ -367,7 +370,7 @@ impl ChannelBuilder {
             }),
             locality: self.locality,
             connector,
-            gauges: Gauges::new(&service),
+            metrics: Endpoints::new(Arc::clone(&metrics)),
         };
         let now = Instant::now();
         Ok(Channel {
@@ -375,7 +378,7 @@ impl ChannelBuilder {
                 endpointer: Endpointer::start(instancer, config),
                 budget: Budget::new(retry.budget, now),
                 latencies: Latencies::new(now),
-                counters: Counters::new(&service),
+                counters: metrics,
                 policy: retry,
                 ejection,
                 user_agent,
@@ -421,6 +424,16 @@ impl ChannelBuilder {
                 expected,
             );
         }
+        let locality = self.locality.as_ref();
+        if let Some(factor) = locality.map(|locality| locality.overprovisioning_factor)
+            && (factor.is_nan() || factor < 1.0)
+        {
+            return fail(
+                "overprovisioning_factor",
+                factor.to_string(),
+                "must be at least 1",
+            );
+        }
         if self.subset == Some(0) {
             return fail(
                 "subset",
@@ -453,10 +466,22 @@ mod tests {
         Channel::builder("static://127.0.0.1:1", "svc")
     }
 
+    fn refuses(builder: ChannelBuilder, message: &str) {
+        let error = builder.build().unwrap_err().to_string();
+        assert!(
+            error.contains(message),
+            "{error:?} does not say {message:?}"
+        );
+        assert!(error.starts_with("cannot build a channel to "), "{error}");
+    }
+
     #[tokio::test]
     async fn names_the_setting_that_cannot_work_and_its_value() {
         let hour = Duration::from_secs(3_600);
         let hedged = || builder().idempotent(["/svc.S/M"]);
+        let ejection = EjectionPolicy::default;
+        let mut locality = Locality::zone("a");
+        locality.overprovisioning_factor = 0.5;
         for (builder, message) in [
             (
                 Channel::builder("static://127.0.0.1:1", " "),
@@ -507,12 +532,39 @@ mod tests {
             (builder().subset(0), "subset is 0"),
             (builder().subset_id("a"), "subset_id is \"a\""),
         ] {
-            let error = builder.build().unwrap_err().to_string();
-            assert!(
-                error.contains(message),
-                "{error:?} does not say {message:?}"
-            );
-            assert!(error.starts_with("cannot build a channel to "), "{error}");
+            refuses(builder, message);
+        }
+        for (builder, message) in [
+            (
+                builder().ejection(ejection().with_max_share(1.5)),
+                "ejection max_share is 1.5: must be between 0 and 1",
+            ),
+            (
+                builder().ejection(ejection().with_failing_share(f64::NAN)),
+                "ejection failing_share is NaN",
+            ),
+            (
+                builder().ejection(ejection().with_failing_share(-0.1)),
+                "ejection failing_share is -0.1",
+            ),
+            (
+                builder().ejection(ejection().with_window(Duration::from_millis(9))),
+                "ejection window is 9ms: must be at least 10ms",
+            ),
+            (
+                builder().ejection(ejection().with_base_time(hour)),
+                "ejection base_time is 3600s",
+            ),
+            (
+                builder().protection(RemovalProtection::default().with_share(1.1)),
+                "protection share is 1.1: must be between 0 and 1",
+            ),
+            (
+                builder().prefer(locality),
+                "overprovisioning_factor is 0.5: must be at least 1",
+            ),
+        ] {
+            refuses(builder, message);
         }
         assert!(builder().build().is_ok());
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::{
     ejection::EjectionPolicy,
     endpointer::Endpointer,
-    metrics::Counters,
+    metrics::ServiceMetrics,
     retry::{Hedge, RetryPolicy, budget::Budget, latency::Latencies},
 };
 
@@ -21,14 +21,14 @@ pub(crate) struct Shared {
     pub(crate) ejection: Arc<EjectionPolicy>,
     pub(crate) budget: Budget,
     pub(crate) latencies: Latencies,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<ServiceMetrics>,
     pub(crate) user_agent: HeaderValue,
 }
 
 impl Shared {
     /// Notes the latency of one attempt.
     pub(super) fn observe(&self, elapsed: Duration, now: Instant, failed: bool) {
-        self.counters.duration.record(elapsed.as_secs_f64());
+        self.counters.observe(elapsed);
         if !failed && self.policy.hedge == Some(Hedge::Percentile95) {
             self.latencies.add(elapsed, now);
         }

@@ -6,7 +6,6 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     BoxError,
-    ejection::EjectionState,
     endpoint::{ConnectivityState, Endpoint},
     endpointer::{SetState, Snapshot},
     instance::Instance,
@@ -83,7 +82,7 @@ impl EndpointStatus {
                 }
                 connectivity => connectivity,
             },
-            ejected: stats.health().state() != EjectionState::Admitted,
+            ejected: !stats.health().is_admitted(),
             protected: endpoint.missing_since().is_some(),
             in_flight: stats.in_flight(),
             latency: stats.latency(Instant::now()),

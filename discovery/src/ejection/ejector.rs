@@ -1,124 +1,94 @@
-//! Looks at the records of a whole set together: who stands out, who may come back.
+//! The review of a whole set: which endpoints stand out, and which may return.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
-    EjectionPolicy, EjectionState,
-    health::{BUCKETS, Health, Totals},
+    counters::{BUCKETS, Totals},
+    health::Health,
+    policy::EjectionPolicy,
+    state::{EjectionState, Event},
 };
 
-/// A success rate that stands out needs this many instances and calls of each to compare (A50).
+/// Number of instances, and of calls to each, from which success rates are compared (gRFC A50).
 const RATE_INSTANCES: usize = 5;
 const RATE_CALLS: u64 = 100;
-/// A rate this good is no outlier, however small the deviation among the rest.
+/// A success rate from here on is not an outlier, however small the deviation of the others.
 const RATE_GOOD: f64 = 0.95;
 /// From this failing share of all others on, failures in a row say nothing about one instance.
 const OTHERS_FAIL: f64 = 0.5;
-/// How much more often than all others together an instance must fail to stand out.
+/// Factor by which the failing share of an outlier exceeds that of all others together.
 const STANDS_OUT: f64 = 3.0;
 
-/// Decides, over all endpoints of a set together.
+/// Decides over all endpoints of a set together.
 #[derive(Debug)]
 pub(crate) struct Ejector {
-    policy: EjectionPolicy,
-    next_roll: Option<Instant>,
+    policy: Arc<EjectionPolicy>,
+    bucket_end: Option<Instant>,
 }
 
-/// What changed in a review. Indices are those of the reviewed slice.
+/// The result of a review. Indices are those of the reviewed slice.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Review {
-    /// Whether any endpoint's state changed.
-    pub(crate) changed: bool,
-    /// Newly ejected, with the reason and the time.
+    /// Newly ejected endpoints, with the reason and the time.
     pub(crate) ejected: Vec<(usize, &'static str, Duration)>,
-    /// Time is over: to be probed now, with [`Health::conclude`] told the result.
+    /// Endpoints to probe now. [`Health::end_probe`] takes the result.
     pub(crate) probe: Vec<usize>,
-    /// Back from probation.
+    /// Endpoints admitted again.
     pub(crate) admitted: Vec<usize>,
-    /// When to review again at the latest.
+    /// The latest time of the next review.
     pub(crate) next: Option<Instant>,
 }
 
 impl Ejector {
-    pub(crate) fn new(policy: EjectionPolicy) -> Self {
+    pub(crate) fn new(policy: Arc<EjectionPolicy>) -> Self {
         Self {
             policy,
-            next_roll: None,
+            bucket_end: None,
         }
     }
 
-    /// Looks at every endpoint's record and moves those that have to move.
+    /// Reviews every endpoint, and applies the transitions that are due.
     pub(crate) fn review(&mut self, now: Instant, set: &[&Health]) -> Review {
         let mut review = Review::default();
         if !self.policy.enabled {
             return review;
         }
         let bucket = self.policy.window / BUCKETS;
-        let roll = *self.next_roll.get_or_insert(now + bucket) <= now;
+        let bucket_ended = *self.bucket_end.get_or_insert(now + bucket) <= now;
         self.bring_back(now, set, &mut review);
         let mut suspects = consecutive(set, &self.policy);
-        if roll {
+        if bucket_ended {
             suspects.extend(failing_share(set, &self.policy));
             suspects.extend(success_rate(set, &self.policy));
         }
         self.eject(now, set, &suspects, &mut review);
-        if roll {
+        if bucket_ended {
             for health in set {
-                health.roll(now, &self.policy);
+                health.end_bucket(now, &self.policy);
             }
-            self.next_roll = Some(now + bucket);
+            self.bucket_end = Some(now + bucket);
         }
-        review.changed |= !review.ejected.is_empty() || !review.admitted.is_empty();
         review.next = set
             .iter()
-            .filter(|health| health.state() == EjectionState::Ejected)
-            .filter_map(|health| health.lock().until)
-            .chain(self.next_roll)
+            .filter_map(|health| health.ejected_until())
+            .chain(self.bucket_end)
             .min();
         review
     }
 
     pub(super) fn bring_back(&self, now: Instant, set: &[&Health], review: &mut Review) {
         for (index, health) in set.iter().enumerate() {
-            match health.state() {
-                EjectionState::Admitted => {}
-                EjectionState::Ejected => {
-                    if health.lock().until.is_none_or(|until| until <= now) {
-                        health.set(EjectionState::Probing);
-                        health.forget_result();
-                        review.probe.push(index);
-                    }
-                }
-                EjectionState::Probing => match health.take_result() {
-                    Some(true) => {
-                        // In this order: a trial taken in between would be given away again.
-                        health.return_trial();
-                        health.set(EjectionState::Probation);
-                        review.changed = true;
-                    }
-                    Some(false) => {
-                        health.eject(now, &self.policy);
-                    }
-                    None => {}
-                },
-                EjectionState::Probation => match health.take_result() {
-                    Some(true) => {
-                        health.admit(now);
-                        review.admitted.push(index);
-                    }
-                    Some(false) => {
-                        health.eject(now, &self.policy);
-                        review.changed = true;
-                    }
-                    None => {}
-                },
+            match health.review(now, &self.policy) {
+                Some(EjectionState::Probing { .. }) => review.probe.push(index),
+                Some(EjectionState::Admitted { .. }) => review.admitted.push(index),
+                Some(EjectionState::Ejected { .. } | EjectionState::Probation) | None => {}
             }
         }
     }
 
-    /// Ejects the suspects, worst evidence first, as far as the largest share allows.
+    /// Ejects the suspects, worst evidence first, up to the maximum share.
     fn eject(
         &self,
         now: Instant,
@@ -126,10 +96,7 @@ impl Ejector {
         suspects: &[(usize, &'static str)],
         review: &mut Review,
     ) {
-        let mut out = set
-            .iter()
-            .filter(|health| health.state() != EjectionState::Admitted)
-            .count();
+        let mut out = set.iter().filter(|health| !health.is_admitted()).count();
         #[allow(
             clippy::cast_precision_loss,
             clippy::cast_possible_truncation,
@@ -141,22 +108,22 @@ impl Ejector {
             if out >= limit {
                 return;
             }
-            if set[*index].state() == EjectionState::Admitted {
-                let time = set[*index].eject(now, &self.policy);
-                review.ejected.push((*index, reason, time));
+            let state = set[*index].apply(Event::Outlier(&self.policy), now);
+            if let Some(EjectionState::Ejected { until, .. }) = state {
+                review.ejected.push((*index, reason, until - now));
                 out += 1;
             }
         }
     }
 }
 
-/// Those that failed too often in a row, unless the others fail as well: then it is the request or
-/// something behind all of them, and taking some out would only load the rest.
+/// Endpoints with too many failures in a row, unless the others fail as well: then the cause is the
+/// request or something behind all of them, and an ejection only adds to the load of the rest.
 fn consecutive(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'static str)> {
     let over: Vec<_> = set
         .iter()
         .enumerate()
-        .filter_map(|(index, health)| Some((index, health.runs_over(policy)?)))
+        .filter_map(|(index, health)| Some((index, health.exceeded(policy)?)))
         .collect();
     if over.is_empty() {
         return over;
@@ -168,7 +135,7 @@ fn consecutive(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'static
         .collect()
 }
 
-/// Those that fail often, and far more often than all the others together.
+/// Endpoints that fail often, and far more often than all others together.
 fn failing_share(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'static str)> {
     let totals: Vec<_> = set.iter().map(|health| health.totals()).collect();
     let all = Totals::sum(&totals);
@@ -191,7 +158,7 @@ fn failing_share(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'stat
         .collect()
 }
 
-/// Those whose success rate is far below the mean of all (A50's first algorithm).
+/// Endpoints whose success rate is far below the mean of all (gRFC A50, the first algorithm).
 fn success_rate(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'static str)> {
     let rates: Vec<_> = set
         .iter()

@@ -1,4 +1,4 @@
-//! A probation's one trial, in every order that calls and reviews can meet in.
+//! The one trial of a probation, in every order in which calls and reviews can interleave.
 
 use std::sync::atomic::Ordering;
 
@@ -8,20 +8,27 @@ use loom::{
 };
 use tokio::time::Instant;
 
-use super::{ejector::Review, *};
+use super::{ejector::Review, state::Event, *};
 
-/// An instance whose probe was answered: the next review puts it on probation.
-fn probed() -> Arc<Health> {
+/// An instance whose probe passed: the next review puts it on probation.
+fn probed(policy: &EjectionPolicy, now: Instant) -> Arc<Health> {
     let health = Arc::new(Health::default());
-    health.set(EjectionState::Probing);
-    health.conclude(true);
+    health.apply(Event::Outlier(policy), now);
+    health.apply(Event::Reviewed, now + policy.max_time);
+    health.end_probe(true);
     health
+}
+
+fn review(policy: &std::sync::Arc<EjectionPolicy>, health: &Health, now: Instant) {
+    let ejector = Ejector::new(std::sync::Arc::clone(policy));
+    ejector.bring_back(now, &[health], &mut Review::default());
 }
 
 #[test]
 fn a_probation_has_one_trial_however_calls_and_reviews_meet() {
     loom::model(|| {
-        let health = probed();
+        let (policy, now) = (std::sync::Arc::default(), Instant::now());
+        let health = probed(&policy, now);
         let trials = Arc::new(AtomicUsize::new(0));
         let calls: Vec<_> = (0..2)
             .map(|_| {
@@ -33,12 +40,11 @@ fn a_probation_has_one_trial_however_calls_and_reviews_meet() {
                 })
             })
             .collect();
-        let ejector = Ejector::new(EjectionPolicy::default());
-        ejector.bring_back(Instant::now(), &[&health], &mut Review::default());
+        review(&policy, &health, now);
         for call in calls {
             call.join().unwrap();
         }
-        assert_eq!(health.state(), EjectionState::Probation);
+        assert!(health.is_on_probation());
         let taken = trials.load(Ordering::Relaxed);
         let still = usize::from(health.take_trial());
         assert_eq!(taken + still, 1, "{taken} calls had the one trial");
@@ -47,30 +53,54 @@ fn a_probation_has_one_trial_however_calls_and_reviews_meet() {
 
 #[test]
 fn a_trial_that_ends_is_seen_by_a_review_and_leaves_no_other_behind() {
-    for (classification, state) in [
-        (Classification::Success, EjectionState::Admitted),
-        (Classification::Transport, EjectionState::Ejected),
+    for (classification, admitted) in [
+        (Classification::Success, true),
+        (Classification::Transport, false),
     ] {
         loom::model(move || {
-            let policy = EjectionPolicy::default();
-            let ejector = Ejector::new(policy.clone());
-            let health = probed();
-            let review = |health: &Health| {
-                ejector.bring_back(Instant::now(), &[health], &mut Review::default());
-            };
-            review(&health);
+            let (policy, now) = (std::sync::Arc::default(), Instant::now());
+            let health = probed(&policy, now);
+            review(&policy, &health, now);
             let call = {
-                let health = Arc::clone(&health);
+                let (health, policy) = (Arc::clone(&health), std::sync::Arc::clone(&policy));
                 thread::spawn(move || {
                     assert!(health.take_trial());
                     assert!(health.note(classification, true, &policy));
                 })
             };
-            review(&health);
+            review(&policy, &health, now);
             call.join().unwrap();
-            review(&health);
-            assert_eq!(health.state(), state);
+            review(&policy, &health, now);
+            assert_eq!(health.is_admitted(), admitted);
+            assert_eq!(health.ejected_until().is_some(), !admitted);
             assert!(!health.take_trial());
         });
     }
+}
+
+/// A trial that its call returns without a result is there for the next call, whatever a review does
+/// meanwhile.
+#[test]
+fn a_returned_trial_can_be_taken_again() {
+    loom::model(|| {
+        let (policy, now) = (std::sync::Arc::default(), Instant::now());
+        let health = probed(&policy, now);
+        review(&policy, &health, now);
+        let calls: Vec<_> = (0..2)
+            .map(|_| {
+                let health = Arc::clone(&health);
+                thread::spawn(move || {
+                    if health.take_trial() {
+                        health.return_trial();
+                    }
+                })
+            })
+            .collect();
+        review(&policy, &health, now);
+        for call in calls {
+            call.join().unwrap();
+        }
+        assert!(health.take_trial());
+        assert!(!health.take_trial());
+    });
 }

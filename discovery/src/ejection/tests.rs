@@ -1,4 +1,6 @@
-//! The whole state machine, on a clock that only the test moves.
+//! Reviews of whole sets, on a clock that only the test moves.
+
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -9,16 +11,20 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Bench {
     set: Vec<Health>,
     ejector: Ejector,
-    policy: EjectionPolicy,
+    policy: Arc<EjectionPolicy>,
     now: Instant,
 }
 
 impl Bench {
     fn new(count: usize) -> Self {
-        let policy = EjectionPolicy::default();
+        Self::with(EjectionPolicy::default(), count)
+    }
+
+    fn with(policy: EjectionPolicy, count: usize) -> Self {
+        let policy = Arc::new(policy);
         Self {
             set: (0..count).map(|_| Health::default()).collect(),
-            ejector: Ejector::new(policy.clone()),
+            ejector: Ejector::new(Arc::clone(&policy)),
             policy,
             now: Instant::now(),
         }
@@ -34,6 +40,10 @@ impl Bench {
         self.now += passed;
         let set: Vec<_> = self.set.iter().collect();
         self.ejector.review(self.now, &set)
+    }
+
+    fn until(&self, index: usize) -> Instant {
+        self.set[index].ejected_until().unwrap()
     }
 
     fn ejected(&mut self, passed: Duration) -> Vec<usize> {
@@ -126,8 +136,9 @@ fn returns_by_a_probe_and_one_good_call_and_starts_slowly() {
     assert!(bench.after(2 * SECOND).probe.is_empty());
     assert_eq!(bench.after(SECOND).probe, [1]);
     assert!(!bench.set[1].take_trial(), "the probe is still out");
-    bench.set[1].conclude(true);
-    assert!(bench.after(Duration::ZERO).changed);
+    bench.set[1].end_probe(true);
+    bench.after(Duration::ZERO);
+    assert!(bench.set[1].is_on_probation());
     assert!(bench.set[1].take_trial());
     assert!(!bench.set[1].take_trial(), "one call at a time");
     bench.set[1].note(Classification::Success, true, &bench.policy);
@@ -147,27 +158,27 @@ fn every_repeat_takes_longer_up_to_the_ceiling_and_good_times_forgive() {
     let review = bench.after(Duration::ZERO);
     times.push(review.ejected[0].2);
     for _ in 0..30 {
-        let until = bench.set[1].lock().until.unwrap();
+        let until = bench.until(1);
         let wait = until - bench.now;
         assert_eq!(bench.after(wait).probe, [1]);
-        bench.set[1].conclude(false);
+        bench.set[1].end_probe(false);
         bench.after(Duration::ZERO);
-        times.push(bench.set[1].lock().until.unwrap() - bench.now);
+        times.push(bench.until(1) - bench.now);
     }
     assert_eq!(times[..3], [3 * SECOND, 6 * SECOND, 9 * SECOND]);
     assert_eq!(times.last(), Some(&bench.policy.max_time));
-    let until = bench.set[1].lock().until.unwrap();
+    let until = bench.until(1);
     bench.after(until - bench.now);
-    bench.set[1].conclude(true);
+    bench.set[1].end_probe(true);
     bench.after(Duration::ZERO);
     assert!(bench.set[1].take_trial());
     bench.set[1].note(Classification::Success, true, &bench.policy);
     bench.after(Duration::ZERO);
-    let times = bench.set[1].lock().times;
+    let times = bench.set[1].lock().machine.ejections();
     for _ in 0..25 {
         bench.after(SECOND);
     }
-    assert_eq!(bench.set[1].lock().times, times - 2);
+    assert_eq!(bench.set[1].lock().machine.ejections(), times - 2);
 }
 
 #[test]
@@ -178,9 +189,9 @@ fn what_ends_after_the_ejection_says_nothing_more() {
     bench.after(Duration::ZERO);
     bench.note(1, Classification::Transport, 50);
     bench.after(3 * SECOND);
-    bench.set[1].conclude(true);
+    bench.set[1].end_probe(true);
     bench.after(Duration::ZERO);
-    assert_eq!(bench.set[1].state(), EjectionState::Probation);
+    assert!(bench.set[1].is_on_probation());
 }
 
 #[test]
@@ -189,20 +200,19 @@ fn a_new_connection_is_probed_at_once() {
     bench.note(0, Classification::Success, 9);
     bench.note(1, Classification::Transport, 3);
     assert_eq!(bench.ejected(Duration::ZERO), [1]);
-    bench.set[1].reconnected(bench.now);
+    bench.set[1].connected(bench.now);
     assert!(bench.after(SECOND).probe.is_empty(), "connected before");
-    bench.set[1].reconnected(bench.now);
+    bench.set[1].connected(bench.now);
     assert_eq!(bench.after(Duration::ZERO).probe, [1]);
-    bench.set[1].postpone(bench.now + SECOND);
+    bench.set[1].postpone_probe(bench.now, bench.now + SECOND);
     assert!(bench.after(Duration::ZERO).probe.is_empty());
     assert_eq!(bench.after(SECOND).probe, [1]);
 }
 
 #[test]
 fn a_rate_far_below_the_mean_ejects_in_a_larger_set() {
-    let mut bench = Bench::new(6);
-    bench.policy.failing_share = 1.0;
-    bench.ejector = Ejector::new(bench.policy.clone());
+    let policy = EjectionPolicy::default().with_failing_share(1.0);
+    let mut bench = Bench::with(policy, 6);
     bench.after(Duration::ZERO);
     for index in 0..6 {
         for _ in 0..10 {

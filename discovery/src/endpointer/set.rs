@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::RemovalProtection;
+use super::protection::RemovalProtection;
 use crate::{
     endpoint::{ConnectivityState, Endpoint},
     instance::Instance,

@@ -6,7 +6,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::{
     balance::{Balancer, Context, Picker},
-    ejection::{EjectionPolicy, EjectionState},
+    ejection::EjectionPolicy,
     endpoint::{ConnectivityState, Endpoint},
     filter::zone::{Locality, Split},
     hash,
@@ -204,8 +204,7 @@ impl Selection {
                 ConnectivityState::Ready | ConnectivityState::Idle
             )
         };
-        let state = |e: &Endpoint| e.stats().health().state();
-        let admitted = |e: &Endpoint| usable(e) && state(e) == EjectionState::Admitted;
+        let admitted = |e: &Endpoint| usable(e) && e.stats().health().is_admitted();
         let collect = |filter: &dyn Fn(&Endpoint) -> bool| -> Vec<Arc<Endpoint>> {
             all.iter().filter(|e| filter(e)).cloned().collect()
         };
@@ -228,7 +227,7 @@ impl Selection {
             .collect();
         let slow_start = shares.iter().any(|share| *share < 1.0).then_some(shares);
         Self {
-            probation: collect(&|e| usable(e) && state(e) == EjectionState::Probation),
+            probation: collect(&|e| usable(e) && e.stats().health().is_on_probation()),
             next_change: slow_start.as_ref().map(|_| now + SLOW_START_STEP),
             candidates,
             slow_start,

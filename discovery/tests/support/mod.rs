@@ -3,6 +3,9 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+pub(crate) mod memory;
+pub(crate) mod recorder;
+
 use std::{
     net::SocketAddr,
     sync::{

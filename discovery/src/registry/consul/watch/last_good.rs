@@ -2,46 +2,25 @@
 
 use std::{mem, sync::Arc};
 
-use metrics::{Counter, counter, describe_counter};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::{
     error::chain,
     instance::Instance,
+    metrics::{RegistryMetrics, ServiceMetrics},
     registry::{
         InstanceSet, RegistryError,
         consul::health::{Decoded, Rejected},
     },
 };
 
-const UPDATES: &str = "discovery_registry_updates_total";
-const ERRORS: &str = "discovery_registry_errors_total";
-const INVALID: &str = "discovery_invalid_instances_total";
-
-fn describe() {
-    describe_counter!(
-        UPDATES,
-        "Changes of an instance set, or of whether it is known."
-    );
-    describe_counter!(
-        ERRORS,
-        "Requests of a watch that failed or had no usable answer."
-    );
-    describe_counter!(
-        INVALID,
-        "Registered instances left out because they cannot be used."
-    );
-}
-
 /// The published set of one service.
 pub(super) struct LastGood {
     registry: String,
     service: String,
     publish: watch::Sender<InstanceSet>,
-    updates: Counter,
-    errors: Counter,
-    invalid: Counter,
+    metrics: Arc<RegistryMetrics>,
     /// The entries that were logged last, so that each is logged once.
     rejected: Rejected,
 }
@@ -49,18 +28,11 @@ pub(super) struct LastGood {
 impl LastGood {
     pub(super) fn new(registry: &str, service: &str) -> (Self, watch::Receiver<InstanceSet>) {
         let (publish, sets) = watch::channel(InstanceSet::default());
-        describe();
-        let labels = [
-            ("registry", registry.to_owned()),
-            ("service", service.to_owned()),
-        ];
         let last_good = Self {
             registry: registry.to_owned(),
             service: service.to_owned(),
             publish,
-            updates: counter!(UPDATES, &labels),
-            errors: counter!(ERRORS, &labels),
-            invalid: counter!(INVALID, &labels),
+            metrics: ServiceMetrics::of(service).registry(registry),
             rejected: Rejected::default(),
         };
         (last_good, sets)
@@ -90,7 +62,7 @@ impl LastGood {
             first || recovered || changed
         });
         if changed {
-            self.updates.increment(1);
+            self.metrics.updated();
             let instances = self.publish.borrow().instances.len();
             let (service, registry) = (&self.service, &self.registry);
             if recovered {
@@ -106,7 +78,7 @@ impl LastGood {
 
     /// Keeps the instances and publishes why they are not confirmed.
     pub(super) fn failed(&mut self, error: RegistryError, failures: u32) {
-        self.errors.increment(1);
+        self.metrics.failed();
         let reason = chain(&error);
         let error = Arc::new(error);
         let news = self.publish.send_if_modified(|current| {
@@ -135,7 +107,7 @@ impl LastGood {
             return;
         }
         if let Some(first) = &rejected.first {
-            self.invalid.increment(rejected.count);
+            self.metrics.rejected(rejected.count);
             warn!(
                 service = self.service,
                 registry = self.registry,

@@ -266,6 +266,10 @@ struct Sight {
     metrics: Metrics,
 }
 
+/// Time after which the add service's counters include the last call: a channel publishes them once a
+/// second.
+const PUBLISHED: Duration = Duration::from_millis(1_100);
+
 /// Looks at the add service's figures until told to stop, and once more then.
 async fn observe(
     client: reqwest::Client,
@@ -276,6 +280,9 @@ async fn observe(
     let mut seen = Vec::new();
     loop {
         let last = *stopped.borrow();
+        if last {
+            sleep(PUBLISHED).await;
+        }
         // A look that fails is one look less: the load tells whether the service is well.
         if let Ok(metrics) = env::metrics(&client, http).await {
             let at = clock.begun.elapsed();

@@ -1,0 +1,62 @@
+//! One channel's part of `discovery_endpoints`.
+
+use std::sync::Arc;
+
+use super::service::{Counts, ServiceMetrics};
+use crate::endpoint::{ConnectivityState, Endpoint};
+
+/// Adds a channel's endpoints to those of its service, until it is dropped.
+pub(crate) struct Endpoints {
+    service: Arc<ServiceMetrics>,
+    /// The part of the service's sum that is this channel's.
+    counted: Counts,
+}
+
+impl Endpoints {
+    pub(crate) fn new(service: Arc<ServiceMetrics>) -> Self {
+        service.publish();
+        Self {
+            service,
+            counted: Counts::default(),
+        }
+    }
+
+    /// Counts the endpoints of the channel, and publishes the sum if it changed.
+    pub(crate) fn show(&mut self, endpoints: &[Arc<Endpoint>]) {
+        self.count(counts(endpoints));
+    }
+
+    /// Publishes all metrics of the service.
+    pub(crate) fn publish(&self) {
+        self.service.publish();
+    }
+
+    fn count(&mut self, counts: Counts) {
+        if counts != self.counted {
+            self.service.replace_endpoints(&self.counted, &counts);
+            self.counted = counts;
+        }
+    }
+}
+
+impl Drop for Endpoints {
+    fn drop(&mut self) {
+        self.count(Counts::default());
+        self.service.publish();
+    }
+}
+
+fn counts(endpoints: &[Arc<Endpoint>]) -> Counts {
+    let mut counts = Counts::default();
+    for endpoint in endpoints {
+        let index = match endpoint.subchannel().state() {
+            ConnectivityState::Ready if !endpoint.stats().health().is_admitted() => 4,
+            ConnectivityState::Ready => 0,
+            ConnectivityState::Connecting => 1,
+            ConnectivityState::TransientFailure | ConnectivityState::Shutdown => 2,
+            ConnectivityState::Idle => 3,
+        };
+        counts[index] += 1;
+    }
+    counts
+}

@@ -209,6 +209,7 @@ impl Http2 {
             open: dropped,
             closed: Arc::clone(&closed),
             keep_alive,
+            deferred: false,
         };
         tokio::select! {
             biased;

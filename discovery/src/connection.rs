@@ -1,8 +1,46 @@
 //! The connection of one endpoint, and the [`Factory`] that makes it.
 //!
 //! Go kit's `Factory` turns an instance into an endpoint and a closer. Here it gives a
-//! [`Connection`]: a [`Transport`] that carries calls, and a future that drives the connection and
-//! ends with it. The state of every connection is therefore known without sending a call.
+//! [`Connection`]: a [`Transport`] that sends calls, and a future that drives the connection and
+//! ends with it. The default factory is [`Http2`]. [`Http2::with_connector`] replaces its byte
+//! stream, [`InProcess`](crate::InProcess) replaces the network in tests.
+//!
+//! # Why a connection layer of its own
+//!
+//! Balancing and retry depend on facts about a connection that `tonic::transport::Channel` hides.
+//! hyper's HTTP/2 client shows some of them, at a higher cost per call. So [`Http2`] uses the `h2`
+//! crate, on which both are built.
+//!
+//! | Fact | Needed for | tonic's channel | hyper's client | [`Http2`] |
+//! |---|---|---|---|---|
+//! | The state, without a call | picking ready instances only; reconnecting before a call comes | hidden; reconnects during a call | the connection's future ends | the [driver](Connection::driver) ends |
+//! | The server's first frame | detecting a process that hangs: its kernel still accepts connections | not awaited | not awaited | ends [`Factory::connect`] |
+//! | The server did not process the request | repeating any call, idempotent or not (gRPC A6) | hidden in the error's sources | in the error's source, which is h2's | [`SendError::never_processed`] |
+//! | The limit of concurrent streams | using another instance in place of a queue | hidden | only on the connection's future | [`Transport::capacity`] |
+//! | The request body was not read yet | repeating a call whose request is a stream | hidden: its buffer owns the body | visible | the body is polled only when the stream is open |
+//!
+//! # What a call costs
+//!
+//! Client CPU time per unary call through a channel to three servers, by [`Http2`] and by a
+//! factory on hyper 1.12 with the same settings. Each figure is the median of five runs on a busy
+//! machine with two cores. The ratio is taken between short rounds that alternate, so that it
+//! depends little on other load; the times do.
+//!
+//! | Runtime, calls in flight | [`Http2`] | on hyper | ratio |
+//! |---|---|---|---|
+//! | one thread, 1 | 10.1 us | 14.3 us | 1.42 |
+//! | one thread, 16 | 6.1 us | 8.2 us | 1.33 |
+//! | one thread, 64 | 5.8 us | 8.0 us | 1.38 |
+//! | two workers, 1 | 13.3 us | 21.6 us | 1.54 |
+//! | two workers, 16 | 9.5 us | 11.6 us | 1.25 |
+//! | two workers, 64 | 9.0 us | 11.4 us | 1.29 |
+//!
+//! hyper queues each request for its connection task, and spawns a task that awaits the response.
+//! [`Http2`] opens the stream in the caller's task and awaits the response there. It spawns a task
+//! only for a request body that is not complete when the call starts.
+//!
+//! To repeat the measurement, run `cargo bench -p discovery --bench call`. The column
+//! `on hyper / discovery` is the ratio; `benches/hyper_factory` contains the other factory.
 
 pub(crate) mod body;
 pub mod http2;
@@ -23,7 +61,48 @@ use crate::{BoxError, instance::Instance};
 
 /// Makes the connection of an endpoint.
 ///
-/// The default is [`Http2`]. Implement it for a transport that is not HTTP/2 over a byte stream.
+/// The default is [`Http2`]. Implement it to observe or change connections, as here, or for a
+/// transport that is not HTTP/2 over a byte stream.
+///
+/// ```
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+///
+/// use discovery::{
+///     Instance,
+///     connection::{ConnectError, Connection, Factory, Http2},
+/// };
+/// use futures_util::future::BoxFuture;
+///
+/// /// Counts the attempts to connect.
+/// #[derive(Default)]
+/// struct Counting {
+///     http2: Http2,
+///     attempts: AtomicUsize,
+/// }
+///
+/// impl Factory for Counting {
+///     fn connect<'a>(
+///         &'a self,
+///         instance: &'a Instance,
+///     ) -> BoxFuture<'a, Result<Connection, ConnectError>> {
+///         self.attempts.fetch_add(1, Ordering::Relaxed);
+///         self.http2.connect(instance)
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let refuse = |_: &Instance| async { Err::<tokio::net::TcpStream, _>("refused") };
+/// let factory = Counting {
+///     http2: Http2::new().with_connector(refuse),
+///     ..Counting::default()
+/// };
+/// let error = factory.connect(&Instance::parse("a:1")?).await.unwrap_err();
+/// assert!(matches!(error, ConnectError::Connect(_)));
+/// assert_eq!(factory.attempts.into_inner(), 1);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Factory: Send + Sync + 'static {
     /// Connects to `instance`. Completes when the server has shown that it is alive and speaks the
     /// protocol. The caller limits the time and cancels by dropping the future.

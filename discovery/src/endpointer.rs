@@ -102,6 +102,11 @@ impl Endpointer {
         self.version.clone()
     }
 
+    /// True if the task has ended with its runtime.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.version.has_changed().is_err()
+    }
+
     /// Requests a review of the endpoints' records.
     pub(crate) fn review(&self) {
         self.changed.notify_one();

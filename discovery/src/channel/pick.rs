@@ -69,9 +69,7 @@ impl Picking<'_> {
     pub(super) async fn pick(mut self) -> Result<Picked, CallError> {
         match self.choose() {
             Choice::Picked(picked) => Ok(picked),
-            Choice::Nothing(kind, reason) => {
-                Err(self.attempts.error(Code::Unavailable, kind, reason))
-            }
+            Choice::Nothing(kind, reason) => Err(self.nothing(kind, reason)),
             // Boxed, so that calls that do not wait do not pay for its size.
             Choice::Wait => Box::pin(self.wait()).await,
         }
@@ -84,9 +82,7 @@ impl Picking<'_> {
             versions.borrow_and_update();
             match self.choose() {
                 Choice::Picked(picked) => return Ok(picked),
-                Choice::Nothing(kind, reason) => {
-                    return Err(self.attempts.error(Code::Unavailable, kind, reason));
-                }
+                Choice::Nothing(kind, reason) => return Err(self.nothing(kind, reason)),
                 Choice::Wait => {}
             }
             // Where connections are made on demand, the one begun may hang.
@@ -101,6 +97,14 @@ impl Picking<'_> {
                 return Err(out_of_time(self.shared, self.attempts, &self.limit));
             }
         }
+    }
+
+    fn nothing(&mut self, kind: CallErrorKind, reason: String) -> CallError {
+        // A runtime that ends closes the connections, so the last snapshot may have none.
+        if self.shared.endpointer.has_ended() {
+            return self.runtime_ended();
+        }
+        self.attempts.error(Code::Unavailable, kind, reason)
     }
 
     fn runtime_ended(&mut self) -> CallError {

@@ -106,9 +106,9 @@ impl Endpointer {
         self.version.clone()
     }
 
-    /// True if the task has ended, as it does with its runtime.
+    /// True if the task has ended with its runtime.
     pub(crate) fn has_ended(&self) -> bool {
-        self.task.is_finished()
+        self.version.has_changed().is_err()
     }
 
     /// Requests a review of the endpoints' records.

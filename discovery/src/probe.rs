@@ -1,7 +1,7 @@
-//! Asks a server's standard health service whether it serves: `grpc.health.v1.Health/Check`.
+//! A call of a server's standard health service, `grpc.health.v1.Health/Check`.
 //!
-//! An ejected endpoint is probed with it before any real call is risked. The request is the empty
-//! message (the server as a whole), so no generated code is needed.
+//! It probes an ejected endpoint before a real call is sent there. The request is the empty message,
+//! which asks about the server as a whole, so no generated code is needed.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, header};
@@ -18,10 +18,10 @@ const CHECK: &str = "/grpc.health.v1.Health/Check";
 const EMPTY_MESSAGE: &[u8] = &[0; 5];
 /// Field 1 of `HealthCheckResponse`, a varint, and its value `SERVING`.
 const SERVING: [u8; 2] = [0x08, 0x01];
-/// No health answer is longer.
+/// Maximum length of a response, in bytes.
 const LIMIT: usize = 1024;
 
-/// Whether the server says that it serves, or is alive and has no health service to ask.
+/// True if the server reports that it serves, or answers that it has no health service.
 pub(crate) async fn health(transport: &dyn Transport) -> bool {
     let mut request = Request::new(RequestBody::whole(Bytes::from_static(EMPTY_MESSAGE)));
     *request.method_mut() = Method::POST;

@@ -100,8 +100,8 @@ impl Picking<'_> {
     }
 
     fn nothing(&mut self, kind: CallErrorKind, reason: String) -> CallError {
+        // A runtime that ends closes the connections, so the last snapshot may have none.
         if self.shared.endpointer.has_ended() {
-            // The last snapshot shows what the end of the runtime left.
             return self.runtime_ended();
         }
         self.attempts.error(Code::Unavailable, kind, reason)

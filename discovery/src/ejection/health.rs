@@ -72,7 +72,7 @@ impl Health {
         self.gate.end_probe(passed);
     }
 
-    /// Notes that there is no connection to probe; this is not a failure. The next probe is due at
+    /// Notes that no connection is there to probe, which is not a failure. The next probe is due at
     /// `until`, or with the next connection.
     pub(crate) fn postpone_probe(&self, now: Instant, until: Instant) {
         self.apply(Event::Unconnected(until), now);

@@ -41,7 +41,7 @@ pub(super) enum Event<'p> {
     Reviewed,
     /// A connection was made at this time.
     Reconnected(Instant),
-    /// There is no connection to probe; to be probed at this time.
+    /// No connection is there to probe. The next probe is due at this time.
     Unconnected(Instant),
     /// A probe or a trial call passed.
     Passed,

@@ -1,6 +1,6 @@
-//! What a client has seen of one endpoint: calls in flight, latency, failures.
+//! Statistics of one endpoint as this client sees it: calls in flight, latency, failures.
 //!
-//! Written by every call, so all of it is atomics; read by the balancers and the outlier ejection.
+//! Every call writes them, so they are atomics. Balancers and outlier ejection read them.
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use crate::ejection::Health;
 
-/// Time constant with which an old latency peak is forgotten (Finagle's and Linkerd's default).
+/// Time constant of the decay of a latency peak (the default of Finagle and Linkerd).
 const DECAY: Duration = Duration::from_secs(10);
-/// What a failed call counts as, so that an instance that fails fast does not look fast (Linkerd's
+/// Minimum latency of a failed call, so that an instance that fails fast does not look fast (Linkerd's
 /// value).
 const FAILURE_LATENCY: Duration = Duration::from_secs(5);
 
@@ -39,20 +39,20 @@ impl Default for Stats {
 }
 
 impl Stats {
-    /// Calls begun and not ended.
+    /// Number of calls under way.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// The smoothed latency at `now`; `None` before the first call has ended. It jumps to a peak
-    /// and sinks slowly from there. A failure counts as five seconds.
+    /// The smoothed latency at `now`; `None` before the end of the first call. It follows a peak at once
+    /// and then decays. A failure counts as at least five seconds.
     #[must_use]
     pub fn latency(&self, now: Instant) -> Option<Duration> {
         self.latency.get(self.age(now))
     }
 
-    /// What outlier ejection has noted.
+    /// The record of outlier ejection.
     pub(crate) fn health(&self) -> &Health {
         &self.health
     }
@@ -65,7 +65,7 @@ impl Stats {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Notes how long a call took to its first answer.
+    /// Notes the time until a call's first message.
     pub(crate) fn observe(&self, now: Instant, elapsed: Duration, failed: bool) {
         let latency = if failed {
             elapsed.max(FAILURE_LATENCY)
@@ -75,7 +75,7 @@ impl Stats {
         self.latency.add(self.age(now), latency);
     }
 
-    /// Forgets the latency, as after a return from ejection: what was seen then says nothing now.
+    /// Forgets the latency, as it was before an ejection.
     pub(crate) fn forget_latency(&self) {
         self.latency.0.store(0, Ordering::Relaxed);
     }
@@ -87,9 +87,8 @@ impl Stats {
 
 /// An exponentially weighted moving average that follows peaks at once (Finagle's peak EWMA).
 ///
-/// One atomic word: the average in seconds as `f32` bits above, milliseconds of the last update
-/// below. Zero means no sample. Two updates at the same instant may lose one of them to the other,
-/// never a part of one.
+/// One atomic word: the average in seconds as `f32` bits in the upper half, the milliseconds of the last
+/// update in the lower half. Zero means no sample.
 #[derive(Debug, Default)]
 struct PeakEwma(AtomicU64);
 
@@ -98,7 +97,7 @@ impl PeakEwma {
         let word = self.0.load(Ordering::Relaxed);
         (word != 0).then(|| {
             let (average, at) = unpack(word);
-            // Without samples an old peak sinks too, or an avoided instance would stay avoided.
+            // A peak decays without samples too. Otherwise an avoided instance stays avoided.
             Duration::from_secs_f32(average * weight(millis(age).wrapping_sub(at)))
         })
     }
@@ -106,7 +105,7 @@ impl PeakEwma {
     fn add(&self, age: Duration, sample: Duration) {
         let sample = sample.as_secs_f32().max(f32::MIN_POSITIVE);
         let now = millis(age);
-        // The closure always gives a value.
+        // The closure always returns a value, so the update cannot fail.
         let _updated = self
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
@@ -122,15 +121,15 @@ impl PeakEwma {
     }
 }
 
-/// How much of an average is left after `elapsed` milliseconds.
+/// The part of an average that is left after `elapsed` milliseconds.
 fn weight(elapsed: u32) -> f32 {
-    // Good to a few parts in a million of a latency.
+    // The error is a few millionths of a latency.
     #[allow(clippy::cast_precision_loss)]
     let elapsed = elapsed as f32 / 1_000.0;
     (-elapsed / DECAY.as_secs_f32()).exp()
 }
 
-/// Wraps around after 49 days, which shows as one update given too little weight.
+/// Wraps around after 49 days. One update then gets too little weight.
 fn millis(age: Duration) -> u32 {
     #[allow(clippy::cast_possible_truncation)]
     let millis = age.as_millis() as u32;
@@ -154,7 +153,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[tokio::test(start_paused = true)]
-    async fn latency_follows_a_peak_at_once_and_sinks_slowly() {
+    async fn latency_follows_a_peak_at_once_and_decays() {
         let stats = Stats::default();
         let start = Instant::now();
         assert_eq!(stats.latency(start), None);

@@ -1,5 +1,5 @@
-//! The set of endpoints, kept in step with what a registry says: unchanged ones stay as they are,
-//! gone ones leave, and a registry that suddenly forgets most of them is protected for a while.
+//! The set of endpoints, updated from a registry's answers. Unchanged endpoints stay as they are,
+//! missing ones are removed, and many removals at once are delayed.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -11,19 +11,19 @@ use crate::{
     instance::Instance,
 };
 
-/// All endpoints, sorted by ID. Pure but for the state of connections it looks at.
+/// All endpoints, sorted by ID. Depends on the instances, the time, and the state of connections.
 #[derive(Default)]
 pub(crate) struct Set {
     endpoints: Vec<Arc<Endpoint>>,
 }
 
-/// What an update did.
+/// The result of an update.
 #[derive(Default)]
 pub(crate) struct Change {
     pub(crate) added: Vec<Arc<Instance>>,
-    /// Out of the set: no new calls.
+    /// Endpoints that are no longer in the set: no new calls.
     pub(crate) removed: Vec<Arc<Endpoint>>,
-    /// No longer listed, kept as a last resort.
+    /// Endpoints that are no longer listed and stay as a last resort.
     pub(crate) protected: Vec<Arc<Endpoint>>,
 }
 
@@ -32,7 +32,7 @@ impl Set {
         &self.endpoints
     }
 
-    /// Follows a good answer of the registry, which must be sorted by ID.
+    /// Applies a good answer of the registry. It must be sorted by ID.
     pub(crate) fn update(
         &mut self,
         latest: &[Arc<Instance>],
@@ -50,7 +50,7 @@ impl Set {
             .count();
         let mut old = std::mem::take(&mut self.endpoints).into_iter().peekable();
         for instance in latest {
-            // Two IDs at one address are one process: it gets one share of the calls.
+            // Two IDs at one address are one process, which gets one share of the calls.
             if !addresses.insert((instance.host.as_str(), instance.port)) {
                 continue;
             }
@@ -71,12 +71,12 @@ impl Set {
         }
         missing.extend(old);
         self.endpoints = next;
-        self.part_with(missing, was_listed, protection, now, &mut change);
+        self.remove(missing, was_listed, protection, now, &mut change);
         change
     }
 
-    /// Lets go of endpoints that are no longer listed, or keeps them for a while.
-    fn part_with(
+    /// Removes endpoints that are no longer listed, or protects them.
+    fn remove(
         &mut self,
         missing: Vec<Arc<Endpoint>>,
         was_listed: usize,
@@ -110,7 +110,7 @@ impl Set {
         }
     }
 
-    /// Takes out those whose grace is over or whose connection no longer works.
+    /// Removes endpoints whose grace period is over or whose connection no longer works.
     pub(crate) fn expire(
         &mut self,
         protection: &RemovalProtection,
@@ -126,7 +126,7 @@ impl Set {
             .collect()
     }
 
-    /// When the next time of grace is over.
+    /// The end of the next grace period.
     pub(crate) fn next_expiry(&self, protection: &RemovalProtection) -> Option<Instant> {
         self.endpoints
             .iter()
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn an_emptied_set_lets_go_of_what_has_no_connection() {
+    fn an_emptied_set_removes_endpoints_without_connection() {
         let mut set = Set::default();
         update(&mut set, &[("a", 1), ("b", 2)]);
         let change = update(&mut set, &[]);

@@ -1,4 +1,5 @@
-//! What there is to pick from at one moment: immutable, published whole.
+//! The endpoints at one moment, and the selection of those that calls may pick: immutable, published as
+//! a whole.
 
 use std::sync::Arc;
 
@@ -13,24 +14,24 @@ use crate::{
     registry::{InstanceSet, RegistryError},
 };
 
-/// While endpoints are in slow start, their shares are worked out this often.
+/// Interval at which shares are computed while endpoints are in slow start.
 const SLOW_START_STEP: Duration = Duration::from_millis(100);
-/// How often the policy is asked again where it chose an endpoint that is to be spared.
-const SPARING: u32 = 4;
+/// Maximum number of times that the policy picks again after an endpoint in slow start.
+const MAX_REPICKS: u32 = 4;
 
-/// Which further words of a pick's random bits the channel takes; the first ones are the policy's.
+/// The words of a pick's random bits that the snapshot uses; the first ones are the policy's.
 mod word {
     pub(super) const NEAR: u64 = 8;
-    pub(super) const SPARE: u64 = 16;
+    pub(super) const SKIP: u64 = 16;
     pub(super) const AGAIN: u64 = 24;
 }
 
-/// Why there is, or is not, something to pick from.
+/// The reason why there are candidates, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SetState {
     /// The registry has not answered yet.
     Unknown,
-    /// The registry names no instance.
+    /// The registry lists no instance.
     Empty,
     /// No endpoint is ready, but some are connecting for the first time.
     Pending,
@@ -44,31 +45,31 @@ pub(crate) enum SetState {
 pub(crate) struct Snapshot {
     /// All endpoints, sorted by ID.
     pub(crate) all: Vec<Arc<Endpoint>>,
-    /// Those to pick from.
+    /// The endpoints to pick from.
     pub(crate) candidates: Vec<Arc<Endpoint>>,
-    /// Those that may have one call to show that they are well.
+    /// The endpoints that may receive a trial call.
     pub(crate) probation: Vec<Arc<Endpoint>>,
     pub(crate) state: SetState,
     pub(crate) confirmed: Option<Instant>,
     pub(crate) registry_error: Option<Arc<RegistryError>>,
-    /// The candidates' shares, while some are to get less than a full one.
+    /// The candidates' shares, if one of them is in slow start.
     slow_start: Option<Vec<f64>>,
-    /// Of the candidates, the first so many are picked from as long as they can carry the calls.
+    /// Number of candidates, from the first, that come first as long as they have the capacity.
     near: usize,
     picker: Box<dyn Picker>,
     far: Option<Far>,
 }
 
-/// The candidates behind those near, up to `end`.
+/// The candidates after the near ones, up to `end`.
 struct Far {
     end: usize,
-    /// The share of calls that those near get.
+    /// The near candidates' share of the calls.
     near_share: f64,
     picker: Box<dyn Picker>,
 }
 
 impl Snapshot {
-    /// Before anything is known.
+    /// The snapshot before the first answer of the registry.
     pub(crate) fn unknown(balancer: &dyn Balancer) -> Self {
         Self {
             all: Vec::new(),
@@ -123,20 +124,20 @@ impl Snapshot {
         }
     }
 
-    /// The balancer's choice among the candidates, of which there must be some.
+    /// The balancer's choice among the candidates. There must be at least one.
     pub(crate) fn pick(&self, context: &Context) -> usize {
         let index = self.choose(context);
         match &self.slow_start {
             None => index,
-            Some(shares) => self.spare(index, shares, context),
+            Some(shares) => self.skip(index, shares, context),
         }
     }
 
-    /// The balancer's choice among those near, or among the others where those near cannot carry
-    /// all calls or have all been tried.
+    /// The balancer's choice among the near candidates, or among the far ones if the near ones lack
+    /// the capacity for all calls or have all been tried.
     fn choose(&self, context: &Context) -> usize {
         if let Some(far) = &self.far {
-            // A key always makes the same choice.
+            // The same key makes the same choice each time.
             let seed = context.key.unwrap_or(context.random);
             let all_tried = context.attempt as usize >= self.near;
             if all_tried || unit(hash::nth(seed, word::NEAR)) >= far.near_share {
@@ -148,11 +149,11 @@ impl Snapshot {
         within(self.picker.pick(candidates, context), candidates)
     }
 
-    /// Passes over an endpoint in slow start as often as its share asks for, and has the balancer
-    /// choose again as if it had been tried.
-    fn spare(&self, mut index: usize, shares: &[f64], context: &Context) -> usize {
-        for turn in 0..SPARING {
-            if unit(context.further(word::SPARE + u64::from(turn))) < shares[index] {
+    /// Skips an endpoint in slow start with the probability that its share leaves, and picks again as if
+    /// it had been tried.
+    fn skip(&self, mut index: usize, shares: &[f64], context: &Context) -> usize {
+        for turn in 0..MAX_REPICKS {
+            if unit(context.further(word::SKIP + u64::from(turn))) < shares[index] {
                 break;
             }
             index = self.choose(&Context {
@@ -174,19 +175,19 @@ fn within(index: usize, candidates: &[Arc<Endpoint>]) -> usize {
     }
 }
 
-/// A number from 0 up to 1, out of random bits.
+/// A number from 0 to below 1, from random bits.
 fn unit(word: u64) -> f64 {
-    // 32 bits are chance enough.
+    // 32 bits are random enough.
     f64::from((word >> 32) as u32) / 4_294_967_296.0
 }
 
-/// Which endpoints may be picked, by what is known of them.
+/// The endpoints that may be picked, by their connection and their ejection state.
 pub(crate) struct Selection {
     candidates: Vec<Arc<Endpoint>>,
     probation: Vec<Arc<Endpoint>>,
     slow_start: Option<Vec<f64>>,
     split: Split,
-    /// When the selection changes by itself.
+    /// The time at which the selection changes without an event.
     pub(crate) next_change: Option<Instant>,
 }
 
@@ -197,7 +198,7 @@ impl Selection {
         policy: &EjectionPolicy,
         locality: Option<&Locality>,
     ) -> Self {
-        // Idle ones are candidates too: being picked is what makes them connect.
+        // Idle endpoints are candidates: a pick starts their connection.
         let usable = |e: &Endpoint| {
             matches!(
                 e.subchannel().state(),
@@ -210,8 +211,8 @@ impl Selection {
         };
         let mut candidates = collect(&|e| admitted(e) && e.missing_since().is_none());
         if candidates.is_empty() {
-            // Last resorts, in this order: those the registry no longer names, and, rather than
-            // fail every call, those that were ejected.
+            // Last resorts, in this order: endpoints that the registry no longer lists, and ejected
+            // ones rather than a failure of every call.
             candidates = collect(&admitted);
         }
         if candidates.is_empty() {
@@ -269,10 +270,10 @@ mod tests {
         Policy::NAMES.iter().map(|name| name.parse().unwrap())
     }
 
-    /// One of four in slow start, under every policy: it gets about its share, and what it does not
-    /// get falls to all the others alike.
+    /// One of four is in slow start, under every policy: it gets about its share, and the others share
+    /// the rest equally.
     #[test]
-    fn spares_one_in_slow_start_at_nobodys_cost() {
+    fn one_in_slow_start_gets_its_share_and_the_others_the_rest() {
         for policy in policies() {
             let set = endpoints(4);
             let full = counts(&snapshot(policy, set.clone(), Split::all(4)), 40_000, |c| c);
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn those_near_get_their_share_of_calls_under_every_policy() {
+    fn near_candidates_get_their_share_of_calls_under_every_policy() {
         for policy in policies() {
             for share in [0.0, 0.3, 1.0] {
                 let split = Split {
@@ -318,7 +319,7 @@ mod tests {
                 let counts = counts(&snapshot, 10_000, |c| c);
                 let near = f64::from(counts[0] + counts[1]) / 10_000.0;
                 assert!((near - share).abs() < 0.02, "{policy}: {counts:?}");
-                assert_eq!(counts[5], 0, "{policy}: beyond the next nearest");
+                assert_eq!(counts[5], 0, "{policy}: behind the next nearest");
             }
         }
     }
@@ -345,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_all_near_have_failed_goes_further() {
+    fn a_call_that_failed_on_all_near_candidates_goes_to_a_far_one() {
         let split = Split {
             near: 2,
             end: 4,

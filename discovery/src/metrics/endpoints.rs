@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::service::{Counts, ServiceMetrics};
+use super::service::{Counts, EndpointState, ServiceMetrics};
 use crate::endpoint::{ConnectivityState, Endpoint};
 
 /// Adds a channel's endpoints to those of its service, until it is dropped.
@@ -49,14 +49,18 @@ impl Drop for Endpoints {
 fn counts(endpoints: &[Arc<Endpoint>]) -> Counts {
     let mut counts = Counts::default();
     for endpoint in endpoints {
-        let index = match endpoint.subchannel().state() {
-            ConnectivityState::Ready if !endpoint.stats().health().is_admitted() => 4,
-            ConnectivityState::Ready => 0,
-            ConnectivityState::Connecting => 1,
-            ConnectivityState::TransientFailure | ConnectivityState::Shutdown => 2,
-            ConnectivityState::Idle => 3,
+        let state = match endpoint.subchannel().state() {
+            ConnectivityState::Ready if endpoint.stats().health().is_admitted() => {
+                EndpointState::Ready
+            }
+            ConnectivityState::Ready => EndpointState::Ejected,
+            ConnectivityState::Connecting => EndpointState::Connecting,
+            ConnectivityState::TransientFailure | ConnectivityState::Shutdown => {
+                EndpointState::Down
+            }
+            ConnectivityState::Idle => EndpointState::Idle,
         };
-        counts[index] += 1;
+        counts[state as usize] += 1;
     }
     counts
 }

@@ -30,10 +30,21 @@ const FAILURES: &str = "discovery_failures_total";
 const DURATION: &str = "discovery_attempt_duration_seconds";
 
 /// Values of the label `state` of the endpoints.
-const STATES: [&str; 5] = ["ready", "connecting", "down", "idle", "ejected"];
+#[derive(Clone, Copy)]
+pub(super) enum EndpointState {
+    Ready,
+    Connecting,
+    Down,
+    Idle,
+    Ejected,
+}
 
-/// Numbers of endpoints, in the order of [`STATES`].
-pub(super) type Counts = [u64; STATES.len()];
+impl EndpointState {
+    const NAMES: [&str; 5] = ["ready", "connecting", "down", "idle", "ejected"];
+}
+
+/// Numbers of endpoints, in the order of [`EndpointState`].
+pub(super) type Counts = [u64; EndpointState::NAMES.len()];
 
 /// The services that this process has had channels to. A service stays after its last channel, so that
 /// its counters go on when there is another.
@@ -163,7 +174,7 @@ impl ServiceMetrics {
     }
 
     fn publish_endpoints(&self, sums: &Counts) {
-        for (state, sum) in STATES.into_iter().zip(sums) {
+        for (state, sum) in EndpointState::NAMES.into_iter().zip(sums) {
             // A number of endpoints is far below 2^53.
             #[allow(clippy::cast_precision_loss)]
             let sum = *sum as f64;

@@ -13,7 +13,11 @@ use std::{
 
 use anyhow::Context as _;
 use axum::http::HeaderName;
-use bootstrap::{logging::LogArgs, registry::RegistryArgs, values::duration};
+use bootstrap::{
+    logging::LogArgs,
+    registry::RegistryArgs,
+    values::{duration, positive_number},
+};
 use clap::Parser;
 use discovery::Channel;
 
@@ -50,10 +54,14 @@ pub(crate) struct Args {
     /// Longest request and answer, in bytes
     #[arg(long, env = "ADD_MAX_BODY", value_name = "BYTES", default_value_t = 1 << 20, value_parser = max_body)]
     pub(crate) max_body: usize,
-    /// Requests taken in a second, HTTP and gRPC together; more are refused with 429 or
+    /// Maximum requests per second, HTTP and gRPC together; further ones fail with 429 or
     /// `RESOURCE_EXHAUSTED` [default: no limit]
-    #[arg(long, env = "ADD_RATE_LIMIT", value_name = "N")]
+    #[arg(long, env = "ADD_RATE_LIMIT", value_name = "N", value_parser = positive_number)]
     pub(crate) rate_limit: Option<NonZeroU32>,
+    /// Open connections of each port; at the limit, new ones wait until one closes [default: three
+    /// eighths of the process's limit of open files]
+    #[arg(long, env = "ADD_MAX_CONNECTIONS", value_name = "N", value_parser = positive_number)]
+    pub(crate) max_connections: Option<NonZeroU32>,
 
     #[command(flatten)]
     instances: InstanceArgs,

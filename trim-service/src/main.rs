@@ -1,37 +1,16 @@
-//! The trim service: removes spaces from text, over gRPC, and keeps itself registered in Consul for
-//! as long as it runs.
-//!
-//! The order of life: bind, serve, register; on SIGINT or SIGTERM report unhealthy, deregister, let
-//! the watchers learn of it, finish what was accepted, exit 0.
+//! The trim service: a gRPC service that removes spaces from text and registers itself in Consul.
 
 mod args;
 mod fault;
 mod service;
 
-use std::{
-    io::Write as _,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::net::{IpAddr, SocketAddr};
 
-use anyhow::Context as _;
-use bootstrap::{
-    args::parse,
-    grpc::{self, Health},
-    logging,
-    serve::{Protocol, bind, drain_parts, serve},
-    signals::Shutdown,
-    values::outbound_ip,
-};
-use discovery::{Instance, Registrar, chain, registry};
+use bootstrap::{Listen, Server, Services, announce, args::parse, logging, values::advertised};
+use discovery::{Instance, registry};
 use proto::trim_server::TrimServer;
-use tokio::{sync::oneshot, task::JoinHandle};
-use tracing::{info, warn};
 
 use crate::{args::Args, service::TrimService};
-
-/// Time the registry has to take the instance out.
-const DEREGISTER: Duration = Duration::from_secs(2);
 
 /// Faster than the system allocator for many small allocations per request.
 #[global_allocator]
@@ -41,63 +20,27 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> anyhow::Result<()> {
     let args: Args = parse();
     logging::init(&args.log);
-    let shutdown = Shutdown::listen().context("cannot listen for signals")?;
-
-    let ip = advertised(&args)?;
-    let listener = bind(SocketAddr::new(args.listen, args.port), "--port").await?;
-    let port = listener.local_addr().context("no local address")?.port();
-    let instance = instance(&args, ip, port)?;
-    let id = instance.id.clone();
+    let ip = advertised(args.ip, args.listen)?;
     let registry = registry::connect(&args.registry.url())?;
-    let registration = registry.registration(args.registration(instance))?;
-
     let trim = TrimServer::new(TrimService::new(args.fault.clone()));
-    let (health, routes) = grpc::routes(trim, proto::FILE_DESCRIPTOR_SET).await?;
-    let (stop, stopped) = oneshot::channel::<()>();
-    let stopped = async {
-        // A dropped sender means that `main` is over, which is a stop as well.
-        let _told = stopped.await;
-    };
-    let (learning, finishing) = drain_parts(args.drain);
-    let server = tokio::spawn(serve(listener, routes, Protocol::Grpc, stopped, finishing));
-    announce(&id, SocketAddr::new(ip, port))?;
-
-    let registrar = Registrar::start(registration);
-    shutdown.requested().await;
-    leave(learning, health, registrar, stop, server).await
-}
-
-/// The orderly end, once it was asked for.
-async fn leave(
-    learning: Duration,
-    health: Health,
-    registrar: Registrar,
-    stop: oneshot::Sender<()>,
-    server: JoinHandle<anyhow::Result<()>>,
-) -> anyhow::Result<()> {
-    health.not_serving().await;
-    if let Err(error) = registrar.deregister(DEREGISTER).await {
-        // Its health check takes it out of the registry; the requests come first.
-        warn!("not deregistered: {}", chain(&error));
-    }
-    // Consul's watchers learn within milliseconds.
-    tokio::time::sleep(learning).await;
-    // The server may have ended by itself, which the join below tells.
-    let _ended = stop.send(());
-    health.end_streams().await;
-    server.await.context("the server's task failed")??;
-    info!("all requests finished");
-    Ok(())
-}
-
-/// The address that others are told: the one given, the one listened on where it is a single one,
-/// or the machine's outbound address.
-fn advertised(args: &Args) -> anyhow::Result<IpAddr> {
-    match args.ip {
-        Some(ip) => Ok(ip),
-        None if !args.listen.is_unspecified() => Ok(args.listen),
-        None => outbound_ip(),
-    }
+    Server::new()
+        .drain(args.drain)
+        .max_connections(args.max_connections)
+        .grpc(
+            Listen::on(args.listen, args.port).flag("--port"),
+            Services::new(proto::FILE_DESCRIPTOR_SET).add(trim),
+        )
+        .register(registry, move |bound| {
+            let instance = instance(&args, ip, bound[0].port())?;
+            Ok(args.registration(instance))
+        })
+        .on_serving(move |serving| {
+            let address = SocketAddr::new(ip, serving.addresses[0].port());
+            let id = &serving.instances[0];
+            announce(&format!("trim-service listening grpc={address} id={id}"))
+        })
+        .run()
+        .await
 }
 
 fn instance(args: &Args, ip: IpAddr, port: u16) -> anyhow::Result<Instance> {
@@ -106,12 +49,4 @@ fn instance(args: &Args, ip: IpAddr, port: u16) -> anyhow::Result<Instance> {
     instance.meta.extend(args.meta.iter().cloned());
     instance.weight = args.weight.into();
     Ok(instance)
-}
-
-/// The line that scripts wait for.
-fn announce(id: &str, address: SocketAddr) -> anyhow::Result<()> {
-    let mut out = std::io::stdout();
-    writeln!(out, "trim-service listening grpc={address} id={id}")
-        .and_then(|()| out.flush())
-        .context("cannot write to standard output")
 }

@@ -159,6 +159,7 @@ async fn help_tells_every_flag_with_its_variable() {
         ("--ip", "TRIM_IP"),
         ("--drain", "TRIM_DRAIN"),
         ("--fault", "TRIM_FAULT"),
+        ("--max-connections", "TRIM_MAX_CONNECTIONS"),
         ("--name", "TRIM_NAME"),
         ("--tag", "TRIM_TAGS"),
         ("--meta", "TRIM_META"),
@@ -184,7 +185,7 @@ async fn help_tells_every_flag_with_its_variable() {
     }
     // The list above is the whole of it.
     let flags = help.matches("\n      --").count();
-    assert_eq!(flags, 17, "{help}");
+    assert_eq!(flags, 18, "{help}");
     let (code, process) = run(&["--version"]).await;
     assert_eq!(
         (code, process.stdout()),

@@ -25,7 +25,7 @@ use self::{
     calls::CallArgs, connections::ConnectionArgs, ejection::EjectionArgs, instances::InstanceArgs,
 };
 
-/// Service that adds numbers and joins texts, over gRPC and HTTP/JSON. It finds trim instances through a
+/// Service that adds numbers and joins texts over gRPC and HTTP/JSON, with trim instances from a
 /// registry.
 #[derive(Clone, Debug, Parser)]
 #[command(version, max_term_width = 100)]
@@ -56,12 +56,12 @@ pub(crate) struct Args {
     /// Maximum size of a request and of an answer, in bytes
     #[arg(long, env = "ADD_MAX_BODY", value_name = "BYTES", default_value_t = 1 << 20, value_parser = max_body)]
     pub(crate) max_body: usize,
-    /// Maximum requests per second, HTTP and gRPC together; further ones fail with 429 or
+    /// Maximum requests per second, HTTP and gRPC together; more fail with 429 or
     /// `RESOURCE_EXHAUSTED` [default: no limit]
     #[arg(long, env = "ADD_RATE_LIMIT", value_name = "N", value_parser = positive_number)]
     pub(crate) rate_limit: Option<NonZeroU32>,
-    /// Open connections of each port; at the limit, new ones wait until one closes [default: three
-    /// eighths of the process's limit of open files]
+    /// Maximum open connections per port; at the limit, new ones wait until one closes [default:
+    /// three eighths of the process's limit of open files]
     #[arg(long, env = "ADD_MAX_CONNECTIONS", value_name = "N", value_parser = positive_number)]
     pub(crate) max_connections: Option<NonZeroU32>,
 

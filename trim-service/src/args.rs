@@ -41,8 +41,8 @@ pub(crate) struct Args {
     /// repeatable
     #[arg(long, env = "TRIM_FAULT", value_name = "FAULT", value_delimiter = ';')]
     pub(crate) fault: Vec<Fault>,
-    /// Open connections; at the limit, new ones wait until one closes [default: three quarters of
-    /// the process's limit of open files]
+    /// Maximum open connections; at the limit, new ones wait until one closes [default: three
+    /// quarters of the process's limit of open files]
     #[arg(long, env = "TRIM_MAX_CONNECTIONS", value_name = "N", value_parser = positive_number)]
     pub(crate) max_connections: Option<NonZeroU32>,
 

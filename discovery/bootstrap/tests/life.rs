@@ -103,7 +103,10 @@ impl Registry for Observer {
     }
 
     fn instancer(&self, _: &Query) -> Result<Arc<dyn Instancer>, RegistryError> {
-        unimplemented!("a server does not watch")
+        Err(RegistryError::Unsupported {
+            registry: self.name().to_owned(),
+            action: "watch a service".to_owned(),
+        })
     }
 
     fn registration(

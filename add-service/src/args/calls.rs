@@ -34,7 +34,7 @@ pub(super) struct CallArgs {
     /// Status codes after which any call is retried
     #[arg(long, env = "ADD_RETRY_CODES", value_name = "CODE,...", value_parser = codes, default_value_t = Codes(RetryPolicy::default().codes))]
     retry_codes: Codes,
-    /// Additional status codes retried for idempotent methods. TrimSpace is one
+    /// Additional status codes retried for idempotent methods; trimming is one
     #[arg(long, env = "ADD_RETRY_IDEMPOTENT_CODES", value_name = "CODE,...", value_parser = codes, default_value_t = Codes(RetryPolicy::default().idempotent_codes))]
     retry_idempotent_codes: Codes,
     /// First wait before an attempt that returns to an instance or follows a second failure

@@ -14,7 +14,7 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
   doc       the documentation builds without a warning
   loom      hand-made atomic protocols, in every order that threads can meet in
   scripts   the demo (--once) and its Ctrl-C, trim-instances.sh and its Ctrl-C, bad arguments
-  readme    what the README quotes of -h is what -h says
+  readme    the flags and answers that the services' READMEs quote are the real ones
   compose   docker-compose.yml is well-formed
   bench     every benchmark runs, for a moment, and the simulation in small
   drill     the fault drill, every row for four seconds
@@ -117,11 +117,41 @@ ctrl_c_on_instances() {
 part_readme() {
     cargo build --locked --quiet --workspace --bins
     local bin=${CARGO_TARGET_DIR:-$root/target}/debug name
+    (($(wc -l <README.md) <= 200)) || die "README.md is longer than 200 lines"
     for name in trim-service add-service; do
         # The block that follows the line `$ NAME -h`, up to the end of its fence.
-        diff <(sed -n "/^\\\$ $name -h\$/,/^\`\`\`/p" README.md | sed '1d;$d') \
-            <("$bin/$name" -h </dev/null 2>/dev/null) || die "README.md quotes $name -h of another day"
+        diff <(sed -n "/^\\\$ $name -h\$/,/^\`\`\`/p" "$name/README.md" | sed '1d;$d') \
+            <("$bin/$name" -h </dev/null 2>/dev/null) || die "$name/README.md quotes an older $name -h"
     done
+    readme_calls "$bin"
+}
+
+# Makes the curl calls that add-service/README.md shows, and compares their answers.
+readme_calls() {
+    local work trim add
+    work=$(mktemp -d)
+    trap 'end_all 20; rm -rf "$work"' EXIT
+    touch "$work/trim.log" "$work/add.log"
+    start "$work/trim.log" "$1/trim-service" --listen 127.0.0.1 --port 0 --consul 127.0.0.1:1
+    trim=$pid
+    wait_until 30 "the trim service to listen" listening_or_died "$trim" "$work/trim.log"
+    start "$work/add.log" "$1/add-service" --listen 127.0.0.1 --http-port 0 --grpc-port 0 \
+        --static "$(field grpc "$work/trim.log")"
+    add=$pid
+    wait_until 30 "the add service to listen" listening_or_died "$add" "$work/add.log"
+    # The block that begins with a call, up to the end of its fence.
+    sed -n '/^\$ curl /,/^```/p' add-service/README.md | grep -v '^```' >"$work/shown"
+    [[ -s $work/shown ]] || die "add-service/README.md shows no calls"
+    while IFS= read -r line; do
+        printf '%s\n' "$line"
+        line=${line/localhost:8080/$(field http "$work/add.log")}
+        # A JSON body has no newline at its end, a text has one.
+        printf '%s\n' "$(eval "curl -sS ${line#\$ curl }")"
+    done < <(grep '^\$ curl ' "$work/shown") >"$work/seen"
+    diff "$work/shown" "$work/seen" || die "add-service/README.md shows other answers"
+    end_all 20
+    rm -rf "$work"
+    trap - EXIT
 }
 
 part_compose() {

@@ -1,4 +1,4 @@
-//! Flags, their environment variables and defaults, and the channel that they describe.
+//! The flags, with their environment variables and defaults, and the channel that they describe.
 
 mod calls;
 mod connections;
@@ -13,7 +13,11 @@ use std::{
 
 use anyhow::Context as _;
 use axum::http::HeaderName;
-use bootstrap::{logging::LogArgs, registry::RegistryArgs, values::duration};
+use bootstrap::{
+    logging::LogArgs,
+    registry::RegistryArgs,
+    values::{duration, positive_number},
+};
 use clap::Parser;
 use discovery::Channel;
 
@@ -21,11 +25,12 @@ use self::{
     calls::CallArgs, connections::ConnectionArgs, ejection::EjectionArgs, instances::InstanceArgs,
 };
 
-/// Adds numbers and joins texts, over gRPC and HTTP/JSON; finds trim instances through a registry.
+/// Service that adds numbers and joins texts over gRPC and HTTP/JSON, with trim instances from a
+/// registry.
 #[derive(Clone, Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub(crate) struct Args {
-    /// Port for HTTP/JSON; 0 takes any free one
+    /// Port for HTTP/JSON; 0 chooses a free port
     #[arg(
         long,
         env = "ADD_HTTP_PORT",
@@ -33,7 +38,7 @@ pub(crate) struct Args {
         default_value_t = 8080
     )]
     pub(crate) http_port: u16,
-    /// Port for gRPC; 0 takes any free one
+    /// Port for gRPC; 0 chooses a free port
     #[arg(
         long,
         env = "ADD_GRPC_PORT",
@@ -44,16 +49,21 @@ pub(crate) struct Args {
     /// Address to listen on
     #[arg(long, env = "ADD_LISTEN", value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
     pub(crate) listen: IpAddr,
-    /// Time to finish accepted requests after a signal
+    /// Time to finish accepted requests after a signal; new requests are still accepted in its first
+    /// quarter
     #[arg(long, env = "ADD_DRAIN", value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub(crate) drain: Duration,
-    /// Longest request and answer, in bytes
+    /// Maximum size of a request and of an answer, in bytes
     #[arg(long, env = "ADD_MAX_BODY", value_name = "BYTES", default_value_t = 1 << 20, value_parser = max_body)]
     pub(crate) max_body: usize,
-    /// Requests taken in a second, HTTP and gRPC together; more are refused with 429 or
+    /// Maximum requests per second, HTTP and gRPC together; more fail with 429 or
     /// `RESOURCE_EXHAUSTED` [default: no limit]
-    #[arg(long, env = "ADD_RATE_LIMIT", value_name = "N")]
+    #[arg(long, env = "ADD_RATE_LIMIT", value_name = "N", value_parser = positive_number)]
     pub(crate) rate_limit: Option<NonZeroU32>,
+    /// Maximum open connections per port; at the limit, new ones wait until one closes [default:
+    /// three eighths of the process's limit of open files]
+    #[arg(long, env = "ADD_MAX_CONNECTIONS", value_name = "N", value_parser = positive_number)]
+    pub(crate) max_connections: Option<NonZeroU32>,
 
     #[command(flatten)]
     instances: InstanceArgs,
@@ -92,7 +102,7 @@ impl Args {
 
 fn max_body(text: &str) -> Result<usize, String> {
     match text.parse() {
-        // The trim service takes messages of 4 MiB, gRPC's usual limit, frame and all.
+        // The trim service accepts messages of up to 4 MiB, gRPC's usual limit, frame included.
         Ok(bytes) if (64..=4_000_000).contains(&bytes) => Ok(bytes),
         _ => Err("expected a number of bytes from 64 to 4000000".to_owned()),
     }
@@ -116,26 +126,116 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_is_refused_with_its_flag() {
-        for (flag, value) in [
-            ("--http-port", "x"),
-            ("--grpc-port", "70000"),
-            ("--listen", "localhost"),
-            ("--max-body", "1"),
-            ("--rate-limit", "0"),
-            ("--trim-name", ""),
-            ("--static", "127.0.0.1"),
-            ("--balancer", "best"),
-            ("--retry-max", "0"),
-            ("--retry-timeout", "500"),
-            ("--hedge", "sometimes"),
-            ("--retry-codes", "UNAVAILABLE,BAD"),
-            ("--key-header", "a b"),
-            ("--eject", "maybe"),
-            ("--consul", "::1:80"),
+    fn a_bad_value_is_refused_with_its_flag_and_the_reason() {
+        let unit = "expected a number with a unit, for example 500ms or 2s";
+        let whole = "expected a whole number from 1 to 4294967295";
+        for (flag, value, reason) in [
+            ("--http-port", "x", "invalid digit found in string"),
+            ("--grpc-port", "70000", "70000 is not in 0..=65535"),
+            ("--listen", "localhost", "invalid IP address syntax"),
+            ("--drain", "soon", unit),
+            (
+                "--max-body",
+                "1",
+                "expected a number of bytes from 64 to 4000000",
+            ),
+            ("--rate-limit", "0", whole),
+            ("--max-connections", "0", whole),
+            ("--trim-name", "", "must not be empty"),
+            ("--tag", "a\nb", "must not contain control characters"),
+            (
+                "--passing-only",
+                "perhaps",
+                "[possible values: true, false]",
+            ),
+            ("--datacenter", " ", "must not be empty"),
+            (
+                "--static",
+                "127.0.0.1",
+                "invalid instance address \"127.0.0.1\": expected HOST:PORT",
+            ),
+            ("--removal-protection", "1", unit),
+            (
+                "--removal-protection-share",
+                "half",
+                "invalid float literal",
+            ),
+            ("--subset", "0", "0 is not in 1..=4294967295"),
+            (
+                "--balancer",
+                "best",
+                "[possible values: round-robin, random, least-request, peak-ewma, \
+                 weighted-round-robin, consistent-hash]",
+            ),
+            ("--key-header", "a b", "invalid HTTP header name"),
+            ("--retry-max", "0", "0 is not in 1..=100"),
+            ("--retry-timeout", "500", unit),
+            ("--retry-timeout", "0s", "must be greater than zero"),
+            (
+                "--attempt-timeout",
+                "400d",
+                "must not be longer than a year",
+            ),
+            (
+                "--retry-codes",
+                "UNAVAILABLE,BAD",
+                "\"BAD\" is not a gRPC status code; expected a name such as UNAVAILABLE",
+            ),
+            ("--replay-limit", "1k", "invalid digit found in string"),
+            ("--hedge", "sometimes", "2s; off and p95 are also accepted"),
+            ("--eject", "maybe", "[possible values: true, false]"),
+            ("--eject-window", "0s", "must be greater than zero"),
+            ("--connect-parallel", "few", "invalid digit found in string"),
+            (
+                "--consul",
+                "::1:80",
+                "invalid instance address \"::1:80\": ",
+            ),
+            (
+                "--registry",
+                "gopher://x",
+                "invalid registry URL \"gopher://x\": unknown scheme",
+            ),
+            (
+                "--log-level",
+                "loud",
+                "expected one of off, error, warn, info, debug, trace",
+            ),
+            ("--log-format", "xml", "[possible values: human, json]"),
         ] {
             let error = Args::try_parse_from(["add-service", flag, value]).unwrap_err();
-            assert!(error.to_string().contains(flag), "{error}");
+            let error = error.to_string();
+            assert!(error.contains(flag), "{error}");
+            assert!(
+                error.contains(reason),
+                "{flag}: expected {reason:?}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn flags_that_exclude_or_need_each_other_say_so() {
+        for (line, reason) in [
+            (
+                &["--consul=a:1", "--registry=static://b:1"][..],
+                "the argument '--consul <HOST:PORT>' cannot be used with '--registry <URL>'",
+            ),
+            (
+                &["--static=a:1", "--consul=b:1"],
+                "the argument '--static <HOST:PORT,...>' cannot be used with '--consul <HOST:PORT>'",
+            ),
+            (
+                &["--subset-id=a"],
+                "the following required arguments were not provided:\n  --subset <N>",
+            ),
+            (
+                &["--no-such-flag"],
+                "unexpected argument '--no-such-flag' found",
+            ),
+        ] {
+            let line = [&["add-service"], line].concat();
+            let error = Args::try_parse_from(line).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
         }
     }
 
@@ -158,7 +258,10 @@ mod tests {
             let flag = format!("{flag}={value}");
             let line = ["add-service", "--static=127.0.0.1:1", "--zone=a", &flag];
             let args = Args::try_parse_from(line).unwrap();
-            let error = format!("{:#}", args.channel().unwrap_err());
+            let Err(error) = args.channel() else {
+                panic!("{flag} is accepted");
+            };
+            let error = format!("{error:#}");
             assert!(error.contains(reason), "{flag}: {error}");
         }
     }

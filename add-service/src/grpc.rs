@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use bootstrap::grpc::Health;
+use bootstrap::Services;
 use proto::{
     ConcatRequest, ConcatResponse, SumRequest, SumResponse,
     add_server::{Add, AddServer},
@@ -18,13 +18,10 @@ use crate::{
 /// Response metadata, and header on HTTP: the instances that served the call.
 pub(crate) const INSTANCE: &str = "x-trim-instance";
 
-/// All services, as the server takes them.
-pub(crate) async fn routes(
-    service: Arc<AddService>,
-    max_body: usize,
-) -> anyhow::Result<(Health, axum::Router)> {
+/// The gRPC services.
+pub(crate) fn services(service: Arc<AddService>, max_body: usize) -> Services {
     let add = AddServer::new(Grpc(service)).max_decoding_message_size(max_body);
-    bootstrap::grpc::routes(add, proto::FILE_DESCRIPTOR_SET).await
+    Services::new(proto::FILE_DESCRIPTOR_SET).add(add)
 }
 
 pub(crate) struct Grpc(Arc<AddService>);
@@ -34,7 +31,7 @@ impl Add for Grpc {
     async fn sum(&self, request: Request<SumRequest>) -> Result<Response<SumResponse>, Status> {
         measured("Sum", async {
             self.0.admit()?;
-            // For its errors: a sum takes no time.
+            // Only for its errors: a sum takes no time.
             self.0.caller(request.metadata().as_ref())?;
             let SumRequest { a, b } = request.into_inner();
             Ok(Response::new(match service::sum(a, b) {
@@ -70,7 +67,7 @@ impl Add for Grpc {
                     err: error.to_string(),
                 },
             });
-            // An ID that is no header value is one that nobody can be shown.
+            // Registries accept any ID. One that is not a valid header value is left out.
             if let Ok(instances) = joined.instances.parse() {
                 response.metadata_mut().insert(INSTANCE, instances);
             }

@@ -1,7 +1,7 @@
 //! `POST /sum` and `POST /concat` with JSON, `/metrics`, `/healthz` and `/readyz`.
 //!
-//! A business error is status 200 with `err` beside `v`; everything else that goes wrong has its own
-//! status and the body `{"err": "..."}`.
+//! A business error is status 200 with `err` beside `v`. Every other error has its own status and the
+//! body `{"err": "..."}`.
 
 use std::{
     sync::Arc,
@@ -17,6 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use bootstrap::Stage;
 use discovery::{Channel, Deadline, chain};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -30,24 +31,13 @@ use crate::{
     service::{self, AddService, BusinessError},
 };
 
-/// A client must have sent a request's body within this time.
+/// A client must send a request's body within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// As much of a body that is too long is read and thrown away, for a client that reads no answer before
-/// it has sent everything.
+/// Maximum number of bytes that are read and discarded of a body that is too long. Some clients read
+/// the answer only after they have sent everything.
 const DISCARDED: usize = 64 << 20;
 
-/// How far the service is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// Takes requests.
-    Serving,
-    /// Takes requests, and tells health checks to send no more.
-    Leaving,
-    /// Finishes what it has taken.
-    Finishing,
-}
-
-/// What the operator's pages tell.
+/// The state that `/metrics` and `/readyz` show.
 #[derive(Clone)]
 pub(crate) struct Readiness {
     pub(crate) channel: Channel,
@@ -55,7 +45,7 @@ pub(crate) struct Readiness {
     pub(crate) recorder: PrometheusHandle,
 }
 
-/// All routes, as the server takes them.
+/// All routes.
 pub(crate) fn routes(service: Arc<AddService>, readiness: Readiness, max_body: usize) -> Router {
     let operator = Router::new()
         .route("/metrics", get(show_metrics))
@@ -72,20 +62,20 @@ pub(crate) fn routes(service: Arc<AddService>, readiness: Readiness, max_body: u
         .method_not_allowed_fallback(|| async {
             Failure::new(
                 StatusCode::METHOD_NOT_ALLOWED,
-                "this path does not take that method",
+                "this path does not support that method",
             )
         })
         .layer(middleware::from_fn(measured))
 }
 
-/// What requests are answered with.
+/// The state of the handlers.
 #[derive(Clone)]
 struct Calls {
     service: Arc<AddService>,
     max_body: usize,
 }
 
-/// Missing fields are zero values, as in Go; unknown ones are passed over.
+/// Missing fields are zero values, as in Go. Unknown fields are ignored.
 #[derive(Deserialize)]
 #[serde(default)]
 #[derive(Default)]
@@ -140,7 +130,7 @@ async fn concat(
     let ConcatBody { a, b } = parse(&read(request, max_body, caller.deadline).await?)?;
     let joined = keep(caller.deadline, service.concat(a, b, caller)).await?;
     let mut response = Json(Reply::from(joined.result)).into_response();
-    // Registries take any ID. One that is no header value cannot be shown, and fails no call.
+    // Registries accept any ID. One that is not a valid header value is left out.
     if let Ok(instances) = joined.instances.parse::<HeaderValue>() {
         response.headers_mut().insert(grpc::INSTANCE, instances);
     }
@@ -161,7 +151,7 @@ async fn read(
         })
     };
     let mut body = request.into_body();
-    // What the client says of the length, or zero.
+    // The length that the client announced, or zero.
     if body.size_hint().lower() > max_body as u64 {
         return too_large(body);
     }
@@ -171,16 +161,16 @@ async fn read(
         Ok(Err(error)) if error.is::<LengthLimitError>() => too_large(body),
         Ok(Err(error)) => Err(Failure {
             status: StatusCode::BAD_REQUEST,
-            reason: format!("the body broke off: {error}"),
+            reason: format!("the body is incomplete: {error}"),
         }),
         Err(_) => Err(Failure::new(
             StatusCode::REQUEST_TIMEOUT,
-            "the body did not come in time",
+            "the body did not arrive in time",
         )),
     }
 }
 
-/// Reads what is left of a body while the answer goes out.
+/// Reads the rest of a body while the answer is sent.
 async fn discard(mut body: Body) {
     let mut read = 0;
     while read <= DISCARDED
@@ -190,9 +180,9 @@ async fn discard(mut body: Body) {
     }
 }
 
-/// Reads JSON, whatever the content type says: curl and Go's clients often say nothing true.
+/// Parses JSON. Content-Type is ignored: clients often send a wrong one.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    // serde reads a list into a struct as well; the contract knows objects only.
+    // serde would also accept a list for a struct; the contract has objects only.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Failure::new(
             StatusCode::BAD_REQUEST,
@@ -210,7 +200,7 @@ async fn show_metrics(State(readiness): State<Readiness>) -> Response {
     (content_type, readiness.recorder.render()).into_response()
 }
 
-/// Whether requests that need a trim instance can be served.
+/// Ready if a trim instance is connected.
 async fn ready(State(readiness): State<Readiness>) -> Result<String, Failure> {
     let unavailable = |reason: String| Failure {
         status: StatusCode::SERVICE_UNAVAILABLE,
@@ -235,7 +225,7 @@ async fn ready(State(readiness): State<Readiness>) -> Result<String, Failure> {
     )))
 }
 
-/// What went wrong, as HTTP tells it.
+/// An error and its HTTP status.
 #[derive(Debug)]
 struct Failure {
     status: StatusCode,
@@ -275,7 +265,7 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Counts and times every request under its route, never under a path that a caller made up.
+/// Counts and times every request under its route, never under a path that a caller chose.
 async fn measured(request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let route = request
@@ -293,7 +283,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_come_is_given_up() {
+    async fn a_body_that_does_not_arrive_is_an_error() {
         let stalled = || {
             let nothing = tokio_stream::pending::<Result<Bytes, std::io::Error>>();
             Request::new(Body::from_stream(nothing))

@@ -1,8 +1,8 @@
-//! What `/metrics` shows of the two servers. What the channel does is shown by the `discovery` crate
-//! itself, under names that begin with `discovery_`.
+//! The metrics of the two servers. The `discovery` crate adds those of the channel, whose names begin
+//! with `discovery_`.
 //!
 //! Names and labels are those of Prometheus's HTTP conventions and of go-grpc-prometheus, so that
-//! dashboards made for them show this service too.
+//! existing dashboards show this service too.
 
 use std::time::Duration;
 
@@ -17,12 +17,15 @@ const HTTP_DURATION: &str = "http_request_duration_seconds";
 const GRPC_HANDLED: &str = "grpc_server_handled_total";
 const GRPC_DURATION: &str = "grpc_server_handling_seconds";
 
-/// From half a millisecond, which is what a call on a local network takes.
+/// How often the recorder drops old samples.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// From half a millisecond, the usual time of a call on a local network.
 const BUCKETS: [f64; 13] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
 
-/// Makes this process count.
+/// Installs the recorder and starts its upkeep. Must be called inside a tokio runtime.
 pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
@@ -36,11 +39,18 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     );
     describe_counter!(GRPC_HANDLED, "gRPC calls answered.");
     describe_histogram!(GRPC_DURATION, Unit::Seconds, "Time to answer a gRPC call.");
+    let recorder = handle.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            recorder.run_upkeep();
+        }
+    });
     Ok(handle)
 }
 
 pub(crate) fn http(method: &Method, route: String, status: StatusCode, elapsed: Duration) {
-    // A caller can make up methods; the standard ones have names.
+    // Callers may send any method; each label value costs memory.
     let method = match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
@@ -76,12 +86,12 @@ pub(crate) fn grpc(method: &'static str, code: Code, elapsed: Duration) {
     .record(elapsed);
 }
 
-/// A code as Go prints it, which is what dashboards ask for.
+/// The code as Go prints it, which dashboards expect.
 fn name(code: Code) -> String {
     match code {
         Code::Ok => "OK".to_owned(),
         Code::Cancelled => "Canceled".to_owned(),
-        // The others are written alike in both languages.
+        // The other names are the same in both languages.
         code => format!("{code:?}"),
     }
 }

@@ -1,4 +1,4 @@
-//! What the service does, whichever way it was asked: adds two numbers, joins two texts.
+//! The operations of the service, for gRPC and HTTP alike: adds two numbers, joins two texts.
 
 use std::num::NonZeroU32;
 
@@ -8,18 +8,18 @@ use tonic::Status;
 
 use crate::{caller::Caller, trim::RemoteTrim};
 
-/// What the contract calls a business error: told in the answer, not by the transport.
+/// A business error of the contract. It is a field of the answer, not a status of the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BusinessError {
-    /// The sum is no int64.
+    /// The sum does not fit an int64.
     #[error("integer overflow")]
     Overflow,
-    /// Both texts are empty once they are trimmed.
+    /// Both texts are empty after trimming.
     #[error("can't concat two empty strings")]
     TwoEmptyStrings,
 }
 
-/// A text joined, and who helped.
+/// The result of a concatenation and the instances that took part.
 #[derive(Debug)]
 pub(crate) struct Joined {
     pub(crate) result: Result<String, BusinessError>,
@@ -52,7 +52,7 @@ impl AddService {
         }
     }
 
-    /// Takes a request, if the rate limit allows it.
+    /// Admits a request if the rate limit allows it.
     pub(crate) fn admit(&self) -> Result<(), Status> {
         match &self.limit {
             Some(limit) if limit.check().is_err() => Err(Status::resource_exhausted(
@@ -62,7 +62,7 @@ impl AddService {
         }
     }
 
-    /// What a request tells of its caller.
+    /// The caller of a request.
     pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Status> {
         Caller::of(headers, self.key_header.as_ref())
     }

@@ -1,5 +1,4 @@
-//! The client side: the trim service, through a channel that finds its instances, balances and
-//! retries.
+//! The client of the trim service, on a channel that finds its instances, balances and retries.
 
 use discovery::{Channel, ServedBy};
 use proto::{TrimRequest, trim_client::TrimClient};
@@ -7,7 +6,7 @@ use tonic::{Code, Request, Status};
 
 use crate::caller::Caller;
 
-/// A text without spaces, and who took them out.
+/// A trimmed text and the instance that trimmed it.
 #[derive(Debug)]
 pub(crate) struct Trimmed {
     pub(crate) text: String,
@@ -27,11 +26,12 @@ impl RemoteTrim {
         }
     }
 
-    /// Has one text trimmed, by the caller's deadline at the latest.
+    /// Trims one text, within the caller's deadline.
     ///
-    /// Fails with UNAVAILABLE when no instance could answer, whatever the reason was, and with
-    /// `DEADLINE_EXCEEDED` when there was not enough time: the caller of this service cannot be told
-    /// apart what went wrong behind it in any other way.
+    /// # Errors
+    ///
+    /// `DEADLINE_EXCEEDED` when the time is up, else UNAVAILABLE: the caller of this service cannot
+    /// act on any other status of the service behind it.
     pub(crate) async fn trim(&self, text: String, caller: Caller) -> Result<Trimmed, Status> {
         let mut request = Request::new(TrimRequest { s: text });
         if let Some(key) = caller.key {

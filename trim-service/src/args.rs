@@ -2,13 +2,14 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
+    num::NonZeroU32,
     time::Duration,
 };
 
 use bootstrap::{
     logging::LogArgs,
     registry::RegistryArgs,
-    values::{advertised_ip, duration, key_value, name, positive_duration},
+    values::{advertised_ip, duration, key_value, name, positive_duration, positive_number},
 };
 use clap::{Parser, ValueEnum};
 use discovery::{
@@ -40,6 +41,10 @@ pub(crate) struct Args {
     /// repeatable
     #[arg(long, env = "TRIM_FAULT", value_name = "FAULT", value_delimiter = ';')]
     pub(crate) fault: Vec<Fault>,
+    /// Maximum open connections; at the limit, new ones wait until one closes [default: three
+    /// quarters of the process's limit of open files]
+    #[arg(long, env = "TRIM_MAX_CONNECTIONS", value_name = "N", value_parser = positive_number)]
+    pub(crate) max_connections: Option<NonZeroU32>,
 
     /// Service name to register; the ID is NAME-IP-PORT
     #[arg(long, env = "TRIM_NAME", value_name = "NAME", default_value = "trim_service", value_parser = name, help_heading = "Registration")]
@@ -141,6 +146,7 @@ mod tests {
             ("--name", " "),
             ("--meta", "novalue"),
             ("--weight", "0"),
+            ("--max-connections", "0"),
             ("--check", "http"),
             ("--check-interval", "5"),
             ("--check-timeout", "0s"),

@@ -159,6 +159,7 @@ async fn help_tells_every_flag_with_its_variable() {
         ("--ip", "TRIM_IP"),
         ("--drain", "TRIM_DRAIN"),
         ("--fault", "TRIM_FAULT"),
+        ("--max-connections", "TRIM_MAX_CONNECTIONS"),
         ("--name", "TRIM_NAME"),
         ("--tag", "TRIM_TAGS"),
         ("--meta", "TRIM_META"),

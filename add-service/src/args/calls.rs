@@ -1,4 +1,4 @@
-//! How a call goes to trim instances: who gets it, how often it is tried, and within what time.
+//! The flags about calls to trim instances: balancing, retries and timeouts.
 
 use std::{fmt, time::Duration};
 
@@ -15,55 +15,54 @@ use discovery::{
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Calls to trim instances")]
 pub(super) struct CallArgs {
-    /// Which instance gets the next call
+    /// Balancer that picks the instance of each call
     #[arg(long, env = "ADD_BALANCER", value_name = "NAME", default_value_t = Policy::default(), value_parser = balancer())]
     balancer: Policy,
-    /// Header or metadata of requests whose value keeps them with one instance, for --balancer
-    /// consistent-hash
+    /// Header or metadata of requests that --balancer consistent-hash uses as the key: requests with
+    /// the same value go to the same instance
     #[arg(long, env = "ADD_KEY_HEADER", value_name = "NAME")]
     pub(super) key_header: Option<HeaderName>,
-    /// Attempts a call may take, the first included
+    /// Maximum attempts of a call, the first included
     #[arg(long, env = "ADD_RETRY_MAX", value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     retry_max: u32,
-    /// Time for a call with all its attempts
+    /// Time limit of a call with all its attempts
     #[arg(long, env = "ADD_RETRY_TIMEOUT", value_name = "DURATION", default_value = "500ms", value_parser = positive_duration)]
     retry_timeout: Duration,
-    /// Time for one attempt [default: a third of --retry-timeout]
+    /// Time limit of one attempt [default: a third of --retry-timeout]
     #[arg(long, env = "ADD_ATTEMPT_TIMEOUT", value_name = "DURATION", value_parser = positive_duration)]
     attempt_timeout: Option<Duration>,
-    /// Statuses after which any call is tried again
+    /// Status codes after which any call is retried
     #[arg(long, env = "ADD_RETRY_CODES", value_name = "CODE,...", value_parser = codes, default_value_t = Codes(RetryPolicy::default().codes))]
     retry_codes: Codes,
-    /// Statuses after which, besides, calls are tried again that may be carried out twice; those to
-    /// trim instances may
+    /// Additional status codes retried for idempotent methods; trimming is one
     #[arg(long, env = "ADD_RETRY_IDEMPOTENT_CODES", value_name = "CODE,...", value_parser = codes, default_value_t = Codes(RetryPolicy::default().idempotent_codes))]
     retry_idempotent_codes: Codes,
-    /// First wait before an attempt that goes back to an instance, or follows a second failure
+    /// First wait before an attempt that returns to an instance or follows a second failure
     #[arg(long, env = "ADD_RETRY_BACKOFF", value_name = "DURATION", default_value = "10ms", value_parser = duration)]
     retry_backoff: Duration,
-    /// Longest such wait
+    /// Maximum wait before an attempt
     #[arg(long, env = "ADD_RETRY_BACKOFF_MAX", value_name = "DURATION", default_value = "250ms", value_parser = duration)]
     retry_backoff_max: Duration,
-    /// Longest request that is kept for another attempt, in bytes
+    /// Maximum size of a request that is kept for another attempt, in bytes
     #[arg(long, env = "ADD_REPLAY_LIMIT", value_name = "BYTES", default_value_t = RetryPolicy::default().replay_limit)]
     replay_limit: usize,
-    /// Retries allowed per successful call; keeps retries from multiplying an outage
+    /// Retries allowed per successful call, so that retries do not multiply an outage
     #[arg(long, env = "ADD_RETRY_BUDGET", value_name = "SHARE", default_value_t = RetryPolicy::default().budget.share)]
     retry_budget: f64,
-    /// Retries allowed whatever came before
+    /// Retries allowed without previous successful calls
     #[arg(long, env = "ADD_RETRY_RESERVE", value_name = "N", default_value_t = RetryPolicy::default().budget.reserve)]
     retry_reserve: u32,
-    /// A second attempt while the first is out: after a fixed time, after what 95 of 100 answers
-    /// take (p95), or never (off)
+    /// Start a second attempt while the first one runs: after a fixed time, after the 95th percentile
+    /// of response times (p95), or never (off)
     #[arg(long, env = "ADD_HEDGE", value_name = "off|p95|DURATION", default_value = "off", value_parser = hedge)]
     hedge: HedgeArg,
 }
 
-/// A clap value of its own: `Option` would make the flag optional instead of its value.
+/// A type of its own: with `Option`, clap would make the flag optional instead of its value.
 #[derive(Clone, Copy, Debug)]
 struct HedgeArg(Option<Hedge>);
 
-/// Status codes in one value, so that an empty one can be given: no code at all.
+/// Status codes in one value, so that an empty value can be given.
 #[derive(Clone, Debug)]
 struct Codes(Vec<Code>);
 
@@ -105,9 +104,9 @@ fn hedge(text: &str) -> Result<HedgeArg, String> {
     Ok(HedgeArg(match text {
         "off" => None,
         "p95" => Some(Hedge::Percentile95),
-        _ => Some(Hedge::After(
-            positive_duration(text).map_err(|error| format!("{error}; or off, or p95"))?,
-        )),
+        _ => Some(Hedge::After(positive_duration(text).map_err(|error| {
+            format!("{error}; off and p95 are also accepted")
+        })?)),
     }))
 }
 

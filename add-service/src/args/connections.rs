@@ -1,4 +1,4 @@
-//! How connections to trim instances are made and watched over.
+//! The flags about connections to trim instances.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use discovery::{ChannelBuilder, connection::Http2};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connections")]
 pub(super) struct ConnectionArgs {
-    /// Connect before the first call, and again when a connection is lost
+    /// Connect before the first call, and reconnect when a connection is lost
     #[arg(long, env = "ADD_EAGER", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     eager: bool,
-    /// Time for making one connection
+    /// Time limit of one attempt to connect
     #[arg(long, env = "ADD_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "1s", value_parser = positive_duration)]
     connect_timeout: Duration,
     /// First wait between attempts to connect to one instance
     #[arg(long, env = "ADD_CONNECT_BACKOFF", value_name = "DURATION", default_value = "100ms", value_parser = positive_duration)]
     connect_backoff: Duration,
-    /// Longest wait between attempts to connect to one instance
+    /// Maximum wait between attempts to connect to one instance
     #[arg(long, env = "ADD_CONNECT_BACKOFF_MAX", value_name = "DURATION", default_value = "750ms", value_parser = positive_duration)]
     connect_backoff_max: Duration,
-    /// Connections being made at the same time
+    /// Maximum simultaneous attempts to connect
     #[arg(
         long,
         env = "ADD_CONNECT_PARALLEL",
@@ -30,14 +30,14 @@ pub(super) struct ConnectionArgs {
         default_value_t = 32
     )]
     connect_parallel: usize,
-    /// HTTP/2 ping after this much silence, to find dead connections that carry nothing; 0s: off.
-    /// Go servers by default close connections that are pinged more than every 5 minutes
+    /// Idle time before an HTTP/2 ping, which finds dead connections without calls; 0s: off. By
+    /// default, Go servers close connections that are pinged more often than every 5 minutes
     #[arg(long, env = "ADD_KEEPALIVE", value_name = "DURATION", default_value = "0s", value_parser = duration)]
     keepalive: Duration,
-    /// Time for the answer to such a ping
+    /// Time limit for the answer to an HTTP/2 ping
     #[arg(long, env = "ADD_KEEPALIVE_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = positive_duration)]
     keepalive_timeout: Duration,
-    /// Silence after which the kernel probes a connection, to find machines that vanished; 0s: never
+    /// Idle time before the kernel probes a connection, to find vanished machines; 0s: off
     #[arg(long, env = "ADD_TCP_KEEPALIVE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     tcp_keepalive: Duration,
 }

@@ -1,4 +1,4 @@
-//! When a trim instance is taken out on the evidence of calls, and how it comes back.
+//! The flags about outlier detection: when a trim instance is ejected, and how it returns.
 
 use std::time::Duration;
 
@@ -10,40 +10,41 @@ use discovery::{ChannelBuilder, EjectionPolicy};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Outlier detection")]
 pub(super) struct EjectionArgs {
-    /// Remove failing instances from use, judged by the results of calls
+    /// Eject failing instances, judged by the results of calls
     #[arg(long, env = "ADD_EJECT", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     eject: bool,
-    /// Broken or unanswered calls in a row that eject; 0: none do
+    /// Consecutive broken or unanswered calls that eject an instance; 0: off
     #[arg(long, env = "ADD_EJECT_AFTER_BROKEN", value_name = "N", default_value_t = EjectionPolicy::default().consecutive_transport)]
     eject_after_broken: u32,
-    /// Bad statuses in a row that eject; 0: none do
+    /// Consecutive error statuses that eject an instance; 0: off
     #[arg(long, env = "ADD_EJECT_AFTER_ERRORS", value_name = "N", default_value_t = EjectionPolicy::default().consecutive_status)]
     eject_after_errors: u32,
-    /// Calls in a row that a hedged attempt elsewhere overtook, which eject; 0: none do
+    /// Consecutive calls overtaken by a hedged attempt that eject an instance; 0: off
     #[arg(long, env = "ADD_EJECT_AFTER_OVERTAKEN", value_name = "N", default_value_t = EjectionPolicy::default().consecutive_overtaken)]
     eject_after_overtaken: u32,
-    /// How far back shares are counted
+    /// Time window of the failing share
     #[arg(long, env = "ADD_EJECT_WINDOW", value_name = "DURATION", default_value = "10s", value_parser = positive_duration)]
     eject_window: Duration,
-    /// Calls in that time before an instance's share counts
+    /// Minimum calls in the window for the failing share to count
     #[arg(long, env = "ADD_EJECT_MIN_CALLS", value_name = "N", default_value_t = EjectionPolicy::default().min_calls)]
     eject_min_calls: u32,
-    /// Failing share that ejects if it is far above the others'; 1: none does
+    /// Failing share that ejects an instance if it is far above that of the others; 1: off
     #[arg(long, env = "ADD_EJECT_SHARE", value_name = "SHARE", default_value_t = EjectionPolicy::default().failing_share)]
     eject_share: f64,
-    /// Standard deviations below the mean success rate that eject, from five instances up; 0: off
+    /// Standard deviations below the mean success rate that eject an instance, if there are at least
+    /// five; 0: off
     #[arg(long, env = "ADD_EJECT_DEVIATIONS", value_name = "N", default_value_t = EjectionPolicy::default().success_rate_deviations)]
     eject_deviations: f64,
-    /// Time of a first ejection; the n-th in short order takes n times as long
+    /// Duration of the first ejection; the n-th one in a row is n times as long
     #[arg(long, env = "ADD_EJECT_TIME", value_name = "DURATION", default_value = "3s", value_parser = positive_duration)]
     eject_time: Duration,
-    /// No ejection takes longer
+    /// Maximum duration of an ejection
     #[arg(long, env = "ADD_EJECT_TIME_MAX", value_name = "DURATION", default_value = "60s", value_parser = positive_duration)]
     eject_time_max: Duration,
-    /// Share of the instances that may be out at the same time
+    /// Maximum share of the instances that are ejected at the same time
     #[arg(long, env = "ADD_EJECT_MAX", value_name = "SHARE", default_value_t = EjectionPolicy::default().max_share)]
     eject_max: f64,
-    /// Time over which a returning instance gets back to its full share
+    /// Time until an instance that returns receives its full share of calls again
     #[arg(long, env = "ADD_SLOW_START", value_name = "DURATION", default_value = "5s", value_parser = duration)]
     slow_start: Duration,
 }

@@ -1,4 +1,4 @@
-//! Which trim instances to use: where they are known, which of them count, and which come first.
+//! The flags that select trim instances: their source, filters and preferences.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use discovery::{ChannelBuilder, Locality, RemovalProtection};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Trim instances")]
 pub(super) struct InstanceArgs {
-    /// Name under which trim instances are registered
+    /// Registered name of the trim service
     #[arg(long, env = "ADD_TRIM_NAME", value_name = "NAME", default_value = "trim_service", value_parser = name)]
     trim_name: String,
-    /// Only instances with this tag; repeatable (in the variable with commas between), all must be
-    /// there
+    /// Use only instances with this tag; repeatable (comma-separated in the variable): all tags are
+    /// required
     #[arg(long, env = "ADD_TAGS", value_name = "TAG", value_delimiter = ',', value_parser = name)]
     tag: Vec<String>,
-    /// Only instances whose health checks pass
+    /// Use only instances whose health checks pass
     #[arg(long, env = "ADD_PASSING_ONLY", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     passing_only: bool,
-    /// Instances of this datacenter [default: the registry's own]
+    /// Datacenter of the instances [default: the registry's own]
     #[arg(long, env = "ADD_DATACENTER", value_name = "DC", value_parser = name)]
     datacenter: Option<String>,
     /// Instances to use instead of a registry
@@ -33,16 +33,16 @@ pub(super) struct InstanceArgs {
     /// Share of the instances whose removal at once starts the protection
     #[arg(long, env = "ADD_REMOVAL_PROTECTION_SHARE", value_name = "SHARE", default_value_t = RemovalProtection::default().share)]
     removal_protection_share: f64,
-    /// Use only so many instances of a large fleet, the same ones for the same --subset-id
+    /// Use only N instances of a large fleet; the same --subset-id selects the same instances
     #[arg(long, env = "ADD_SUBSET", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     subset: Option<u32>,
-    /// What --subset is chosen by [default: random per process]
+    /// ID that determines the subset [default: random per process]
     #[arg(long, env = "ADD_SUBSET_ID", value_name = "ID", value_parser = name, requires = "subset")]
     subset_id: Option<String>,
-    /// This service's zone: its instances come first as long as they can carry the calls
+    /// Zone of this service, whose instances are preferred as far as their capacity goes
     #[arg(long, env = "ADD_ZONE", value_name = "ZONE", value_parser = name)]
     zone: Option<String>,
-    /// The datacenter whose instances come first, after those of --zone
+    /// Datacenter whose instances are preferred, after those of --zone
     #[arg(long, env = "ADD_NEAR_DATACENTER", value_name = "DC", value_parser = name)]
     near_datacenter: Option<String>,
     /// Load that nearby instances may take, as a multiple of their fair share; at least 1
@@ -94,7 +94,7 @@ impl InstanceArgs {
     }
 }
 
-/// One or more addresses with commas between them, kept as written.
+/// One or more comma-separated addresses, checked and kept as written.
 fn host_ports(text: &str) -> Result<String, String> {
     for address in text.split(',') {
         host_port(address)?;

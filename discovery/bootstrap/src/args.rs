@@ -4,17 +4,16 @@ use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, Command, Parser};
 
-/// The flags that say where instances are known; one of them is enough.
+/// The flags that select the source of instances. They exclude each other.
 const SOURCES: [&str; 3] = ["consul", "registry", "static"];
 
-/// Environment variables with an older name that is still read: the current name, the older one.
+/// Environment variables that are also read under an older name: the current name, the older one.
 const RENAMED: [(&str, &str); 1] = [("ADD_STATIC", "ADD_FIXED")];
 
-/// Reads the flags, and the environment for those that are not given. Ends the process with exit
-/// code 2 when a value makes no sense, and with 0 after `--help` and `--version`.
+/// Reads the flags, and the environment for flags that are not given. Ends the process with exit
+/// code 2 on an invalid value, and with 0 after `--help` and `--version`.
 ///
-/// What the command line says about where instances are known wins over any variable about it, as
-/// with every other flag.
+/// A source of instances on the command line overrides every variable that names another source.
 #[must_use]
 pub fn parse<A: Parser>() -> A {
     let arguments: Vec<_> = std::env::args_os().collect();
@@ -24,13 +23,13 @@ pub fn parse<A: Parser>() -> A {
         .unwrap_or_else(|error| error.format(&mut command.clone()).exit())
 }
 
-/// Settles what the command line and the environment mean together, which clap cannot be told:
+/// Adds the rules between command line and environment that clap does not have:
 ///
-/// - where the command line gives one of [`SOURCES`], the variables of all of them are put aside: to
-///   clap a variable is as good as a flag, and two of these flags contradict each other;
-/// - a flag that can be repeated takes each value as it is, commas and all; the one text of its
-///   variable is split;
-/// - an empty variable counts as unset, as it does to Consul's own tools.
+/// - If the command line gives one of [`SOURCES`], the variables of all of them are ignored. clap
+///   treats a variable like a flag, and these flags exclude each other.
+/// - A repeatable flag keeps each value as it is, commas included. The text of its variable is split
+///   at commas.
+/// - An empty variable counts as unset, as in Consul's own tools.
 fn command_line_first(
     command: Command,
     arguments: &[OsString],
@@ -86,7 +85,7 @@ mod tests {
     use crate::{logging::LogArgs, registry::RegistryArgs};
 
     #[test]
-    fn a_source_on_the_command_line_puts_the_variables_of_sources_aside() {
+    fn a_source_on_the_command_line_overrides_the_variables_of_sources() {
         let variables = |line: &[&str]| {
             let line: Vec<_> = line.iter().map(OsString::from).collect();
             let command = RegistryArgs::augment_args(Command::new("x"));
@@ -126,7 +125,7 @@ mod tests {
 
     #[test]
     fn commas_separate_in_a_variable_and_not_on_the_command_line() {
-        // A variable that every test run has, so that none need be set.
+        // PATH is set in every test run.
         let text = std::env::var("PATH").unwrap();
         let first = text.chars().next().unwrap();
         let values = |line: &[&str]| {

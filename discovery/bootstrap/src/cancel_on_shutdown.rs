@@ -1,31 +1,30 @@
-//! A service whose requests end when the server does.
+//! A service whose requests end when the server stops.
 //!
-//! A stream that a client holds open, such as grpcurl's to the reflection service, would otherwise last
-//! as long as the drain and count as a request that was not finished. Once its requests have ended, the
-//! service ends its answers by itself.
+//! A stream that a client holds open, such as grpcurl's to the reflection service, would otherwise
+//! last as long as the drain and count as an unfinished request. When its request body ends, the
+//! service ends its response.
 
 use std::{
     convert::Infallible,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{Request, Response};
-use http_body::Frame;
 use tokio::sync::watch;
-use tonic::{Status, body::Body, server::NamedService};
+use tonic::{body::Body, server::NamedService};
 
-/// See the [module](self). The end comes when the sender of `end` is dropped.
+use crate::guarded::{Guard, Guarded};
+
+/// Ends the requests of `inner` when the sender of `end` is dropped.
 #[derive(Clone)]
-pub(super) struct CancelOnShutdown<S> {
+pub(crate) struct CancelOnShutdown<S> {
     inner: S,
     end: watch::Receiver<()>,
 }
 
 impl<S> CancelOnShutdown<S> {
-    pub(super) fn new(inner: S, end: watch::Receiver<()>) -> Self {
+    pub(crate) fn new(inner: S, end: watch::Receiver<()>) -> Self {
         Self { inner, end }
     }
 }
@@ -48,33 +47,21 @@ where
 
     fn call(&mut self, request: Request<Body>) -> S::Future {
         let mut end = self.end.clone();
-        self.inner.call(request.map(|body| {
-            Body::new(Ending {
-                body,
-                ended: Box::pin(async move { while end.changed().await.is_ok() {} }),
-            })
-        }))
+        let guard = Shutdown(Box::pin(
+            async move { while end.changed().await.is_ok() {} },
+        ));
+        self.inner
+            .call(request.map(|body| Body::new(Guarded::new(body, guard))))
     }
 }
 
-/// A request's body, up to the end.
-struct Ending {
-    body: Body,
-    ended: BoxFuture<'static, ()>,
-}
+/// Ends a request body when the server stops.
+pub(crate) struct Shutdown(BoxFuture<'static, ()>);
 
-impl http_body::Body for Ending {
-    type Data = Bytes;
-    type Error = Status;
+impl Guard for Shutdown {
+    type End = ();
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            return Poll::Ready(frame);
-        }
-        ready!(self.ended.as_mut().poll(cx));
-        Poll::Ready(None)
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_unpin(cx)
     }
 }

@@ -1,7 +1,7 @@
-//! A connection whose client has to say something soon after it connected.
+//! A time limit for the first byte of a connection.
 //!
 //! hyper limits the time for a request's headers from their first byte on. Before that byte it waits
-//! for ever, and a client whose machine vanished would hold a file descriptor for ever.
+//! without limit, and a client whose machine vanished would hold a file descriptor forever.
 
 use std::{
     future::Future as _,
@@ -11,81 +11,42 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
-};
+use tokio::time::{Sleep, sleep};
 
-/// Fails to read with [`io::ErrorKind::TimedOut`] when not one byte came in time.
+use crate::guarded::{Guard, Guarded};
+
+/// Fails the first read with [`io::ErrorKind::TimedOut`] if no byte arrives within the limit.
 #[derive(Debug)]
-pub(super) struct FirstByte<S> {
-    stream: S,
-    /// Gone once there was a byte.
+pub(crate) struct FirstByte {
+    /// `None` after the first byte.
     limit: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> FirstByte<S> {
-    /// Must be called inside a tokio runtime.
-    pub(super) fn within(limit: Duration, stream: S) -> Self {
-        Self {
-            stream,
-            limit: Some(Box::pin(sleep(limit))),
-        }
+impl FirstByte {
+    /// Guards a connection. Must be called inside a tokio runtime.
+    pub(crate) fn within<S>(limit: Duration, stream: S) -> Guarded<S, Self> {
+        let limit = Some(Box::pin(sleep(limit)));
+        Guarded::new(stream, Self { limit })
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for FirstByte<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if let Some(limit) = &mut self.limit {
-            if read.is_pending() {
-                return limit.as_mut().poll(cx).map(|()| {
-                    Err(io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        "the client connected and said nothing",
-                    ))
-                });
-            }
-            if buffer.filled().len() > before {
-                self.limit = None;
-            }
-        }
-        read
-    }
-}
+impl Guard for FirstByte {
+    type End = io::Error;
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for FirstByte<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let Some(limit) = &mut self.limit else {
+            return Poll::Pending;
+        };
+        limit.as_mut().poll(cx).map(|()| {
+            io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the client connected and sent no byte",
+            )
+        })
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+    fn received(&mut self) {
+        self.limit = None;
     }
 }
 
@@ -101,7 +62,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(10);
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_says_nothing_is_given_up() {
+    async fn a_client_that_sends_nothing_is_closed() {
         let (_client, server) = duplex(64);
         let begun = Instant::now();
         let error = FirstByte::within(LIMIT, server)
@@ -113,7 +74,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_the_first_byte_silence_is_no_matter() {
+    async fn after_the_first_byte_there_is_no_limit() {
         let (mut client, server) = duplex(64);
         let mut server = FirstByte::within(LIMIT, server);
         client.write_u8(1).await.unwrap();

@@ -1,17 +1,31 @@
-//! What a service binary needs around its server, the same for all of them: flags, logging,
-//! signals, health and reflection, and serving with an orderly end.
+//! The parts of a service around its handlers: flags, logging, signals, health, reflection, serving,
+//! registration and an orderly shutdown.
 //!
-//! The order of life: bind, serve, report healthy, register; on a signal report unhealthy,
-//! deregister, let the watchers learn of it, finish what was accepted, exit 0. A second signal
-//! exits at once.
+//! [`Server`] runs the whole life of a service in one call. The other modules are for its `main`:
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`args`] | reads the command line and the environment |
+//! | [`logging`] | log output and its flags |
+//! | [`registry`] | the flags that select a registry |
+//! | [`values`] | parsers of flag values |
+//! | [`signals`] | SIGINT and SIGTERM |
 
 pub mod args;
 mod cancel_on_shutdown;
 mod first_byte;
-pub mod grpc;
+mod grpc;
+mod guarded;
+mod limit;
 pub mod logging;
 pub mod registry;
 mod requests;
-pub mod serve;
+mod serve;
+mod server;
 pub mod signals;
 pub mod values;
+
+pub use self::{
+    grpc::Services,
+    server::{Listen, Server, Serving, Stage, announce},
+};

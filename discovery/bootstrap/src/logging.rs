@@ -11,7 +11,8 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::Subscr
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Logging")]
 pub struct LogArgs {
-    /// error, warn, info, debug, trace, or directives such as info,discovery=debug
+    /// Log level: off, error, warn, info, debug or trace, or directives such as
+    /// info,discovery=debug
     #[arg(
         long,
         value_name = "LEVEL",
@@ -20,7 +21,7 @@ pub struct LogArgs {
         value_parser = directives
     )]
     pub log_level: String,
-    /// How lines look; logs go to standard error
+    /// Format of log lines, which go to standard error
     #[arg(
         long,
         value_name = "FORMAT",
@@ -30,12 +31,12 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// Lines of text.
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -57,12 +58,12 @@ pub fn directives(text: &str) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Starts logging. A process does it once; a second call changes nothing.
+/// Starts logging. A second call has no effect.
 pub fn init(args: &LogArgs) {
     let filter = EnvFilter::new(&args.log_level);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(std::io::stderr);
-    // Only a second call fails, and then logging is on already.
+    // Only a second call fails, and logging is already on then.
     let _already_on = match args.log_format {
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
         LogFormat::Human => registry
@@ -86,8 +87,17 @@ mod tests {
         ] {
             assert_eq!(directives(text).as_deref(), Ok(text));
         }
-        for text in ["", "inof", "discovery=loud", "verbose"] {
-            assert!(directives(text).is_err(), "{text:?}");
+        for text in ["", "inof", "verbose"] {
+            let reason = directives(text).unwrap_err();
+            assert_eq!(
+                reason,
+                "expected one of off, error, warn, info, debug, trace"
+            );
         }
+        let reason = directives("discovery=loud").unwrap_err();
+        assert!(
+            reason.starts_with("error parsing level filter: expected one of \"off\", \"error\""),
+            "{reason}"
+        );
     }
 }

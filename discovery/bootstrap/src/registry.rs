@@ -13,14 +13,14 @@ use crate::values::host_port;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Registry")]
 pub struct RegistryArgs {
-    /// Consul's address; short for --registry consul://HOST:PORT. Without either flag it is
-    /// CONSUL_HTTP_ADDR, or localhost:8500
+    /// Consul's address, short for --registry consul://HOST:PORT. The default of both flags is
+    /// CONSUL_HTTP_ADDR, or else localhost:8500
     #[arg(long, value_name = "HOST:PORT", value_parser = host_port, conflicts_with = "registry")]
     consul: Option<String>,
-    /// The registry's URL: consul://HOST:PORT, consuls://HOST:PORT (with TLS),
+    /// The registry's URL: consul://HOST:PORT, consuls://HOST:PORT (with TLS) or
     /// static://HOST:PORT,HOST:PORT. Consul's own variables (CONSUL_HTTP_TOKEN, CONSUL_HTTP_AUTH,
     /// CONSUL_HTTP_SSL, CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY,
-    /// CONSUL_NAMESPACE and so on) mean what they mean there
+    /// CONSUL_NAMESPACE and others) apply as in Consul's own tools
     #[arg(
         long,
         value_name = "URL",
@@ -32,7 +32,7 @@ pub struct RegistryArgs {
 }
 
 impl RegistryArgs {
-    /// The registry's URL. `consul://` without a host leaves the address to Consul's environment.
+    /// The registry's URL. `consul://` without a host takes the address from Consul's environment.
     #[must_use]
     pub fn url(&self) -> String {
         match (&self.consul, &self.registry) {
@@ -43,20 +43,20 @@ impl RegistryArgs {
     }
 }
 
-/// A registry's URL, as far as it can be checked without asking it.
+/// Checks a registry's URL without contacting the registry.
 ///
 /// # Errors
 ///
-/// When its scheme is unknown or its address malformed.
+/// When the scheme is unknown or the address is malformed.
 pub fn registry_url(text: &str) -> Result<String, String> {
     match discovery::registry::connect(text) {
-        // Where the environment is wrong, starting up says so.
+        // An error of the environment is reported at the start, not as one of the flag.
         Ok(_) | Err(RegistryError::InvalidSetting { .. }) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// Parses a registry's URL. clap's own error would show the text, and with it a password in the URL.
+/// Parses a registry's URL. clap's own error would show the URL with its password.
 #[derive(Clone)]
 struct RegistryUrl;
 
@@ -69,7 +69,9 @@ impl TypedValueParser for RegistryUrl {
         _argument: Option<&Arg>,
         value: &OsStr,
     ) -> Result<String, clap::Error> {
-        let text = value.to_str().ok_or("it is not valid UTF-8".to_owned());
+        let text = value
+            .to_str()
+            .ok_or("the URL is not valid UTF-8".to_owned());
         text.and_then(registry_url).map_err(|reason| {
             let message = format!("invalid value for '--registry <URL>': {reason}");
             command.clone().error(ErrorKind::ValueValidation, message)
@@ -81,15 +83,36 @@ impl TypedValueParser for RegistryUrl {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_registry_s_password_is_not_shown() {
+    fn error(url: &str) -> String {
         let command = RegistryArgs::augment_args(Command::new("x"));
-        let line = ["x", "--registry", "consul://me:hunter2@host:8500"];
-        let error = command.try_get_matches_from(line).unwrap_err().to_string();
+        let line = ["x", "--registry", url];
+        command.try_get_matches_from(line).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_registry_password_is_not_shown() {
+        let error = error("consul://me:hunter2@host:8500");
         assert!(
             error.contains("--registry") && error.contains("CONSUL_HTTP_TOKEN"),
             "{error}"
         );
         assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_url_is_refused_with_the_reason() {
+        for (url, reason) in [
+            (
+                "consul",
+                "expected SCHEME://..., for example consul://localhost:8500",
+            ),
+            ("gopher://x", "unknown scheme"),
+            ("static://a", "expected HOST:PORT"),
+        ] {
+            let error = error(url);
+            let begin = "error: invalid value for '--registry <URL>': ";
+            assert!(error.starts_with(begin), "{error}");
+            assert!(error.contains(reason), "{error}");
+        }
     }
 }

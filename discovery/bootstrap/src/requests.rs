@@ -1,48 +1,44 @@
-//! Counts the requests that a server has taken and not yet answered to the end.
+//! Counts the requests that a server has accepted and not yet answered completely.
 //!
-//! What a drain waits for is requests. Connections say too little: one that a frozen client or a
-//! port scanner holds stays open, and carries nothing.
+//! A drain waits for requests, not for connections: one that a frozen client or a port scanner holds
+//! stays open without a request.
 
-use std::{
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll},
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
-use http_body::{Body, Frame, SizeHint};
-use pin_project_lite::pin_project;
+use crate::guarded::{Guard, Guarded};
 
 /// The count of one server. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Requests(Arc<AtomicUsize>);
+pub(crate) struct Requests(Arc<AtomicUsize>);
 
 impl Requests {
-    /// Counts one until the result is dropped.
-    pub(super) fn begin(&self) -> Unfinished {
+    /// Counts one request until the result is dropped.
+    pub(crate) fn begin(&self) -> Unfinished {
         self.0.fetch_add(1, Ordering::Relaxed);
         Unfinished(Arc::clone(&self.0))
     }
 
-    pub(super) fn unfinished(&self) -> usize {
+    pub(crate) fn unfinished(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A request that is being answered.
+/// A request without a complete answer.
 #[derive(Debug)]
-pub(super) struct Unfinished(Arc<AtomicUsize>);
+pub(crate) struct Unfinished(Arc<AtomicUsize>);
 
 impl Unfinished {
-    /// A body that keeps the request counted until it was sent or given up.
-    pub(super) fn until_sent<B>(self, body: B) -> Counted<B> {
-        Counted {
-            body,
-            _request: self,
-        }
+    /// A body that keeps the request counted until the body is dropped, sent or not.
+    pub(crate) fn until_sent<B>(self, body: B) -> Guarded<B, Self> {
+        Guarded::new(body, self)
     }
+}
+
+impl Guard for Unfinished {
+    type End = ();
 }
 
 impl Drop for Unfinished {
@@ -51,41 +47,14 @@ impl Drop for Unfinished {
     }
 }
 
-pin_project! {
-    /// The body of a counted request's response.
-    pub(super) struct Counted<B> {
-        #[pin]
-        body: B,
-        _request: Unfinished,
-    }
-}
-
-impl<B: Body> Body for Counted<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use http_body::Body as _;
+
     use super::*;
 
     #[test]
-    fn a_request_counts_until_its_answer_is_gone() {
+    fn a_request_counts_until_its_answer_is_dropped() {
         let requests = Requests::default();
         let first = requests.begin();
         let second = requests.clone().begin();

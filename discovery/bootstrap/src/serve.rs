@@ -1,14 +1,24 @@
-//! Serves HTTP on a listener until told to stop, then finishes what was accepted.
+//! Serves HTTP on one listener, for gRPC and plain HTTP alike.
 //!
-//! One loop for gRPC and for HTTP, in place of tonic's and axum's own: both would have to be bounded
-//! in their shutdown from outside, tonic's answers a deadline with CANCELLED, and axum's sets no time
-//! limit for a request's headers.
+//! [`serve`] has four phases:
+//!
+//! 1. **Accept.** Until `stop`, each connection takes a slot of the connection limit and is served in
+//!    a task of its own. At the limit, new connections wait in the kernel's queue.
+//! 2. **Last read.** The kernel queues no more connections. Those in its queue are accepted, and
+//!    requests on their way are read. Answers ask HTTP/1 clients to close their connections.
+//! 3. **Finish.** The listener is closed. Idle connections close; the others close after their last
+//!    answer.
+//! 4. **End.** All connections are closed, or the drain is over. Requests without a complete answer
+//!    are then an error; connections without a request are not.
+//!
+//! The servers of tonic and axum are not used. Neither bounds its shutdown; tonic's answers a missed
+//! deadline with CANCELLED; axum's sets no time limit for a request's headers.
 
 use std::{
     error::Error,
     future::Future,
     io,
-    net::SocketAddr,
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +26,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::{
     body::Incoming,
@@ -34,65 +43,57 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{first_byte::FirstByte, requests::Requests};
+use crate::{
+    first_byte::FirstByte,
+    limit::{ConnectionLimit, Slot},
+    requests::Requests,
+};
 
-/// A client must have sent the first byte within this time.
+/// A client must send the first byte within this time.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
-/// An HTTP/1 connection may wait this long for its next request, headers included. Longer than Go's
-/// clients keep an idle one (90 s), and nginx and load balancers (60 s): the client is to close first,
-/// for a request that meets a closing connection is lost.
+/// Maximum time that an HTTP/1 connection may wait for its next request, headers included. Longer
+/// than Go's clients (90 s), nginx and load balancers (60 s) keep an idle connection: the client
+/// should close first, because a request to a closing connection is lost.
 const IDLE: Duration = Duration::from_secs(120);
-/// At the end, connections are still read from for this part of the drain, for what was on its way.
+/// The last read takes this part of the drain.
 const LAST_READ: u32 = 8;
-/// No last read takes longer.
-const LAST_READ_MOST: Duration = Duration::from_millis(250);
-/// A silent HTTP/2 connection is pinged after this long, and closed when nothing comes back.
+/// Maximum duration of the last read.
+const MAX_LAST_READ: Duration = Duration::from_millis(250);
+/// A silent HTTP/2 connection is pinged after this time, and closed if no answer arrives.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
-/// After a failed accept (no file descriptors, most likely) the loop rests this long.
+/// Pause after a failed accept. The usual cause is a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Which versions of HTTP a server speaks.
+/// The versions of HTTP that a server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/2 only, from the first byte on: what gRPC clients speak.
+pub(crate) enum Protocol {
+    /// HTTP/2 only, without an upgrade, as gRPC clients speak it.
     Grpc,
-    /// HTTP/1.1, or HTTP/2 where a client begins with it.
+    /// HTTP/1.1, or HTTP/2 if the client begins with it.
     Http,
 }
 
-/// Splits a drain time in two: in the first part a server that has been told to stop says so to health
-/// checks and takes calls all the same, for those who have not heard; in the second it finishes.
-#[must_use]
-pub fn drain_parts(drain: Duration) -> (Duration, Duration) {
-    let learning = drain / 4;
-    (learning, drain.saturating_sub(learning))
+/// The limits of a server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// Open connections; more wait.
+    pub(crate) max_connections: NonZeroU32,
+    /// Time to finish accepted requests after the stop.
+    pub(crate) drain: Duration,
 }
 
-/// Opens a listener; port 0 takes any free one.
+/// Serves until `stop` is done, then finishes the accepted requests within the drain. The
+/// [module](self) describes the phases.
 ///
 /// # Errors
 ///
-/// When the address is taken or not this machine's, with what was tried.
-pub async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}; choose another port with {flag}"))
-}
-
-/// Serves until `stop` is done, then takes no new connections, lets the requests that were accepted
-/// finish, and returns when they have or `drain` is over. Accepted is what the kernel has: connections
-/// in its queue are taken, and requests on their way are read, before connections that carry none are
-/// closed. One whose client does not answer is waited for as well, and is no error.
-///
-/// # Errors
-///
-/// When requests were still unfinished at the end of `drain`.
-pub async fn serve<S, B>(
+/// When requests are unfinished at the end of the drain.
+pub(crate) async fn serve<S, B>(
     listener: TcpListener,
     service: S,
     protocol: Protocol,
+    settings: Settings,
     stop: impl Future<Output = ()>,
-    drain: Duration,
 ) -> anyhow::Result<()>
 where
     S: tower_service::Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -109,13 +110,16 @@ where
         ending: Arc::default(),
         service,
     };
-    connections.accept_until(&listener, stop).await;
-    let by = Instant::now() + drain;
+    let mut limit = ConnectionLimit::new(settings.max_connections);
+    connections.accept_until(&listener, &mut limit, stop).await;
+    let by = Instant::now() + settings.drain;
     connections.ending.store(true, Ordering::Relaxed);
-    // From here on the kernel queues none; those it has queued have been promised an answer.
+    // A backlog of zero: the kernel queues no further connections.
     let _refused = SockRef::from(&listener).listen(0);
-    let last_read = sleep((drain / LAST_READ).min(LAST_READ_MOST));
-    connections.accept_until(&listener, last_read).await;
+    let last_read = sleep((settings.drain / LAST_READ).min(MAX_LAST_READ));
+    connections
+        .accept_until(&listener, &mut limit, last_read)
+        .await;
     drop(listener);
     let Connections {
         graceful, requests, ..
@@ -123,10 +127,10 @@ where
     if timeout_at(by, graceful.shutdown()).await.is_ok() {
         return Ok(());
     }
-    // A client that hangs, or is gone without a word, never says that it has nothing more to send.
+    // A client that hangs or has vanished never closes its connection.
     match requests.unfinished() {
         0 => {
-            debug!("left connections behind that carry no request");
+            debug!("connections without a request remained open");
             Ok(())
         }
         unfinished => anyhow::bail!(
@@ -145,8 +149,8 @@ fn builder(protocol: Protocol) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
-        // A client has one connection for all its calls; a limit would let the next ones wait where
-        // nobody sees them. tonic and the gRPC servers of other languages have none either.
+        // A client sends all its calls over one connection. With a limit, further calls would wait
+        // in the client unseen. tonic and the gRPC servers of other languages set none either.
         .max_concurrent_streams(None);
     match protocol {
         Protocol::Grpc => builder.http2_only(),
@@ -154,12 +158,12 @@ fn builder(protocol: Protocol) -> auto::Builder<TokioExecutor> {
     }
 }
 
-/// What all connections of a server share.
+/// The shared parts of a server's connections.
 struct Connections<S> {
     builder: auto::Builder<TokioExecutor>,
     graceful: GracefulShutdown,
     requests: Requests,
-    /// Whether answers ask HTTP/1 clients to close their connections.
+    /// True if answers ask HTTP/1 clients to close their connections.
     ending: Arc<AtomicBool>,
     service: S,
 }
@@ -173,24 +177,33 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    /// Takes connections until `end` is done.
-    async fn accept_until(&self, listener: &TcpListener, end: impl Future<Output = ()>) {
+    /// Accepts connections until `end` is done.
+    async fn accept_until(
+        &self,
+        listener: &TcpListener,
+        limit: &mut ConnectionLimit,
+        end: impl Future<Output = ()>,
+    ) {
         tokio::pin!(end);
         loop {
+            let next = async {
+                let slot = limit.slot().await;
+                (slot, listener.accept().await)
+            };
             tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _peer)) => self.carry(stream),
-                    Err(error) => rest_after(&error).await,
+                (slot, accepted) = next => match accepted {
+                    Ok((stream, _peer)) => self.spawn(stream, slot),
+                    Err(error) => pause_after(&error).await,
                 },
                 () = &mut end => return,
             }
         }
     }
 
-    /// Serves a connection in the background.
-    fn carry(&self, stream: TcpStream) {
-        // Small answers must not wait for more; a socket that refuses has gone already.
-        let _gone = stream.set_nodelay(true);
+    /// Serves a connection in a task of its own, which holds the slot.
+    fn spawn(&self, stream: TcpStream, slot: Slot) {
+        // Small answers must not wait for more. An error means that the socket is already closed.
+        let _closed = stream.set_nodelay(true);
         let (counter, ending) = (self.requests.clone(), Arc::clone(&self.ending));
         let service = TowerToHyperService::new(self.service.clone());
         let answer = move |request: Request<Incoming>| {
@@ -219,11 +232,12 @@ where
             if let Err(error) = watched.await {
                 debug!(error = &*error, "connection ended");
             }
+            drop(slot);
         });
     }
 }
 
-async fn rest_after(error: &io::Error) {
+async fn pause_after(error: &io::Error) {
     let client_gone = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset

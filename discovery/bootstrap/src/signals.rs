@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the first asks for an orderly end, the second ends at once.
+//! SIGINT and SIGTERM: the first one starts an orderly shutdown, the second one exits at once.
 
 use std::io;
 
@@ -7,19 +7,20 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_tokio::{Handle, Signals};
 use tracing::{info, warn};
 
-/// The signals this process gets, from now on.
+/// The shutdown signals that this process receives.
 pub struct Shutdown {
     signals: Signals,
     handle: Handle,
 }
 
 impl Shutdown {
-    /// Takes over both signals. Do it before anything that has to be undone.
+    /// Handles both signals from now on. Call it before anything that must be undone at the end.
     ///
     /// # Errors
     ///
-    /// When the system refuses the handlers.
+    /// When the system refuses the handlers, or outside a tokio runtime.
     pub fn listen() -> io::Result<Self> {
+        tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
         let signals = Signals::new([SIGINT, SIGTERM])?;
         Ok(Self {
             handle: signals.handle(),
@@ -27,11 +28,11 @@ impl Shutdown {
         })
     }
 
-    /// Waits for the first signal. From then on a second one ends the process at once, with the
-    /// exit code that shells give it (128 and the signal's number).
+    /// Waits for the first signal. A second signal then ends the process at once, with the exit code
+    /// that shells use (128 and the signal's number).
     pub async fn requested(mut self) {
         let Some(signal) = self.signals.next().await else {
-            // The stream ends with its handle, which is held here.
+            // The stream ends only after its handle is dropped.
             return;
         };
         info!(
@@ -39,7 +40,7 @@ impl Shutdown {
             "shutting down; a second signal exits at once"
         );
         tokio::spawn(async move {
-            let _held = self.handle;
+            let _handle = self.handle;
             if let Some(signal) = self.signals.next().await {
                 warn!(signal = name(signal), "exiting at once");
                 std::process::exit(128 + signal);
@@ -53,5 +54,16 @@ fn name(signal: i32) -> &'static str {
         SIGINT => "SIGINT",
         SIGTERM => "SIGTERM",
         _ => "signal",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outside_a_runtime_it_is_an_error() {
+        let error = Shutdown::listen().map(drop).unwrap_err().to_string();
+        assert!(error.contains("no reactor running"), "{error}");
     }
 }

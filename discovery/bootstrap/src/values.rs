@@ -1,44 +1,52 @@
-//! Parsers of flag values.
+//! Parsers of flag values, and the address to advertise.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
 use discovery::Instance;
+
+/// Longer durations are mistakes, and would overflow clocks.
+const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 /// A duration with its unit: `500ms`, `2s`, `1m30s`.
 ///
 /// # Errors
 ///
-/// When the unit is missing or the text is no duration.
+/// When the text is not a duration, or the unit is missing.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| "expected a number with a unit, for example 500ms or 2s".to_owned())
-        .and_then(|duration| {
-            // Far below what overflows a clock, far above what anybody means.
-            if duration > Duration::from_secs(366 * 24 * 3_600) {
-                Err("longer than a year".to_owned())
-            } else {
-                Ok(duration)
-            }
-        })
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration <= MAX_DURATION => Ok(duration),
+        Ok(_) => Err("must not be longer than a year".to_owned()),
+        Err(_) => Err("expected a number with a unit, for example 500ms or 2s".to_owned()),
+    }
 }
 
-/// A [`duration`] above zero.
+/// A [`duration`] greater than zero.
 ///
 /// # Errors
 ///
-/// When it is none, or zero.
+/// When it is zero, or not a duration.
 pub fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("must be longer than zero".to_owned()),
+        Duration::ZERO => Err("must be greater than zero".to_owned()),
         duration => Ok(duration),
     }
+}
+
+/// A whole number greater than zero.
+///
+/// # Errors
+///
+/// When it is zero, negative, not a whole number or above 4294967295.
+pub fn positive_number(text: &str) -> Result<NonZeroU32, String> {
+    text.parse()
+        .map_err(|_| format!("expected a whole number from 1 to {}", u32::MAX))
 }
 
 /// `HOST:PORT`, checked and kept as written.
 ///
 /// # Errors
 ///
-/// When it names no host or port that can be connected to.
+/// When the host or the port is missing or cannot be connected to.
 pub fn host_port(text: &str) -> Result<String, String> {
     match Instance::parse(text) {
         Ok(_) => Ok(text.to_owned()),
@@ -46,26 +54,26 @@ pub fn host_port(text: &str) -> Result<String, String> {
     }
 }
 
-/// A name that has more than white space to it.
+/// A name with at least one character that is not white space.
 ///
 /// # Errors
 ///
-/// When it is empty, or holds a control character.
+/// When it is empty or contains a control character.
 pub fn name(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
         Err("must not be empty".to_owned())
     } else if text.chars().any(char::is_control) {
-        Err("must not hold control characters".to_owned())
+        Err("must not contain control characters".to_owned())
     } else {
         Ok(text.to_owned())
     }
 }
 
-/// `KEY=VALUE`; the value may be empty and may hold further equals signs.
+/// `KEY=VALUE`. The value may be empty and may contain further equals signs.
 ///
 /// # Errors
 ///
-/// When there is no equals sign, or nothing before it.
+/// When the equals sign or the key is missing.
 pub fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -73,11 +81,11 @@ pub fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// An address that others can be told to connect to.
+/// An address that other machines can connect to.
 ///
 /// # Errors
 ///
-/// When it is none, or one that names no single host.
+/// When it is not an IP address, or not the address of a single host.
 pub fn advertised_ip(text: &str) -> Result<IpAddr, String> {
     let ip: IpAddr = text
         .parse()
@@ -88,17 +96,22 @@ pub fn advertised_ip(text: &str) -> Result<IpAddr, String> {
     }
 }
 
-/// The machine's outbound address, for a service that was not told which one to advertise.
+/// The address to advertise: `given`, else the address listened on if it is a single one, else the
+/// machine's outbound address.
 ///
 /// # Errors
 ///
-/// When the machine has none; the message says what to do.
-pub fn outbound_ip() -> anyhow::Result<IpAddr> {
-    local_ip_address::local_ip().map_err(|error| {
-        anyhow::anyhow!(
-            "cannot find this machine's outbound address to advertise ({error}); give one with --ip"
-        )
-    })
+/// When the machine has no outbound address.
+pub fn advertised(given: Option<IpAddr>, listen: IpAddr) -> anyhow::Result<IpAddr> {
+    match given {
+        Some(ip) => Ok(ip),
+        None if !listen.is_unspecified() => Ok(listen),
+        None => local_ip_address::local_ip().map_err(|error| {
+            anyhow::anyhow!(
+                "cannot find this machine's outbound address to advertise ({error}); set one with --ip"
+            )
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -110,10 +123,39 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
-        for text in ["", "5", "-1s", "soon", "99999999999y", "400d"] {
-            assert!(duration(text).is_err(), "{text:?}");
+        let unit = "expected a number with a unit, for example 500ms or 2s";
+        for (text, reason) in [
+            ("", unit),
+            ("5", unit),
+            ("-1s", unit),
+            ("soon", unit),
+            ("99999999999y", "must not be longer than a year"),
+            ("400d", "must not be longer than a year"),
+        ] {
+            assert_eq!(duration(text).unwrap_err(), reason, "{text:?}");
         }
-        assert!(positive_duration("0ms").is_err());
+        let zero = positive_duration("0ms").unwrap_err();
+        assert_eq!(zero, "must be greater than zero");
+        assert_eq!(positive_duration("").unwrap_err(), unit);
+    }
+
+    #[test]
+    fn counts_start_at_one() {
+        assert_eq!(positive_number("7").map(NonZeroU32::get), Ok(7));
+        for text in ["0", "-1", "1.5", "many", "", "4294967296"] {
+            let reason = positive_number(text).unwrap_err();
+            assert_eq!(reason, "expected a whole number from 1 to 4294967295");
+        }
+    }
+
+    #[test]
+    fn names_are_not_blank() {
+        assert_eq!(name(" a b "), Ok(" a b ".to_owned()));
+        for text in ["", " \t"] {
+            assert_eq!(name(text).unwrap_err(), "must not be empty");
+        }
+        let control = name("a\nb").unwrap_err();
+        assert_eq!(control, "must not contain control characters");
     }
 
     #[test]
@@ -121,7 +163,17 @@ mod tests {
         assert_eq!(key_value("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert_eq!(key_value("a="), Ok(("a".into(), String::new())));
         for text in ["", "a", "=b", " =b"] {
-            assert!(key_value(text).is_err(), "{text:?}");
+            assert_eq!(key_value(text).unwrap_err(), "expected KEY=VALUE");
+        }
+    }
+
+    #[test]
+    fn an_address_names_host_and_port() {
+        assert_eq!(host_port("a:1"), Ok("a:1".to_owned()));
+        for text in ["a", ":1", "a:0", "a:70000", "::1:80"] {
+            let reason = host_port(text).unwrap_err();
+            let expected = format!("invalid instance address {text:?}: ");
+            assert!(reason.starts_with(&expected), "{text:?}: {reason}");
         }
     }
 
@@ -129,8 +181,19 @@ mod tests {
     fn an_advertised_address_names_one_host() {
         assert!(advertised_ip("127.0.0.1").is_ok());
         assert!(advertised_ip("fe80::1").is_ok());
-        for text in ["0.0.0.0", "::", "224.0.0.1", "localhost", ""] {
-            assert!(advertised_ip(text).is_err(), "{text:?}");
+        for text in ["0.0.0.0", "::", "224.0.0.1"] {
+            let reason = advertised_ip(text).unwrap_err();
+            assert!(reason.starts_with("invalid instance address"), "{reason}");
         }
+        for text in ["localhost", ""] {
+            assert_eq!(advertised_ip(text).unwrap_err(), "expected an IP address");
+        }
+    }
+
+    #[test]
+    fn the_address_given_wins_over_the_one_listened_on() {
+        let (given, listen) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([127, 0, 0, 1]));
+        assert_eq!(advertised(Some(given), listen).unwrap(), given);
+        assert_eq!(advertised(None, listen).unwrap(), listen);
     }
 }

@@ -1,0 +1,112 @@
+//! The limit of open connections of one listener.
+//!
+//! Without a limit, a flood of connections takes every file descriptor of the process. The service
+//! then cannot open connections to its registry or to other services either.
+
+use std::{future::pending, num::NonZeroU32, sync::Arc, time::Duration};
+
+use nix::sys::resource::{Resource, getrlimit};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+use tracing::warn;
+
+/// Minimum interval between two warnings that the limit is reached.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Used if the system does not tell the process's limit of open files. It is Linux's usual default.
+const OPEN_FILES: u64 = 1024;
+
+/// The default limit of each of `listeners` listeners: their equal part of three quarters of the
+/// process's limit of open files (`ulimit -n`). The last quarter remains for everything else.
+pub(crate) fn default_limit(listeners: usize) -> NonZeroU32 {
+    let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(OPEN_FILES, |(soft, _hard)| soft);
+    limit_of(open_files, listeners)
+}
+
+fn limit_of(open_files: u64, listeners: usize) -> NonZeroU32 {
+    let for_connections = open_files - open_files / 4;
+    let each = for_connections / (listeners.max(1) as u64);
+    // An unlimited process reports the largest number there is.
+    let each = u32::try_from(each).unwrap_or(u32::MAX);
+    NonZeroU32::new(each).unwrap_or(NonZeroU32::MIN)
+}
+
+/// The slots of one listener. A connection holds one until it is closed.
+pub(crate) struct ConnectionLimit {
+    slots: Arc<Semaphore>,
+    max: NonZeroU32,
+    warned: Option<Instant>,
+}
+
+/// The slot of one open connection.
+pub(crate) type Slot = OwnedSemaphorePermit;
+
+impl ConnectionLimit {
+    pub(crate) fn new(max: NonZeroU32) -> Self {
+        // Only a 32-bit system has a lower maximum than this limit.
+        let permits = usize::try_from(max.get()).map_or(Semaphore::MAX_PERMITS, |max| {
+            max.min(Semaphore::MAX_PERMITS)
+        });
+        Self {
+            slots: Arc::new(Semaphore::new(permits)),
+            max,
+            warned: None,
+        }
+    }
+
+    /// Waits for a free slot. New connections wait in the kernel's queue meanwhile.
+    pub(crate) async fn slot(&mut self) -> Slot {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return slot;
+        }
+        if self
+            .warned
+            .is_none_or(|at| at.elapsed() >= WARNING_INTERVAL)
+        {
+            self.warned = Some(Instant::now());
+            warn!(
+                max_connections = self.max,
+                "connection limit reached: new connections wait until one closes"
+            );
+        }
+        match Arc::clone(&self.slots).acquire_owned().await {
+            Ok(slot) => slot,
+            // The semaphore is never closed.
+            Err(_) => pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_default_leaves_a_quarter_of_the_files_to_others() {
+        for (open_files, listeners, expected) in [
+            (1024, 1, 768),
+            (1024, 2, 384),
+            (1024, 0, 768),
+            (3, 4, 1),
+            (0, 1, 1),
+            (u64::MAX, 1, u32::MAX),
+        ] {
+            let limit = limit_of(open_files, listeners).get();
+            assert_eq!(limit, expected, "{open_files} files, {listeners} listeners");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slot_is_free_again_when_its_connection_closes() {
+        let mut limit = ConnectionLimit::new(NonZeroU32::new(2).unwrap());
+        let first = limit.slot().await;
+        let _second = limit.slot().await;
+        assert!(limit.slot().now_or_never().is_none());
+        drop(first);
+        assert!(limit.slot().now_or_never().is_some());
+    }
+}

@@ -1,0 +1,419 @@
+//! The life of a server, in one call.
+
+use std::{
+    error::Error,
+    future::Future,
+    io::Write as _,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use discovery::{
+    Registrar, chain,
+    registry::{Registration, RegistrationClient, Registry},
+};
+use futures_util::future::{BoxFuture, join_all};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::sleep};
+use tracing::{info, warn};
+
+use crate::{
+    grpc::{Health, Services},
+    limit::default_limit,
+    serve::{Protocol, Settings, serve},
+    signals::Shutdown,
+};
+
+/// Time limit of a deregistration.
+const DEREGISTER: Duration = Duration::from_secs(2);
+
+/// The phase of a server's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Accepts requests.
+    Serving,
+    /// Accepts requests, and reports to health checks that it is stopping.
+    Leaving,
+    /// Finishes the accepted requests.
+    Finishing,
+}
+
+/// An address to listen on.
+#[derive(Clone, Copy, Debug)]
+pub struct Listen {
+    address: SocketAddr,
+    flag: Option<&'static str>,
+}
+
+impl Listen {
+    /// The address `ip:port`. Port 0 chooses a free port.
+    #[must_use]
+    pub fn on(ip: impl Into<IpAddr>, port: u16) -> Self {
+        (ip, port).into()
+    }
+
+    /// The flag that sets the port. The error about a port in use names it.
+    #[must_use]
+    pub fn flag(mut self, flag: &'static str) -> Self {
+        self.flag = Some(flag);
+        self
+    }
+
+    async fn bind(self) -> anyhow::Result<TcpListener> {
+        TcpListener::bind(self.address).await.with_context(|| {
+            let remedy = self.flag.map_or_else(String::new, |flag| {
+                format!("; choose another port with {flag}")
+            });
+            format!("cannot listen on {}{remedy}", self.address)
+        })
+    }
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            address,
+            flag: None,
+        }
+    }
+}
+
+impl<I: Into<IpAddr>> From<(I, u16)> for Listen {
+    fn from(address: (I, u16)) -> Self {
+        SocketAddr::from(address).into()
+    }
+}
+
+/// Serves gRPC and HTTP, with the whole life of a service around it.
+///
+/// [`run`](Self::run) binds all listeners, serves, reports healthy and registers. After SIGINT or
+/// SIGTERM it reports unhealthy, deregisters, waits until clients have seen that, finishes the
+/// accepted requests and returns. A second signal ends the process at once.
+///
+/// ```no_run
+/// use bootstrap::{Server, Services, values::advertised};
+/// use discovery::{Instance, registry::{self, Registration}};
+/// # use std::time::Duration;
+/// # use proto::{
+/// #     ConcatRequest, ConcatResponse, SumRequest, SumResponse, TrimRequest, TrimResponse,
+/// #     add_server::{Add, AddServer}, trim_server::{Trim, TrimServer},
+/// # };
+/// # use tonic::{Request, Response, Status};
+/// # struct MyTrim;
+/// # #[tonic::async_trait]
+/// # impl Trim for MyTrim {
+/// #     async fn trim_space(&self, _: Request<TrimRequest>) -> Result<Response<TrimResponse>, Status> {
+/// #         Err(Status::unimplemented("example"))
+/// #     }
+/// # }
+/// # struct MyAdd;
+/// # #[tonic::async_trait]
+/// # impl Add for MyAdd {
+/// #     async fn sum(&self, _: Request<SumRequest>) -> Result<Response<SumResponse>, Status> {
+/// #         Err(Status::unimplemented("example"))
+/// #     }
+/// #     async fn concat(&self, _: Request<ConcatRequest>) -> Result<Response<ConcatResponse>, Status> {
+/// #         Err(Status::unimplemented("example"))
+/// #     }
+/// # }
+/// # fn registration(instance: Instance) -> Registration {
+/// #     Registration {
+/// #         instance,
+/// #         check: registry::Check::Ttl { ttl: Duration::from_secs(5) },
+/// #         deregister_critical_after: None,
+/// #     }
+/// # }
+///
+/// #[tokio::main]
+/// async fn main() -> anyhow::Result<()> {
+///     let services = Services::new(proto::FILE_DESCRIPTOR_SET)
+///         .add(TrimServer::new(MyTrim))
+///         .add(AddServer::new(MyAdd));
+///     let consul = registry::connect("consul://localhost:8500")?;
+///     Server::new()
+///         .grpc(([0, 0, 0, 0], 8975), services)
+///         .register(consul, |bound| {
+///             let ip = advertised(None, bound[0].ip())?;
+///             let instance = Instance::named("my_service", ip, bound[0].port())?;
+///             Ok(registration(instance))
+///         })
+///         .run()
+///         .await
+/// }
+/// ```
+#[must_use = "a server does nothing until it runs"]
+pub struct Server {
+    drain: Duration,
+    max_connections: Option<NonZeroU32>,
+    listeners: Vec<(Listen, Serve)>,
+    registrations: Vec<Register>,
+    on_serving: Vec<OnServing>,
+    stage: watch::Sender<Stage>,
+}
+
+/// A server that accepts requests, for [`Server::on_serving`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Serving {
+    /// The addresses of the listeners, in the order they were added.
+    pub addresses: Vec<SocketAddr>,
+    /// The IDs of the instances to register, in the order they were added.
+    pub instances: Vec<String>,
+}
+
+/// The protocol and the service of a listener.
+enum Serve {
+    Grpc(Services),
+    Http(ServeHttp),
+}
+
+/// Serves HTTP on a listener.
+type ServeHttp = Box<
+    dyn FnOnce(TcpListener, Settings, BoxFuture<'static, ()>) -> BoxFuture<'static, Served> + Send,
+>;
+
+type Served = anyhow::Result<()>;
+
+/// Prepares a registration once the addresses are known.
+type Register =
+    Box<dyn FnOnce(&[SocketAddr]) -> anyhow::Result<Arc<dyn RegistrationClient>> + Send>;
+
+type OnServing = Box<dyn FnOnce(&Serving) -> anyhow::Result<()> + Send>;
+
+impl Server {
+    /// A server without listeners, with a drain of two seconds.
+    pub fn new() -> Self {
+        Self {
+            drain: Duration::from_secs(2),
+            max_connections: None,
+            listeners: Vec::new(),
+            registrations: Vec::new(),
+            on_serving: Vec::new(),
+            stage: watch::Sender::new(Stage::Serving),
+        }
+    }
+
+    /// The time from the deregistration to the end. In its first quarter the server still accepts
+    /// requests, from clients that have not seen the change yet. In the rest it finishes them.
+    pub fn drain(mut self, drain: Duration) -> Self {
+        self.drain = drain;
+        self
+    }
+
+    /// Open connections per listener. At the limit, new connections wait until one closes.
+    ///
+    /// `None`, the default: three quarters of the process's limit of open files (`ulimit -n`),
+    /// divided by the number of listeners.
+    pub fn max_connections(mut self, max: Option<NonZeroU32>) -> Self {
+        self.max_connections = max;
+        self
+    }
+
+    /// Serves gRPC services, with the standard health service and reflection, over HTTP/2.
+    pub fn grpc(mut self, listen: impl Into<Listen>, services: Services) -> Self {
+        self.listeners.push((listen.into(), Serve::Grpc(services)));
+        self
+    }
+
+    /// Serves HTTP/1.1 and HTTP/2, for example an axum router.
+    pub fn http<S, B>(mut self, listen: impl Into<Listen>, service: S) -> Self
+    where
+        S: tower_service::Service<Request<Incoming>, Response = Response<B>>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        B: http_body::Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let start: ServeHttp = Box::new(move |listener, settings, stop| {
+            Box::pin(serve(listener, service, Protocol::Http, settings, stop))
+        });
+        self.listeners.push((listen.into(), Serve::Http(start)));
+        self
+    }
+
+    /// Registers an instance once the server serves, keeps it registered, and deregisters it at the
+    /// end. `registration` receives the addresses of the listeners, in the order they were added.
+    pub fn register(
+        mut self,
+        registry: Arc<dyn Registry>,
+        registration: impl FnOnce(&[SocketAddr]) -> anyhow::Result<Registration> + Send + 'static,
+    ) -> Self {
+        self.registrations.push(Box::new(move |bound| {
+            Ok(registry.registration(registration(bound)?)?)
+        }));
+        self
+    }
+
+    /// Calls `action` once, when the server accepts requests. An error of it ends the server.
+    pub fn on_serving(
+        mut self,
+        action: impl FnOnce(&Serving) -> anyhow::Result<()> + Send + 'static,
+    ) -> Self {
+        self.on_serving.push(Box::new(action));
+        self
+    }
+
+    /// The current stage and every later one, for readiness checks of the application's own.
+    #[must_use]
+    pub fn stage(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
+    }
+
+    /// Runs until SIGINT or SIGTERM. A second signal ends the process at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_until`](Self::run_until), and when the system refuses the signal handlers.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let shutdown = Shutdown::listen().context("cannot handle signals")?;
+        self.run_until(shutdown.requested()).await
+    }
+
+    /// Runs until `stop` is done, for tests and for programs that handle signals themselves.
+    ///
+    /// # Errors
+    ///
+    /// When an address is in use, a registration is invalid or the descriptors cannot be read; when
+    /// requests are unfinished at the end of the drain; outside a tokio runtime. An unreachable
+    /// registry is not an error: the server serves and retries.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        tokio::runtime::Handle::try_current().context("cannot serve")?;
+        let limit = self
+            .max_connections
+            .unwrap_or_else(|| default_limit(self.listeners.len()));
+        // Readers of the stage learn of the deregistration first, then of the end.
+        let before_stop = self.drain / 4;
+        let settings = Settings {
+            max_connections: limit,
+            drain: self.drain.saturating_sub(before_stop),
+        };
+
+        let mut bound = Vec::new();
+        let mut listeners = Vec::new();
+        for (listen, service) in self.listeners {
+            let listener = listen.bind().await?;
+            bound.push(listener.local_addr().context("no local address")?);
+            listeners.push((listener, service));
+        }
+        let registrations = self.registrations.into_iter();
+        let registrations = registrations
+            .map(|register| register(&bound))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+
+        let mut running = Running {
+            servers: JoinSet::new(),
+            health: Vec::new(),
+            stage: self.stage,
+        };
+        for (listener, service) in listeners {
+            running.start(listener, service, settings).await?;
+        }
+        let serving = Serving {
+            addresses: bound,
+            instances: registrations.iter().map(|r| r.id().to_owned()).collect(),
+        };
+        for action in self.on_serving {
+            action(&serving)?;
+        }
+        let registrars = registrations.into_iter().map(Registrar::start);
+        let registrars = registrars.collect::<Result<Vec<_>, _>>()?;
+        stop.await;
+        running.leave(registrars, before_stop).await
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A server that accepts requests.
+struct Running {
+    servers: JoinSet<Served>,
+    health: Vec<Health>,
+    stage: watch::Sender<Stage>,
+}
+
+impl Running {
+    async fn start(
+        &mut self,
+        listener: TcpListener,
+        service: Serve,
+        settings: Settings,
+    ) -> anyhow::Result<()> {
+        let mut stage = self.stage.subscribe();
+        let stop = Box::pin(async move {
+            // The sender is dropped if the server is dropped, which is a stop too.
+            let _stop = stage.wait_for(|stage| *stage == Stage::Finishing).await;
+        });
+        match service {
+            Serve::Grpc(services) => {
+                let (health, router) = services.into_router().await?;
+                self.health.push(health);
+                self.servers
+                    .spawn(serve(listener, router, Protocol::Grpc, settings, stop));
+            }
+            Serve::Http(start) => {
+                self.servers.spawn(start(listener, settings, stop));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends in order: unhealthy, deregistered, seen by the clients, drained.
+    async fn leave(mut self, registrars: Vec<Registrar>, before_stop: Duration) -> Served {
+        for health in &self.health {
+            health.not_serving().await;
+        }
+        self.stage.send_replace(Stage::Leaving);
+        let deregistrations = registrars
+            .into_iter()
+            .map(|registrar| registrar.deregister(DEREGISTER));
+        for result in join_all(deregistrations).await {
+            if let Err(error) = result {
+                // The registry's health check removes the instance later. The requests come first.
+                warn!("not deregistered: {}", chain(&error));
+            }
+        }
+        // Watchers of the registry see the change within milliseconds.
+        sleep(before_stop).await;
+        self.stage.send_replace(Stage::Finishing);
+        for health in self.health {
+            health.end_streams().await;
+        }
+        let mut result = Ok(());
+        while let Some(ended) = self.servers.join_next().await {
+            let ended = ended
+                .context("a server's task failed")
+                .and_then(|served| served);
+            result = result.and(ended);
+        }
+        if result.is_ok() {
+            info!("all requests finished");
+        }
+        result
+    }
+}
+
+/// Prints a line on standard output, for scripts that wait for it.
+///
+/// # Errors
+///
+/// When standard output is closed.
+pub fn announce(line: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .context("cannot write to standard output")
+}

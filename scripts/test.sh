@@ -137,7 +137,7 @@ part_loom() {
 
 part_bench() {
     cargo bench --locked -p discovery -- --test
-    cargo run --quiet --release --locked -p discovery --example simulation -- \
+    cargo run --quiet --release --locked -p testkit --bin simulation -- \
         --clients 50 --instances 500 --subset 20 --seconds 10
 }
 

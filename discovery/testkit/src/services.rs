@@ -135,7 +135,7 @@ fn is_current(binary: &Path, package: &str) -> Result<bool> {
     let Ok(built) = fs::metadata(binary).and_then(|metadata| metadata.modified()) else {
         return Ok(false);
     };
-    for folder in [package, "discovery", "proto"] {
+    for folder in [package, "discovery", "discovery/bootstrap", "proto"] {
         for part in ["src", "pb", "build.rs"] {
             let path = workspace().join(folder).join(part);
             if path.exists() && newest(&path)? > built {

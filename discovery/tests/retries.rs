@@ -1,5 +1,8 @@
-//! What a caller sees when attempts fail: another instance's answer where that is safe, and an
-//! error that tells the whole story where it is not.
+//! Retries as a caller sees them: the answer of another instance where a retry is safe, else an
+//! error that describes every attempt.
+//!
+//! Most tests run on a paused clock with servers in memory. The behaviour of real HTTP/2
+//! connections is tested on sockets, at the end of the file.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,21 +20,29 @@ use discovery::{
     retry::{Hedge, RetryPolicy},
 };
 use proto::{TrimRequest, trim_client::TrimClient};
-use support::TrimServer;
+use support::{
+    TrimServer,
+    memory::{Network, servers},
+};
 use testkit::faulty::{Fault, FaultyServer};
 use tonic::{Code, Request, Response, Status};
 
 const TRIM: &str = "/pb.Trim/TrimSpace";
-/// Longer than any test waits for what must come at once.
+/// Longer than any test waits for a result that must come at once.
 const LONG: Duration = Duration::from_secs(3_600);
 
-/// A channel that ejects nothing: here it is retrying that has to cope.
-fn channel(instances: impl IntoIterator<Item = Instance>) -> ChannelBuilder {
+/// A channel over sockets, without outlier ejection: only retries are tested here.
+fn over_sockets(instances: impl IntoIterator<Item = Instance>) -> ChannelBuilder {
     let mut ejection = EjectionPolicy::default();
     ejection.enabled = false;
     Channel::from_registry(Arc::new(StaticRegistry::new(instances)), "trim_service")
         .retry_timeout(LONG)
         .ejection(ejection)
+}
+
+/// The same over connections in memory.
+fn channel(servers: &[TrimServer]) -> ChannelBuilder {
+    over_sockets(servers.iter().map(TrimServer::instance)).factory(Network::of(servers))
 }
 
 async fn built(builder: ChannelBuilder) -> TrimClient<Channel> {
@@ -44,7 +55,7 @@ async fn call(client: &mut TrimClient<Channel>) -> Result<Response<proto::TrimRe
     client.trim_space(TrimRequest { s: " x ".into() }).await
 }
 
-/// Of two servers in rotation the first gets its turns and answers none of them.
+/// Asserts that of two servers in rotation the first receives calls and answers none.
 async fn the_second_answers_six_calls(servers: &[TrimServer], client: &mut TrimClient<Channel>) {
     for _ in 0..6 {
         let response = call(client).await.unwrap();
@@ -55,34 +66,14 @@ async fn the_second_answers_six_calls(servers: &[TrimServer], client: &mut TrimC
 }
 
 fn unavailable(server: &TrimServer) {
-    server.behave(|_| async { Err(Status::unavailable("out to lunch")) });
+    server.behave(|_| async { Err(Status::unavailable("overloaded")) });
 }
 
-#[tokio::test]
-async fn a_call_is_saved_by_another_instance_and_never_goes_back_while_one_is_left() {
-    let servers = TrimServer::start_many(3).await;
-    servers[..2].iter().for_each(unavailable);
-    let mut retry = RetryPolicy::default();
-    retry.timeout = LONG;
-    retry.budget.reserve = 1_000;
-    let builder = channel(servers.iter().map(TrimServer::instance)).retry(retry);
-    let mut client = built(builder).await;
-    for _ in 0..30 {
-        let before: Vec<_> = servers.iter().map(TrimServer::calls).collect();
-        let response = call(&mut client).await.unwrap();
-        let served = response.extensions().get::<ServedBy>().unwrap();
-        assert_eq!(served.0.id, servers[2].instance().id);
-        for (server, before) in servers.iter().zip(before) {
-            assert!(server.calls() - before <= 1, "one instance was asked twice");
-        }
-    }
-}
-
-#[tokio::test]
-async fn the_error_tells_what_every_attempt_met() {
-    let servers = TrimServer::start_many(4).await;
+#[tokio::test(start_paused = true)]
+async fn the_error_describes_every_attempt() {
+    let servers = servers(4);
     servers.iter().for_each(unavailable);
-    let mut client = built(channel(servers.iter().map(TrimServer::instance))).await;
+    let mut client = built(channel(&servers)).await;
     let status = call(&mut client).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     let named: BTreeSet<_> = servers
@@ -91,7 +82,7 @@ async fn the_error_tells_what_every_attempt_met() {
         .filter(|id| status.message().contains(id))
         .collect();
     assert_eq!(named.len(), 3, "{status}");
-    assert_eq!(status.message().matches("out to lunch").count(), 3);
+    assert_eq!(status.message().matches("overloaded").count(), 3);
     let source = std::error::Error::source(&status).unwrap();
     let error = source
         .downcast_ref::<discovery::retry::CallError>()
@@ -99,30 +90,30 @@ async fn the_error_tells_what_every_attempt_met() {
     assert_eq!(error.attempts.len(), 3);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_single_failure_is_the_servers_own_answer() {
-    let server = TrimServer::start().await;
-    server.behave(|_| async {
+    let servers = servers(1);
+    servers[0].behave(|_| async {
         let mut status = Status::not_found("no such text");
         status
             .metadata_mut()
             .insert("x-detail", "7".parse().unwrap());
         Err(status)
     });
-    let mut client = built(channel([server.instance()])).await;
+    let mut client = built(channel(&servers)).await;
     let status = call(&mut client).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
     assert_eq!(status.message(), "no such text");
     assert_eq!(status.metadata().get("x-detail").unwrap(), "7");
-    assert_eq!(server.calls(), 1);
+    assert_eq!(servers[0].calls(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_internal_error_is_repeated_only_where_declared_idempotent() {
     for idempotent in [false, true] {
-        let servers = TrimServer::start_many(2).await;
+        let servers = servers(2);
         servers[0].behave(|_| async { Err(Status::internal("bug")) });
-        let mut builder = channel(servers.iter().map(TrimServer::instance));
+        let mut builder = channel(&servers);
         if idempotent {
             builder = builder.idempotent([TRIM]);
         }
@@ -135,46 +126,46 @@ async fn an_internal_error_is_repeated_only_where_declared_idempotent() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_hung_instance_costs_an_attempt_and_not_the_call() {
-    let servers = TrimServer::start_many(2).await;
+    let servers = servers(2);
     servers[0].behave(|_| pending());
-    let builder = channel(servers.iter().map(TrimServer::instance))
+    let builder = channel(&servers)
         .attempt_timeout(Duration::from_millis(50))
         .idempotent([TRIM]);
     let mut client = built(builder).await;
     the_second_answers_six_calls(&servers, &mut client).await;
 }
 
-#[tokio::test]
-async fn what_may_not_be_repeated_is_sent_once_and_has_all_the_time() {
-    let server = TrimServer::start().await;
-    server.behave(|_| pending());
-    let builder = channel([server.instance()])
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_not_idempotent_is_sent_once_with_the_whole_timeout() {
+    let servers = servers(1);
+    servers[0].behave(|_| pending());
+    let builder = channel(&servers)
         .retry_timeout(Duration::from_millis(150))
         .attempt_timeout(Duration::from_millis(10));
     let status = call(&mut built(builder).await).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
-    assert_eq!(server.calls(), 1);
+    assert_eq!(servers[0].calls(), 1);
     assert!(
         status.message().contains("not declared idempotent"),
         "{status}"
     );
 }
 
-#[tokio::test]
-async fn the_callers_deadline_comes_first_and_is_passed_on_shrunk() {
-    let server = TrimServer::start().await;
-    server.behave(|_| pending());
-    let builder = channel([server.instance()])
+#[tokio::test(start_paused = true)]
+async fn the_callers_deadline_comes_first_and_attempts_get_what_is_left() {
+    let servers = servers(1);
+    servers[0].behave(|_| pending());
+    let builder = channel(&servers)
         .idempotent([TRIM])
         .attempt_timeout(Duration::from_millis(150));
     let mut request = Request::new(TrimRequest { s: "x".into() });
     request.set_timeout(Duration::from_millis(200));
     let status = built(builder).await.trim_space(request).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
-    // The first attempt has its own time, the second one what is left of the caller's.
-    let sent = server.timeouts();
+    // The first attempt has its own timeout, the second what is left of the deadline.
+    let sent = servers[0].timeouts();
     let left = |text: &String| {
         let value = text.parse().unwrap();
         let headers = http::HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), value)]);
@@ -185,10 +176,10 @@ async fn the_callers_deadline_comes_first_and_is_passed_on_shrunk() {
     assert!(sent[1..].iter().all(|text| left(text) <= rest), "{sent:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_malformed_deadline_is_the_callers_mistake() {
-    let server = TrimServer::start().await;
-    let mut client = built(channel([server.instance()])).await;
+    let servers = servers(1);
+    let mut client = built(channel(&servers)).await;
     for value in ["soon", "-1S", "999999999S", ""] {
         let mut request = Request::new(TrimRequest { s: "x".into() });
         let metadata = request.metadata_mut();
@@ -196,12 +187,12 @@ async fn a_malformed_deadline_is_the_callers_mistake() {
         let status = client.trim_space(request).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{value:?}");
     }
-    assert_eq!(server.calls(), 0);
+    assert_eq!(servers[0].calls(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_server_can_forbid_another_attempt() {
-    let servers = TrimServer::start_many(2).await;
+    let servers = servers(2);
     for server in &servers {
         server.behave(|_| async {
             let mut status = Status::unavailable("full");
@@ -210,71 +201,32 @@ async fn a_server_can_forbid_another_attempt() {
             Err(status)
         });
     }
-    let mut client = built(channel(servers.iter().map(TrimServer::instance))).await;
+    let mut client = built(channel(&servers)).await;
     let status = call(&mut client).await.unwrap_err();
     assert_eq!(status.message(), "full");
     assert_eq!(servers[0].calls() + servers[1].calls(), 1);
 }
 
-#[tokio::test]
-async fn an_answer_that_breaks_off_is_replaced() {
-    for fault in [
-        Fault::RefuseStream,
-        Fault::ResetAfterHeaders,
-        Fault::ResetInMessage,
-        Fault::CloseInMessage,
-        Fault::GoAway,
-        Fault::UnavailableInTrailers,
-        Fault::Http503,
-    ] {
-        let faulty = FaultyServer::start(fault).await.unwrap();
-        let good = TrimServer::start().await;
-        let builder = channel([support::faulty(&faulty), good.instance()]).idempotent([TRIM]);
-        let channel = builder.build().unwrap();
-        support::eventually(|| channel.status().ready == 2).await;
-        let mut client = TrimClient::new(channel);
-        for _ in 0..10 {
-            let answer = call(&mut client).await;
-            assert_eq!(answer.unwrap().get_ref().s, "x", "{fault:?}");
-        }
-        assert!(faulty.calls() > 0, "{fault:?} was never met");
-    }
-}
-
-#[tokio::test]
-async fn what_a_server_refused_is_sent_again_though_it_may_not_be_repeated() {
-    let refusing = FaultyServer::start(Fault::RefuseStream).await.unwrap();
-    let good = TrimServer::start().await;
-    let mut builder = channel([support::faulty(&refusing), good.instance()]);
-    builder = builder.retry_max(1);
-    let mut client = built(builder).await;
-    for _ in 0..10 {
-        call(&mut client).await.unwrap();
-    }
-    assert!(refusing.calls() > 0);
-    assert_eq!(good.calls(), 10);
-}
-
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_budget_ends_retries_when_everything_fails() {
-    let servers = TrimServer::start_many(2).await;
+    let servers = servers(2);
     servers.iter().for_each(unavailable);
-    let mut client = built(channel(servers.iter().map(TrimServer::instance))).await;
+    let mut client = built(channel(&servers)).await;
     let mut last = String::new();
     for _ in 0..100 {
         last = call(&mut client).await.unwrap_err().message().to_owned();
     }
     let calls = servers[0].calls() + servers[1].calls();
-    // The reserve of ten, and at most a few tenths of one that came back.
+    // The reserve of ten, and its refill while retries back off.
     assert!((110..=112).contains(&calls), "{calls}");
-    assert_eq!(last, "out to lunch");
+    assert_eq!(last, "overloaded");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_slow_answer_is_overtaken_by_a_second_attempt() {
-    let servers = TrimServer::start_many(2).await;
+    let servers = servers(2);
     servers[0].behave(|_| pending());
-    let builder = channel(servers.iter().map(TrimServer::instance))
+    let builder = channel(&servers)
         .attempt_timeout(LONG)
         .idempotent([TRIM])
         .hedge(Hedge::After(Duration::from_millis(20)));
@@ -282,10 +234,10 @@ async fn a_slow_answer_is_overtaken_by_a_second_attempt() {
     the_second_answers_six_calls(&servers, &mut client).await;
 }
 
-#[tokio::test]
-async fn a_status_that_nothing_mends_ends_a_hedged_call() {
-    let servers = TrimServer::start_many(2).await;
-    // Whoever is called second hangs; the first one has a definite answer, once both are out.
+#[tokio::test(start_paused = true)]
+async fn a_status_that_is_not_retried_ends_a_hedged_call() {
+    let servers = servers(2);
+    // The second call hangs. The first has a definite answer once both are in flight.
     let out = Arc::new(tokio::sync::Semaphore::new(0));
     let first = Arc::new(std::sync::atomic::AtomicBool::new(true));
     for server in &servers {
@@ -302,22 +254,24 @@ async fn a_status_that_nothing_mends_ends_a_hedged_call() {
             }
         });
     }
-    let builder = channel(servers.iter().map(TrimServer::instance))
+    let builder = channel(&servers)
         .idempotent([TRIM])
         .attempt_timeout(LONG)
         .hedge(Hedge::After(Duration::from_millis(20)));
     let mut client = built(builder).await;
     let answer = tokio::time::timeout(Duration::from_secs(20), call(&mut client)).await;
-    let status = answer.expect("waits for the one that hangs").unwrap_err();
+    let status = answer
+        .expect("the call waited for the instance that hangs")
+        .unwrap_err();
     assert_eq!(status.code(), Code::NotFound, "{status}");
     assert_eq!(status.message(), "no such text");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_of_answers_outlives_the_retry_timeout() {
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-    let server = TrimServer::start().await;
-    let builder = channel([server.instance()]).retry_timeout(Duration::from_millis(300));
+    let servers = servers(1);
+    let builder = channel(&servers).retry_timeout(Duration::from_millis(300));
     let channel = builder.build().unwrap();
     let mut client = HealthClient::new(channel);
     let request = HealthCheckRequest::default();
@@ -327,15 +281,74 @@ async fn a_stream_of_answers_outlives_the_retry_timeout() {
     assert!(next.is_err(), "the stream ended: {next:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_callers_deadline_holds_for_the_whole_stream() {
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-    let server = TrimServer::start().await;
-    let mut client = HealthClient::new(channel([server.instance()]).build().unwrap());
+    let servers = servers(1);
+    let mut client = HealthClient::new(channel(&servers).build().unwrap());
     let mut request = Request::new(HealthCheckRequest::default());
     request.set_timeout(Duration::from_millis(300));
     let mut updates = client.watch(request).await.unwrap().into_inner();
     assert!(updates.message().await.unwrap().is_some());
     let status = updates.message().await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn a_call_is_saved_by_another_instance_and_never_goes_back_while_one_is_left() {
+    let servers = TrimServer::start_many(3).await;
+    servers[..2].iter().for_each(unavailable);
+    let mut retry = RetryPolicy::default();
+    retry.timeout = LONG;
+    retry.budget.reserve = 1_000;
+    let builder = over_sockets(servers.iter().map(TrimServer::instance)).retry(retry);
+    let mut client = built(builder).await;
+    for _ in 0..30 {
+        let before: Vec<_> = servers.iter().map(TrimServer::calls).collect();
+        let response = call(&mut client).await.unwrap();
+        let served = response.extensions().get::<ServedBy>().unwrap();
+        assert_eq!(served.0.id, servers[2].instance().id);
+        for (server, before) in servers.iter().zip(before) {
+            assert!(server.calls() - before <= 1, "one instance was asked twice");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_replaced() {
+    for fault in [
+        Fault::RefuseStream,
+        Fault::ResetAfterHeaders,
+        Fault::ResetInMessage,
+        Fault::CloseInMessage,
+        Fault::GoAway,
+        Fault::UnavailableInTrailers,
+        Fault::Http503,
+    ] {
+        let faulty = FaultyServer::start(fault).await.unwrap();
+        let good = TrimServer::start().await;
+        let builder = over_sockets([support::faulty(&faulty), good.instance()]).idempotent([TRIM]);
+        let channel = builder.build().unwrap();
+        support::eventually(|| channel.status().ready == 2).await;
+        let mut client = TrimClient::new(channel);
+        for _ in 0..10 {
+            let answer = call(&mut client).await;
+            assert_eq!(answer.unwrap().get_ref().s, "x", "{fault:?}");
+        }
+        assert!(faulty.calls() > 0, "no call received {fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_call_is_sent_again_although_it_is_not_idempotent() {
+    let refusing = FaultyServer::start(Fault::RefuseStream).await.unwrap();
+    let good = TrimServer::start().await;
+    let mut builder = over_sockets([support::faulty(&refusing), good.instance()]);
+    builder = builder.retry_max(1);
+    let mut client = built(builder).await;
+    for _ in 0..10 {
+        call(&mut client).await.unwrap();
+    }
+    assert!(refusing.calls() > 0);
+    assert_eq!(good.calls(), 10);
 }

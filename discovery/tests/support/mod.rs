@@ -3,13 +3,15 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+pub(crate) mod memory;
+
 use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use discovery::{Instance, registry::StaticRegistry};
@@ -21,16 +23,12 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
 use tonic::{Request, Response, Status, transport::Server};
 
-/// Polls a condition until it holds; fails the test when it never does.
+/// Waits until the condition holds. Fails the test if it does not within 20 seconds.
 pub(crate) async fn eventually(condition: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(
-            begun.elapsed() < Duration::from_secs(20),
-            "the condition never came true"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let limit = Duration::from_secs(20);
+    testkit::eventually("the condition", limit, async || condition())
+        .await
+        .unwrap();
 }
 
 /// A port that nothing listens on. Taken from the kernel and given back.
@@ -63,6 +61,7 @@ pub(crate) struct TrimServer {
     at_once: Option<u32>,
 }
 
+#[derive(Default)]
 struct State {
     calls: AtomicUsize,
     connections: Arc<AtomicUsize>,

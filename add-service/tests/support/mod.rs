@@ -7,6 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 use reqwest::{Client, StatusCode, header::HeaderMap};
 use serde_json::Value;
 use testkit::{AddService, TrimService, add_service, eventually, http_client, trim_service};
+use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 use tonic::transport::{Channel, Endpoint};
 
 /// Far above what anything here takes, and below what a person waits for.
@@ -136,4 +137,22 @@ pub(crate) async fn add_alone(flags: &[&str]) -> AddService {
     add_service(&[&["--consul", "127.0.0.1:1"], flags].concat())
         .await
         .unwrap()
+}
+
+/// Reads from a connection until the received text contains `part`.
+pub(crate) async fn read_until(stream: &mut TcpStream, part: &str) -> String {
+    let mut received = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&received);
+        if text.contains(part) {
+            return text.into_owned();
+        }
+        let mut bytes = [0; 1024];
+        let count = timeout(LIMIT, stream.read(&mut bytes))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_ne!(count, 0, "closed after {text:?}");
+        received.extend_from_slice(&bytes[..count]);
+    }
 }

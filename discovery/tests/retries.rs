@@ -22,7 +22,7 @@ use discovery::{
 use proto::{TrimRequest, trim_client::TrimClient};
 use support::{
     TrimServer,
-    memory::{Network, servers},
+    memory::{Memory, MemoryServer},
 };
 use testkit::faulty::{Fault, FaultyServer};
 use tonic::{Code, Request, Response, Status};
@@ -33,16 +33,20 @@ const LONG: Duration = Duration::from_secs(3_600);
 
 /// A channel over sockets, without outlier ejection: only retries are tested here.
 fn over_sockets(instances: impl IntoIterator<Item = Instance>) -> ChannelBuilder {
-    let mut ejection = EjectionPolicy::default();
-    ejection.enabled = false;
-    Channel::from_registry(Arc::new(StaticRegistry::new(instances)), "trim_service")
-        .retry_timeout(LONG)
-        .ejection(ejection)
+    retrying(StaticRegistry::new(instances))
 }
 
 /// The same over connections in memory.
-fn channel(servers: &[TrimServer]) -> ChannelBuilder {
-    over_sockets(servers.iter().map(TrimServer::instance)).factory(Network::of(servers))
+fn channel(memory: &Memory) -> ChannelBuilder {
+    retrying(memory.registry()).factory(memory.clone())
+}
+
+fn retrying(registry: StaticRegistry) -> ChannelBuilder {
+    let mut ejection = EjectionPolicy::default();
+    ejection.enabled = false;
+    Channel::from_registry(Arc::new(registry), "trim_service")
+        .retry_timeout(LONG)
+        .ejection(ejection)
 }
 
 async fn built(builder: ChannelBuilder) -> TrimClient<Channel> {
@@ -56,7 +60,7 @@ async fn call(client: &mut TrimClient<Channel>) -> Result<Response<proto::TrimRe
 }
 
 /// Asserts that of two servers in rotation the first receives calls and answers none.
-async fn the_second_answers_six_calls(servers: &[TrimServer], client: &mut TrimClient<Channel>) {
+async fn the_second_answers_six_calls(servers: &[MemoryServer], client: &mut TrimClient<Channel>) {
     for _ in 0..6 {
         let response = call(client).await.unwrap();
         let served = response.extensions().get::<ServedBy>().unwrap();
@@ -65,15 +69,37 @@ async fn the_second_answers_six_calls(servers: &[TrimServer], client: &mut TrimC
     assert_eq!(servers[0].calls(), 3);
 }
 
-fn unavailable(server: &TrimServer) {
+fn unavailable(server: &MemoryServer) {
     server.behave(|_| async { Err(Status::unavailable("overloaded")) });
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_is_saved_by_another_instance_and_never_goes_back_while_one_is_left() {
+    let memory = Memory::with_servers(3);
+    let servers = memory.servers();
+    servers[..2].iter().for_each(unavailable);
+    let mut retry = RetryPolicy::default();
+    retry.timeout = LONG;
+    retry.budget.reserve = 1_000;
+    let builder = channel(&memory).retry(retry);
+    let mut client = built(builder).await;
+    for _ in 0..30 {
+        let before: Vec<_> = servers.iter().map(MemoryServer::calls).collect();
+        let response = call(&mut client).await.unwrap();
+        let served = response.extensions().get::<ServedBy>().unwrap();
+        assert_eq!(served.0.id, servers[2].instance().id);
+        for (server, before) in servers.iter().zip(before) {
+            assert!(server.calls() - before <= 1, "one instance was asked twice");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_error_describes_every_attempt() {
-    let servers = servers(4);
+    let memory = Memory::with_servers(4);
+    let servers = memory.servers();
     servers.iter().for_each(unavailable);
-    let mut client = built(channel(&servers)).await;
+    let mut client = built(channel(&memory)).await;
     let status = call(&mut client).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     let named: BTreeSet<_> = servers
@@ -91,29 +117,12 @@ async fn the_error_describes_every_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_single_failure_is_the_servers_own_answer() {
-    let servers = servers(1);
-    servers[0].behave(|_| async {
-        let mut status = Status::not_found("no such text");
-        status
-            .metadata_mut()
-            .insert("x-detail", "7".parse().unwrap());
-        Err(status)
-    });
-    let mut client = built(channel(&servers)).await;
-    let status = call(&mut client).await.unwrap_err();
-    assert_eq!(status.code(), Code::NotFound);
-    assert_eq!(status.message(), "no such text");
-    assert_eq!(status.metadata().get("x-detail").unwrap(), "7");
-    assert_eq!(servers[0].calls(), 1);
-}
-
-#[tokio::test(start_paused = true)]
 async fn an_internal_error_is_repeated_only_where_declared_idempotent() {
     for idempotent in [false, true] {
-        let servers = servers(2);
+        let memory = Memory::with_servers(2);
+        let servers = memory.servers();
         servers[0].behave(|_| async { Err(Status::internal("bug")) });
-        let mut builder = channel(&servers);
+        let mut builder = channel(&memory);
         if idempotent {
             builder = builder.idempotent([TRIM]);
         }
@@ -128,20 +137,22 @@ async fn an_internal_error_is_repeated_only_where_declared_idempotent() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hung_instance_costs_an_attempt_and_not_the_call() {
-    let servers = servers(2);
+    let memory = Memory::with_servers(2);
+    let servers = memory.servers();
     servers[0].behave(|_| pending());
-    let builder = channel(&servers)
+    let builder = channel(&memory)
         .attempt_timeout(Duration::from_millis(50))
         .idempotent([TRIM]);
     let mut client = built(builder).await;
-    the_second_answers_six_calls(&servers, &mut client).await;
+    the_second_answers_six_calls(servers, &mut client).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_not_idempotent_is_sent_once_with_the_whole_timeout() {
-    let servers = servers(1);
+    let memory = Memory::with_servers(1);
+    let servers = memory.servers();
     servers[0].behave(|_| pending());
-    let builder = channel(&servers)
+    let builder = channel(&memory)
         .retry_timeout(Duration::from_millis(150))
         .attempt_timeout(Duration::from_millis(10));
     let status = call(&mut built(builder).await).await.unwrap_err();
@@ -155,9 +166,10 @@ async fn a_call_that_is_not_idempotent_is_sent_once_with_the_whole_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn the_callers_deadline_comes_first_and_attempts_get_what_is_left() {
-    let servers = servers(1);
+    let memory = Memory::with_servers(1);
+    let servers = memory.servers();
     servers[0].behave(|_| pending());
-    let builder = channel(&servers)
+    let builder = channel(&memory)
         .idempotent([TRIM])
         .attempt_timeout(Duration::from_millis(150));
     let mut request = Request::new(TrimRequest { s: "x".into() });
@@ -178,8 +190,9 @@ async fn the_callers_deadline_comes_first_and_attempts_get_what_is_left() {
 
 #[tokio::test(start_paused = true)]
 async fn a_malformed_deadline_is_the_callers_mistake() {
-    let servers = servers(1);
-    let mut client = built(channel(&servers)).await;
+    let memory = Memory::with_servers(1);
+    let servers = memory.servers();
+    let mut client = built(channel(&memory)).await;
     for value in ["soon", "-1S", "999999999S", ""] {
         let mut request = Request::new(TrimRequest { s: "x".into() });
         let metadata = request.metadata_mut();
@@ -192,8 +205,9 @@ async fn a_malformed_deadline_is_the_callers_mistake() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_can_forbid_another_attempt() {
-    let servers = servers(2);
-    for server in &servers {
+    let memory = Memory::with_servers(2);
+    let servers = memory.servers();
+    for server in servers {
         server.behave(|_| async {
             let mut status = Status::unavailable("full");
             let metadata = status.metadata_mut();
@@ -201,7 +215,7 @@ async fn a_server_can_forbid_another_attempt() {
             Err(status)
         });
     }
-    let mut client = built(channel(&servers)).await;
+    let mut client = built(channel(&memory)).await;
     let status = call(&mut client).await.unwrap_err();
     assert_eq!(status.message(), "full");
     assert_eq!(servers[0].calls() + servers[1].calls(), 1);
@@ -209,9 +223,10 @@ async fn a_server_can_forbid_another_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn the_budget_ends_retries_when_everything_fails() {
-    let servers = servers(2);
+    let memory = Memory::with_servers(2);
+    let servers = memory.servers();
     servers.iter().for_each(unavailable);
-    let mut client = built(channel(&servers)).await;
+    let mut client = built(channel(&memory)).await;
     let mut last = String::new();
     for _ in 0..100 {
         last = call(&mut client).await.unwrap_err().message().to_owned();
@@ -224,23 +239,25 @@ async fn the_budget_ends_retries_when_everything_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_answer_is_overtaken_by_a_second_attempt() {
-    let servers = servers(2);
+    let memory = Memory::with_servers(2);
+    let servers = memory.servers();
     servers[0].behave(|_| pending());
-    let builder = channel(&servers)
+    let builder = channel(&memory)
         .attempt_timeout(LONG)
         .idempotent([TRIM])
         .hedge(Hedge::After(Duration::from_millis(20)));
     let mut client = built(builder).await;
-    the_second_answers_six_calls(&servers, &mut client).await;
+    the_second_answers_six_calls(servers, &mut client).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_status_that_is_not_retried_ends_a_hedged_call() {
-    let servers = servers(2);
+    let memory = Memory::with_servers(2);
+    let servers = memory.servers();
     // The second call hangs. The first has a definite answer once both are in flight.
     let out = Arc::new(tokio::sync::Semaphore::new(0));
     let first = Arc::new(std::sync::atomic::AtomicBool::new(true));
-    for server in &servers {
+    for server in servers {
         let (out, first) = (Arc::clone(&out), Arc::clone(&first));
         server.behave(move |_| {
             let (out, first) = (Arc::clone(&out), Arc::clone(&first));
@@ -254,7 +271,7 @@ async fn a_status_that_is_not_retried_ends_a_hedged_call() {
             }
         });
     }
-    let builder = channel(&servers)
+    let builder = channel(&memory)
         .idempotent([TRIM])
         .attempt_timeout(LONG)
         .hedge(Hedge::After(Duration::from_millis(20)));
@@ -270,8 +287,8 @@ async fn a_status_that_is_not_retried_ends_a_hedged_call() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_of_answers_outlives_the_retry_timeout() {
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-    let servers = servers(1);
-    let builder = channel(&servers).retry_timeout(Duration::from_millis(300));
+    let memory = Memory::with_servers(1);
+    let builder = channel(&memory).retry_timeout(Duration::from_millis(300));
     let channel = builder.build().unwrap();
     let mut client = HealthClient::new(channel);
     let request = HealthCheckRequest::default();
@@ -284,8 +301,8 @@ async fn a_stream_of_answers_outlives_the_retry_timeout() {
 #[tokio::test(start_paused = true)]
 async fn the_callers_deadline_holds_for_the_whole_stream() {
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-    let servers = servers(1);
-    let mut client = HealthClient::new(channel(&servers).build().unwrap());
+    let memory = Memory::with_servers(1);
+    let mut client = HealthClient::new(channel(&memory).build().unwrap());
     let mut request = Request::new(HealthCheckRequest::default());
     request.set_timeout(Duration::from_millis(300));
     let mut updates = client.watch(request).await.unwrap().into_inner();
@@ -295,23 +312,21 @@ async fn the_callers_deadline_holds_for_the_whole_stream() {
 }
 
 #[tokio::test]
-async fn a_call_is_saved_by_another_instance_and_never_goes_back_while_one_is_left() {
-    let servers = TrimServer::start_many(3).await;
-    servers[..2].iter().for_each(unavailable);
-    let mut retry = RetryPolicy::default();
-    retry.timeout = LONG;
-    retry.budget.reserve = 1_000;
-    let builder = over_sockets(servers.iter().map(TrimServer::instance)).retry(retry);
-    let mut client = built(builder).await;
-    for _ in 0..30 {
-        let before: Vec<_> = servers.iter().map(TrimServer::calls).collect();
-        let response = call(&mut client).await.unwrap();
-        let served = response.extensions().get::<ServedBy>().unwrap();
-        assert_eq!(served.0.id, servers[2].instance().id);
-        for (server, before) in servers.iter().zip(before) {
-            assert!(server.calls() - before <= 1, "one instance was asked twice");
-        }
-    }
+async fn a_single_failure_is_the_servers_own_answer() {
+    let server = TrimServer::start().await;
+    server.behave(|_| async {
+        let mut status = Status::not_found("no such text");
+        status
+            .metadata_mut()
+            .insert("x-detail", "7".parse().unwrap());
+        Err(status)
+    });
+    let mut client = built(over_sockets([server.instance()])).await;
+    let status = call(&mut client).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+    assert_eq!(status.message(), "no such text");
+    assert_eq!(status.metadata().get("x-detail").unwrap(), "7");
+    assert_eq!(server.calls(), 1);
 }
 
 #[tokio::test]

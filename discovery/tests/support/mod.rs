@@ -61,7 +61,6 @@ pub(crate) struct TrimServer {
     at_once: Option<u32>,
 }
 
-#[derive(Default)]
 struct State {
     calls: AtomicUsize,
     connections: Arc<AtomicUsize>,

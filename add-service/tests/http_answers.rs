@@ -57,7 +57,7 @@ async fn adds_and_joins() {
             r#"{"v":"","err":"can't concat two empty strings"}"#,
         ),
     ] {
-        // What the content type says does not matter: curl says that a form is coming.
+        // The content type is ignored: curl sends that of a form.
         for content_type in ["application/json", "application/x-www-form-urlencoded"] {
             let request = http
                 .request("POST", path)
@@ -113,7 +113,7 @@ async fn calls_rotate_evenly_over_the_instances() {
     }
     assert_eq!(named.len(), 3, "{named:?}");
     assert!(named.values().all(|count| *count == 200), "{named:?}");
-    // Sum asks no instance.
+    // Sum calls no instance.
     assert_eq!(http.post("/sum", "{}").await.header("x-trim-instance"), "");
 }
 

@@ -83,7 +83,7 @@ async fn a_body_over_the_limit_is_413() {
     let answer = http.post("/sum", body(1001)).await;
     assert_eq!(answer.status, 413);
     answer.reason();
-    // Without a length told beforehand.
+    // Without a content-length.
     let chunk = format!("258\r\n{}\r\n", body(600));
     let head = "POST /concat HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
     let mut stream = TcpStream::connect(add.http).await.unwrap();
@@ -135,7 +135,7 @@ async fn requests_over_the_rate_limit_are_429() {
     );
     let reason = refused.unwrap().reason();
     assert!(reason.contains("too many requests"), "{reason}");
-    // Operators are not callers.
+    // The limit does not apply to the operators' endpoints.
     assert_eq!(http.get("/healthz").await.status, 200);
     let look = async || match http.post("/sum", "{}").await {
         answer if answer.status == 200 => Ok(()),

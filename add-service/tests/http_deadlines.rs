@@ -29,7 +29,7 @@ async fn past_the_deadline_it_is_504() {
         "{took:?}"
     );
 
-    // Without a deadline of the caller's, the service has its own.
+    // Without a deadline of the caller, the service's own applies.
     let add = add_over(&trims, &["--retry-timeout", "300ms"]).await;
     let http = Http::new(&add);
     http.until_ready(2).await;

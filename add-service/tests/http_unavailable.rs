@@ -38,7 +38,7 @@ async fn without_an_instance_it_is_503_at_once_with_the_reason() {
         "{ready:?}"
     );
     assert_eq!(http.get("/healthz").await.status, 200);
-    // What needs no instance works.
+    // Sum needs no instance.
     assert_eq!(
         http.post("/sum", r#"{"a":1,"b":2}"#).await.text,
         r#"{"v":3}"#
@@ -77,10 +77,10 @@ async fn with_all_instances_dead_it_is_503_quickly_and_each_attempt_is_told() {
         assert_eq!(answer.status, 503, "{answer:?}");
         assert!(took < QUICK, "{took:?}");
         let reason = answer.reason();
-        let told = trims
+        let named = trims
             .iter()
             .any(|trim| reason.contains(&trim.grpc.port().to_string()));
-        assert!(told, "{reason}");
+        assert!(named, "{reason}");
     }
     let look = async || match http.get("/readyz").await {
         answer if answer.status == 503 => Ok(()),

@@ -18,7 +18,7 @@ fn series(text: &str, name: &str, labels: &[&str]) -> Option<f64> {
     line.rsplit_once(' ')?.1.parse().ok()
 }
 
-/// What the calls of the test below leave in `/metrics`.
+/// The series in `/metrics` after the calls of the test below.
 const SHOWN: [(&str, &[&str], f64); 12] = [
     (
         "http_requests_total",
@@ -112,7 +112,7 @@ async fn metrics_tell_requests_and_what_discovery_does() {
         assert_eq!(shown, Some(value), "{name}{labels:?} in\n{text}");
     }
     assert!(!text.contains("made/up"), "a caller's path is a label");
-    // Every series has its kind told, as Prometheus wants it.
+    // Every series has a TYPE line, as Prometheus requires.
     for line in text
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))

@@ -1,4 +1,4 @@
-//! Clients that hang, say nothing or say half of it; instances and settings that nobody expects.
+//! Clients that hang, send nothing or send half a request; unusual instances and settings.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -59,10 +59,10 @@ async fn a_request_that_outlasts_the_drain_is_told_in_the_exit_code() {
     read_until(&mut stream, "100 Continue\r\n\r\n").await;
     add.process.signal(Signal::SIGTERM).unwrap();
     assert_eq!(add.process.exit(LIMIT).await.unwrap().code(), Some(1));
-    let told = add.process.stderr();
+    let output = add.process.stderr();
     assert!(
-        told.contains("unfinished at the end of the drain: 1;"),
-        "{told}"
+        output.contains("unfinished at the end of the drain: 1;"),
+        "{output}"
     );
 }
 
@@ -103,7 +103,7 @@ async fn a_reflection_stream_does_not_hold_up_the_end() {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
-    // As grpcurl does: one question, and the stream stays open for the next.
+    // As grpcurl does: one request, and the stream stays open for the next.
     let questions = tokio_stream::once(list).chain(tokio_stream::pending());
     let answers = client.server_reflection_info(questions).await.unwrap();
     let mut answers = answers.into_inner();
@@ -115,7 +115,7 @@ async fn a_reflection_stream_does_not_hold_up_the_end() {
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
-/// A client has one connection to an instance, for all its calls.
+/// A client sends all its calls to an instance over one connection.
 #[tokio::test]
 async fn a_connection_carries_as_many_calls_as_there_are() {
     let add = add_alone(&[]).await;
@@ -180,13 +180,13 @@ async fn the_command_line_wins_over_variables_that_name_another_source() {
         let line = process.stdout_line("listening", LIMIT).await;
         assert!(line.is_ok(), "{variable:?}: {}", process.stderr());
         if variable == fixed {
-            // It asks Consul, not the variable's instance.
-            let told = || async {
+            // It uses Consul, not the instance of the variable.
+            let asked = || async {
                 let stderr = process.stderr();
                 anyhow::ensure!(stderr.contains("consul://127.0.0.1:1"), "{stderr}");
                 Ok(())
             };
-            eventually("Consul is asked", LIMIT, told).await.unwrap();
+            eventually("Consul is asked", LIMIT, asked).await.unwrap();
         }
     }
     let program = service_binary("add-service").await.unwrap();

@@ -23,7 +23,7 @@ async fn accepted_requests_are_answered_after_the_signal() {
         let mut add = add_over(&trims, &flags).await;
         let http = Http::new(&add);
         http.until_ready(2).await;
-        // One that carries nothing.
+        // An idle connection.
         let idle = TcpStream::connect(add.http).await.unwrap();
         // One on HTTP/1.1, accepted as soon as the service asks for the body.
         let mut stream = TcpStream::connect(add.http).await.unwrap();
@@ -68,7 +68,7 @@ async fn accepted_requests_are_answered_after_the_signal() {
             Some(0),
             "{signal}"
         );
-        // Connections that carry nothing hold nobody up.
+        // Idle connections do not delay the end.
         assert!(
             begun.elapsed() < Duration::from_secs(5),
             "{:?}",
@@ -82,7 +82,7 @@ async fn accepted_requests_are_answered_after_the_signal() {
 async fn what_was_sent_before_the_signal_is_answered() {
     let request = b"POST /sum HTTP/1.1\r\nhost: x\r\ncontent-length: 13\r\n\r\n{\"a\":1,\"b\":2}";
     let mut add = add_alone(&["--drain", "5s"]).await;
-    // Some have had an answer before; of the others the service may not even know.
+    // Some connections have had an answer; the service may not have accepted the others yet.
     let mut streams = Vec::new();
     for _ in 0..40 {
         let mut stream = TcpStream::connect(add.http).await.unwrap();

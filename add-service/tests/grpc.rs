@@ -32,7 +32,7 @@ fn texts(a: &str, b: &str) -> ConcatRequest {
     }
 }
 
-/// A client whose deadlines are nobody's but the server's: tonic's own ends calls by itself.
+/// A client without deadlines of its own, so that the server's apply. tonic's client has its own.
 #[derive(Clone)]
 struct Bare {
     client: Client,
@@ -53,7 +53,7 @@ impl Bare {
         Self { client, address }
     }
 
-    /// Calls a method that is to fail before there is an answer.
+    /// Calls a method that must fail before an answer.
     async fn fail(&self, method: &str, grpc_timeout: &str, message: &[u8]) -> Failed {
         let mut body = vec![0];
         body.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
@@ -77,7 +77,7 @@ impl Bare {
     }
 }
 
-/// A sum needs no trim instance and is right whatever came before.
+/// Asserts that `Sum`, which needs no trim instance, still works.
 async fn adds(client: &mut AddClient<Channel>) {
     let answer = client.sum(SumRequest { a: 1, b: 2 }).await.unwrap();
     assert_eq!(answer.into_inner().v, 3);
@@ -130,7 +130,7 @@ async fn calls_rotate_evenly_over_the_instances() {
         }
         assert_eq!(answer.into_inner().v, "1020");
     }
-    // A fixed list has no IDs of a registry's, so they are named after their addresses.
+    // Instances of a static list have no registered ID; the ID is the address.
     let ports: Vec<_> = trims
         .iter()
         .map(|trim| trim.grpc.port().to_string())
@@ -176,10 +176,10 @@ async fn with_all_instances_dead_it_is_unavailable_quickly() {
         let begun = Instant::now();
         let status = client.concat(texts("x", "y")).await.unwrap_err();
         assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-        let told = trims
+        let named = trims
             .iter()
             .any(|trim| status.message().contains(&trim.grpc.port().to_string()));
-        assert!(told, "{status:?}");
+        assert!(named, "{status:?}");
         assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
     }
 }
@@ -223,7 +223,7 @@ async fn past_the_deadline_it_is_deadline_exceeded() {
             "{took:?}"
         );
     }
-    // Without a deadline of the caller's, the service has its own.
+    // Without a deadline of the caller, the service's own applies.
     let add = add_over(&trims, &["--retry-timeout", "300ms"]).await;
     Http::new(&add).until_ready(2).await;
     let begun = Instant::now();
@@ -271,7 +271,7 @@ async fn calls_over_the_rate_limit_are_resource_exhausted() {
         taken >= 5 && f64::from(taken) <= allowed,
         "{taken} of 50, {allowed} allowed"
     );
-    // One limit for both ways in.
+    // gRPC and HTTP share the limit.
     let http = Http::new(&add);
     let look = async || match http.post("/sum", "{}").await.status.as_u16() {
         429 => Ok(()),
@@ -300,7 +300,7 @@ async fn what_is_no_message_of_the_method_is_refused() {
     let mut trim = TrimClient::new(connect(add.grpc).await);
     let status = trim.trim_space(TrimRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
-    // None of it harms the next call.
+    // The next call is not affected.
     adds(&mut client).await;
 }
 
@@ -335,7 +335,7 @@ async fn health_is_told_and_accepted_calls_are_answered_after_the_signal() {
 
     let mut client = AddClient::new(channel.clone());
     let mut call = Box::pin(async move { client.concat(texts("1 0", "2 0")).await });
-    // One connection: what is sent later arrives later.
+    // On one connection, the later request arrives later.
     tokio::select! {
         biased;
         answer = &mut call => panic!("answered at once: {answer:?}"),
@@ -343,8 +343,8 @@ async fn health_is_told_and_accepted_calls_are_answered_after_the_signal() {
     }
     let call = tokio::spawn(call);
     add.process.signal(Signal::SIGTERM).unwrap();
-    let told = watch.message().await.unwrap().unwrap();
-    assert_eq!(told.status(), ServingStatus::NotServing);
+    let update = watch.message().await.unwrap().unwrap();
+    assert_eq!(update.status(), ServingStatus::NotServing);
     drop(watch);
     assert_eq!(call.await.unwrap().unwrap().into_inner().v, "1020");
     assert_eq!(add.process.exit(LIMIT).await.unwrap().code(), Some(0));

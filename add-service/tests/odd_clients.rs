@@ -1,4 +1,4 @@
-//! Clients that hang, say nothing or say half of it; instances and settings that nobody expects.
+//! Clients that hang, send nothing or send half a request; unusual instances and settings.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -7,12 +7,12 @@ mod support;
 use std::time::Duration;
 
 use serde_json::json;
-use support::{Http, LIMIT, add_alone, connect, trims};
+use support::{Http, LIMIT, add_alone, connect, read_until, trims};
 use testkit::{Consul, Process, Signal, add_service, eventually, service_binary};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::{Instant, timeout},
+    time::Instant,
 };
 use tokio_stream::StreamExt as _;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -23,23 +23,6 @@ use tonic_reflection::pb::v1::{
 
 /// How HTTP/2 begins: the preface and empty settings.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-
-async fn read_until(stream: &mut TcpStream, part: &str) -> String {
-    let mut received = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&received);
-        if text.contains(part) {
-            return text.into_owned();
-        }
-        let mut bytes = [0; 1024];
-        let count = timeout(LIMIT, stream.read(&mut bytes))
-            .await
-            .unwrap()
-            .unwrap();
-        assert_ne!(count, 0, "closed after {text:?}");
-        received.extend_from_slice(&bytes[..count]);
-    }
-}
 
 #[tokio::test]
 async fn frozen_clients_without_a_request_are_no_failure_at_the_end() {
@@ -76,10 +59,10 @@ async fn a_request_that_outlasts_the_drain_is_told_in_the_exit_code() {
     read_until(&mut stream, "100 Continue\r\n\r\n").await;
     add.process.signal(Signal::SIGTERM).unwrap();
     assert_eq!(add.process.exit(LIMIT).await.unwrap().code(), Some(1));
-    let told = add.process.stderr();
+    let output = add.process.stderr();
     assert!(
-        told.contains("unfinished at the end of the drain: 1;"),
-        "{told}"
+        output.contains("unfinished at the end of the drain: 1;"),
+        "{output}"
     );
 }
 
@@ -120,7 +103,7 @@ async fn a_reflection_stream_does_not_hold_up_the_end() {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
-    // As grpcurl does: one question, and the stream stays open for the next.
+    // As grpcurl does: one request, and the stream stays open for the next.
     let questions = tokio_stream::once(list).chain(tokio_stream::pending());
     let answers = client.server_reflection_info(questions).await.unwrap();
     let mut answers = answers.into_inner();
@@ -132,7 +115,7 @@ async fn a_reflection_stream_does_not_hold_up_the_end() {
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
-/// A client has one connection to an instance, for all its calls.
+/// A client sends all its calls to an instance over one connection.
 #[tokio::test]
 async fn a_connection_carries_as_many_calls_as_there_are() {
     let add = add_alone(&[]).await;
@@ -148,21 +131,6 @@ async fn a_connection_carries_as_many_calls_as_there_are() {
         stream.read_exact(&mut settings).await.unwrap();
         let limits_streams = |setting: &[u8]| setting[..2] == [0, 3];
         assert!(!settings.chunks(6).any(limits_streams), "{settings:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_body_that_stalls_is_bounded_by_the_deadline() {
-    let add = add_alone(&[]).await;
-    for path in ["/sum", "/concat"] {
-        let mut stream = TcpStream::connect(add.http).await.unwrap();
-        let half = format!(
-            "POST {path} HTTP/1.1\r\nhost: x\r\ngrpc-timeout: 100m\r\ncontent-length: 9\r\n\r\n{{"
-        );
-        stream.write_all(half.as_bytes()).await.unwrap();
-        let answer = read_until(&mut stream, "}").await;
-        assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
-        assert!(answer.contains("{\"err\":\""), "{answer}");
     }
 }
 
@@ -212,13 +180,13 @@ async fn the_command_line_wins_over_variables_that_name_another_source() {
         let line = process.stdout_line("listening", LIMIT).await;
         assert!(line.is_ok(), "{variable:?}: {}", process.stderr());
         if variable == fixed {
-            // It asks Consul, not the variable's instance.
-            let told = || async {
+            // It uses Consul, not the instance of the variable.
+            let asked = || async {
                 let stderr = process.stderr();
                 anyhow::ensure!(stderr.contains("consul://127.0.0.1:1"), "{stderr}");
                 Ok(())
             };
-            eventually("Consul is asked", LIMIT, told).await.unwrap();
+            eventually("Consul is asked", LIMIT, asked).await.unwrap();
         }
     }
     let program = service_binary("add-service").await.unwrap();

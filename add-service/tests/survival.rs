@@ -1,5 +1,5 @@
-//! The add service with three real trim instances and a real Consul, under calls that never stop:
-//! whatever happens to an instance or to Consul, no call fails.
+//! The add service with three real trim instances and a real Consul under continuous calls: no call
+//! fails when an instance or Consul fails.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,7 +28,7 @@ use crate::support::{Http, LIMIT};
 const CALLERS: usize = 3;
 const PACE: Duration = Duration::from_millis(10);
 
-/// What the calls have met.
+/// The results of the calls.
 #[derive(Clone, Debug, Default)]
 struct Tally {
     calls: u32,
@@ -83,7 +83,7 @@ impl Calls {
         self.tally.lock().unwrap().clone()
     }
 
-    /// Waits for this many more calls, so that nothing is called well that nobody asked for.
+    /// Waits for this many more calls, so that a state is not judged without calls.
     async fn more(&self, calls: u32) {
         let goal = self.tally().calls + calls;
         let look = async || match self.tally().calls {
@@ -93,7 +93,7 @@ impl Calls {
         eventually("calls go on", LIMIT, look).await.unwrap();
     }
 
-    /// Waits until every one of these instances has got calls since now.
+    /// Waits until each of these instances has received further calls.
     async fn reach(&self, ids: &[&str]) -> Duration {
         let before = self.tally();
         let look = async || {
@@ -110,7 +110,7 @@ impl Calls {
             .1
     }
 
-    /// Waits until this instance gets none of a good number of calls.
+    /// Waits until this instance receives none of 60 calls.
     async fn leave(&self, id: &str) {
         let mut since = self.tally();
         let look = async || {
@@ -127,10 +127,10 @@ impl Calls {
             .unwrap();
     }
 
-    /// Ends the calls; none of them has failed.
+    /// Ends the calls and asserts that none has failed.
     async fn end(mut self) {
         self.more(30).await;
-        // A caller ends by itself only by a panic: its connection to the add service broke.
+        // A caller ends by itself only if it panics: its connection to the add service broke.
         if let Some(ended) = self.callers.try_join_next() {
             ended.unwrap();
         }
@@ -154,7 +154,7 @@ struct World {
 }
 
 impl World {
-    /// Three instances that all get calls.
+    /// Three instances that all receive calls.
     async fn start() -> Self {
         let consul = Consul::start().await.unwrap();
         let mut trims = Vec::new();
@@ -284,7 +284,7 @@ async fn consul_is_killed_and_restarts_empty() {
         "registered again {took:?} after Consul was back"
     );
     world.reach_all().await;
-    // What comes and goes from now on is learnt from the new Consul.
+    // Changes from now on come from the restarted Consul.
     let mut new = trim(&world.consul, &["--drain", "400ms"]).await;
     world.calls.reach(&[&new.id]).await;
     new.process.signal(Signal::SIGTERM).unwrap();
@@ -318,7 +318,7 @@ async fn an_instance_in_maintenance_gets_no_calls_although_it_runs() {
 #[tokio::test]
 async fn a_new_instance_gets_calls_and_a_deregistered_one_none() {
     let world = World::start().await;
-    // It leaves at once and serves for seconds more.
+    // It deregisters at once and keeps serving for seconds.
     let new = trim(&world.consul, &["--drain", "60s"]).await;
     world.calls.reach(&[&new.id]).await;
     new.process.signal(Signal::SIGTERM).unwrap();
@@ -327,7 +327,7 @@ async fn a_new_instance_gets_calls_and_a_deregistered_one_none() {
         .await
         .unwrap();
     world.calls.leave(&new.id).await;
-    // It would have answered.
+    // It still serves.
     support::connect(new.grpc).await;
     world.reach_all().await;
     world.end().await;

@@ -1,5 +1,5 @@
-//! Calls through a channel over real servers: how they are spread, and what happens when some of
-//! the servers are not there.
+//! Calls through a channel to real servers: their distribution, and the behaviour while some of the
+//! servers are down.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ async fn call(client: &mut TrimClient<Channel>) -> Result<String, tonic::Status>
     let response = client.trim_space(request).await?;
     assert_eq!(response.get_ref().s, "ab");
     let served = response.extensions().get::<discovery::ServedBy>();
-    Ok(served.expect("no instance named").0.id.clone())
+    Ok(served.expect("the response names no instance").0.id.clone())
 }
 
 async fn spread(client: &mut TrimClient<Channel>, calls: usize) -> BTreeMap<String, usize> {
@@ -94,7 +94,7 @@ async fn an_instance_that_refuses_is_passed_over() {
 #[tokio::test]
 async fn a_connection_on_demand_that_hangs_does_not_hold_up_the_others() {
     let server = TrimServer::start().await;
-    // Their kernel answers, and nobody else.
+    // The kernel accepts connections to them; no process answers.
     let silent: Vec<_> = (0..12)
         .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
         .collect();
@@ -103,7 +103,7 @@ async fn a_connection_on_demand_that_hangs_does_not_hold_up_the_others() {
         Instance::new("127.0.0.1", port).unwrap()
     });
     let fixed = StaticRegistry::new(silent_instances.chain([server.instance()]));
-    // Without ejection nothing else looks at the set every second.
+    // The reviews of outlier ejection would look at the set every second.
     let mut ejection = EjectionPolicy::default();
     ejection.enabled = false;
     let channel = channel(&fixed)
@@ -123,7 +123,7 @@ async fn an_empty_set_fails_at_once_and_says_so() {
         .retry_timeout(Duration::from_secs(3_600))
         .build()
         .unwrap();
-    // Within the test's own patience, whatever the deadline.
+    // At once: the deadline is an hour.
     let status = call(&mut TrimClient::new(channel)).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(
@@ -156,7 +156,9 @@ async fn calls_come_back_when_an_instance_does() {
     call(&mut client).await.unwrap();
     server.stop().await;
     support::eventually(|| channel.status().ready == 0).await;
-    assert!(call(&mut client).await.is_err());
+    let status = call(&mut client).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains(&server.instance().id), "{status}");
     server.restart().await;
     all_ready(&channel, 1).await;
     call(&mut client).await.unwrap();
@@ -176,7 +178,7 @@ async fn a_server_that_ends_gracefully_loses_no_call() {
     for server in &mut servers {
         server.stop().await;
         server.restart().await;
-        // One at a time: that the next one stops while this one is still out is another test.
+        // One at a time: two that are down together are another test's subject.
         all_ready(&channel, 3).await;
     }
     for caller in callers {
@@ -208,7 +210,7 @@ async fn a_subset_on_demand_keeps_its_stand_in() {
     };
     let mut first = TrimClient::new(one_of(&fixed).build().unwrap());
     let member = call(&mut first).await.unwrap();
-    // The same ID, where nobody listens.
+    // The same ID with a port that nothing listens on.
     fixed.set(servers.iter().map(|server| {
         let mut instance = server.instance();
         if instance.id == member {
@@ -218,7 +220,7 @@ async fn a_subset_on_demand_keeps_its_stand_in() {
     }));
     let channel = one_of(&fixed).build().unwrap();
     let mut client = TrimClient::new(channel.clone());
-    // The backoff ends many times between these, and the one that is down is idle again.
+    // The backoff ends many times in between, and the connection that is down is idle again.
     for _ in 0..20 {
         let stand_in = call(&mut client).await;
         if let Ok(id) = stand_in {
@@ -228,11 +230,11 @@ async fn a_subset_on_demand_keeps_its_stand_in() {
     }
     assert_eq!(channel.status().instances, 2);
     let stand_in: usize = servers.iter().map(TrimServer::connections_made).sum();
-    assert_eq!(stand_in, 2, "the stand-in was let go and taken back");
+    assert_eq!(stand_in, 2, "the stand-in was dropped and chosen again");
 }
 
 #[tokio::test]
-async fn a_subset_that_dies_has_stand_ins_until_it_is_back() {
+async fn a_subset_that_is_down_has_stand_ins_until_it_is_back() {
     let mut servers = TrimServer::start_many(6).await;
     let channel = channel(&support::fixed(&servers))
         .subset(2)
@@ -246,7 +248,7 @@ async fn a_subset_that_dies_has_stand_ins_until_it_is_back() {
     for server in servers.iter_mut().filter(|server| is_member(server)) {
         server.stop().await;
     }
-    // The registry goes on naming them all.
+    // The registry still lists them all.
     support::eventually(|| channel.status().instances == 4 && channel.status().ready == 2).await;
     let stand_ins = spread(&mut client, 20).await;
     assert_eq!(stand_ins.len(), 2);
@@ -259,7 +261,7 @@ async fn a_subset_that_dies_has_stand_ins_until_it_is_back() {
 }
 
 #[tokio::test]
-async fn what_an_instance_cannot_take_at_a_time_goes_to_another() {
+async fn calls_above_an_instances_stream_limit_go_to_another() {
     let servers = [
         TrimServer::start_for(Some(100)).await,
         TrimServer::start().await,

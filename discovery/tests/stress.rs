@@ -1,4 +1,4 @@
-//! Many threads call while the set changes under them: nothing is lost, nothing is counted twice.
+//! Calls from many threads while the instance set changes: each call is sent and counted once.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -10,9 +10,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use discovery::{
-    BoxError, Channel, Instance,
+    Channel, Instance,
     balance::{Balancer, Picker, Policy},
     connection::{
         ConnectError, Connection, Factory, RequestBody, SendError, Transport, TransportBody,
@@ -21,9 +20,7 @@ use discovery::{
     registry::StaticRegistry,
 };
 use futures_util::future::{BoxFuture, FutureExt as _, pending, ready, select};
-use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
+use http::{Request, Response};
 use proto::{TrimRequest, trim_client::TrimClient};
 use tokio::task::{JoinSet, yield_now};
 
@@ -31,7 +28,7 @@ const CALLERS: u64 = 32;
 const CALLS: u64 = 300;
 const INSTANCES: u16 = 40;
 
-/// Connections to nowhere that answer every call, and count them.
+/// Connections without a server that answer every call and count them.
 #[derive(Clone, Default)]
 struct Answering {
     sent: Arc<AtomicU64>,
@@ -56,14 +53,7 @@ impl Transport for Answering {
                 yield_now().await;
             }
             answered.fetch_add(1, Ordering::Relaxed);
-            let mut trailers = HeaderMap::new();
-            trailers.insert("grpc-status", HeaderValue::from_static("0"));
-            let frames: [Result<_, BoxError>; 2] = [
-                Ok(Frame::data(Bytes::from_static(&[0; 5]))),
-                Ok(Frame::trailers(trailers)),
-            ];
-            let body = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
-            Ok(Response::new(body))
+            Ok(testkit::grpc_message(&[0; 5]))
         }
         .boxed()
     }
@@ -73,13 +63,13 @@ impl Transport for Answering {
     }
 }
 
-/// Round robin that remembers every endpoint it was ever given.
-struct Remembering {
+/// Round robin that records every endpoint it receives.
+struct Recording {
     policy: Arc<dyn Balancer>,
     seen: Arc<Mutex<Vec<Arc<Endpoint>>>>,
 }
 
-impl Balancer for Remembering {
+impl Balancer for Recording {
     fn picker(&self, candidates: &[Arc<Endpoint>]) -> Box<dyn Picker> {
         let mut seen = self.seen.lock().unwrap();
         for endpoint in candidates {
@@ -105,7 +95,7 @@ impl Stress {
         let registry = StaticRegistry::new((1..=INSTANCES).map(instance));
         let channel = Channel::from_registry(Arc::new(registry.clone()), "fleet")
             .factory(transport.clone())
-            .custom_balancer(Arc::new(Remembering {
+            .custom_balancer(Arc::new(Recording {
                 policy: Policy::RoundRobin.balancer(),
                 seen: Arc::clone(&seen),
             }))
@@ -120,8 +110,8 @@ impl Stress {
         }
     }
 
-    /// Has `caller` run many times at once while the set changes all the time; says how often it
-    /// changed.
+    /// Runs `caller` many times concurrently while the set keeps changing. Returns the number of
+    /// changes.
     async fn run<F>(&self, caller: impl Fn(u64, TrimClient<Channel>) -> F) -> u64
     where
         F: Future<Output = ()> + Send + 'static,
@@ -141,7 +131,10 @@ impl Stress {
 
     fn assert_nothing_in_flight(&self) {
         let seen = self.seen.lock().unwrap();
-        assert!(seen.len() > usize::from(INSTANCES), "nothing ever changed");
+        assert!(
+            seen.len() > usize::from(INSTANCES),
+            "the set did not change"
+        );
         for endpoint in &*seen {
             assert_eq!(endpoint.stats().in_flight(), 0, "{}", endpoint.instance());
         }
@@ -152,13 +145,13 @@ fn instance(port: u16) -> Instance {
     Instance::new("127.0.0.1", port).unwrap()
 }
 
-/// Another half of the instances every time, until told to stop.
+/// Publishes another random half of the instances again and again until `done`.
 async fn churn(registry: StaticRegistry, done: Arc<AtomicBool>) -> u64 {
     let mut rng = fastrand::Rng::with_seed(3);
     let mut changes = 0;
     while !done.load(Ordering::Relaxed) {
         let ports = (1..=INSTANCES).filter(|_| rng.bool());
-        // One that never leaves: a set without a connection would have calls wait for one.
+        // One instance always stays: without a connection calls would wait for one.
         registry.set(ports.chain([INSTANCES + 1]).map(instance));
         changes += 1;
         yield_now().await;
@@ -189,7 +182,7 @@ async fn every_call_is_sent_once_and_answered_once_while_the_set_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_call_given_up_at_any_moment_is_no_longer_counted() {
+async fn a_call_cancelled_at_any_moment_is_no_longer_counted() {
     let stress = Stress::new();
     stress
         .run(|number, client| async move {
@@ -197,19 +190,19 @@ async fn a_call_given_up_at_any_moment_is_no_longer_counted() {
             for _ in 0..CALLS {
                 let mut client = client.clone();
                 let call = async move { client.trim_space(TrimRequest::default()).await };
-                let patience = rng.u32(..4);
-                let giving_up = async move {
-                    for _ in 0..patience {
+                let turns = rng.u32(..4);
+                let cancellation = async move {
+                    for _ in 0..turns {
                         yield_now().await;
                     }
                 };
-                // Whichever comes first; the other is dropped.
-                select(std::pin::pin!(call), std::pin::pin!(giving_up)).await;
+                // The future that does not complete first is dropped.
+                select(std::pin::pin!(call), std::pin::pin!(cancellation)).await;
             }
         })
         .await;
     let sent = stress.transport.sent.load(Ordering::Relaxed);
     let answered = stress.transport.answered.load(Ordering::Relaxed);
-    assert!(answered < sent, "no call was ever given up");
+    assert!(answered < sent, "no call was cancelled");
     stress.assert_nothing_in_flight();
 }

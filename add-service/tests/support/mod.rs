@@ -1,18 +1,19 @@
-//! What the tests of the add service's binary share.
+//! Shared parts of the tests of the add service's binary.
 
-#![allow(dead_code, reason = "each test file uses its part of it")]
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::{net::SocketAddr, time::Duration};
 
 use reqwest::{Client, StatusCode, header::HeaderMap};
 use serde_json::Value;
 use testkit::{AddService, TrimService, add_service, eventually, http_client, trim_service};
+use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 use tonic::transport::{Channel, Endpoint};
 
-/// Far above what anything here takes, and below what a person waits for.
+/// Far above the time that any step takes.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-/// For answers that must not wait for a timeout of seconds.
+/// Limit of answers that must not wait for a timeout.
 pub(crate) const QUICK: Duration = Duration::from_secs(2);
 
 /// An answer over HTTP.
@@ -30,7 +31,7 @@ impl Answer {
             .map_or("", |value| value.to_str().unwrap())
     }
 
-    /// `err` of a body that has nothing else in it.
+    /// The `err` field of a body that has no other field.
     pub(crate) fn reason(&self) -> String {
         assert_eq!(self.header("content-type"), "application/json", "{self:?}");
         let body: Value = serde_json::from_str(&self.text).unwrap();
@@ -60,7 +61,7 @@ impl Http {
         }
     }
 
-    /// The same service by another client.
+    /// The same service with another client.
     pub(crate) fn with(&self, client: Client) -> Self {
         Self {
             client,
@@ -112,7 +113,7 @@ pub(crate) async fn send(request: reqwest::RequestBuilder) -> Answer {
     }
 }
 
-/// Trim instances in no registry.
+/// Trim instances that are not registered.
 pub(crate) async fn trims(count: usize, flags: &[&str]) -> Vec<TrimService> {
     let mut started = Vec::new();
     for _ in 0..count {
@@ -131,9 +132,27 @@ pub(crate) async fn add_over(trims: &[TrimService], flags: &[&str]) -> AddServic
         .unwrap()
 }
 
-/// An add service without any instance: `Sum` works all the same.
+/// An add service without instances. `Sum` works without them.
 pub(crate) async fn add_alone(flags: &[&str]) -> AddService {
     add_service(&[&["--consul", "127.0.0.1:1"], flags].concat())
         .await
         .unwrap()
+}
+
+/// Reads from a connection until the received text contains `part`.
+pub(crate) async fn read_until(stream: &mut TcpStream, part: &str) -> String {
+    let mut received = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&received);
+        if text.contains(part) {
+            return text.into_owned();
+        }
+        let mut bytes = [0; 1024];
+        let count = timeout(LIMIT, stream.read(&mut bytes))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_ne!(count, 0, "closed after {text:?}");
+        received.extend_from_slice(&bytes[..count]);
+    }
 }

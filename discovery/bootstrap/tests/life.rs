@@ -166,11 +166,7 @@ impl RegistrationClient for Entry {
 
 fn registration(bound: &[SocketAddr]) -> anyhow::Result<Registration> {
     let instance = Instance::named("echo", bound[0].ip(), bound[0].port())?;
-    Ok(Registration {
-        instance,
-        check: Check::None,
-        deregister_critical_after: None,
-    })
+    Ok(Registration::new(instance, Check::None))
 }
 
 fn services() -> Services {

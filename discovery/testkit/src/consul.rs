@@ -1,4 +1,4 @@
-//! A real Consul agent per test, on ports of its own, gone with the test.
+//! A real Consul agent per test, on its own ports, ended with the test.
 
 use std::{
     env, fs,
@@ -24,13 +24,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// The token that may do everything where ACLs are on.
+/// The token with all permissions, if ACLs are on.
 pub const MASTER_TOKEN: &str = "9a5c3b1e-0000-4000-8000-000000000001";
 
 /// Electing a leader with a data folder takes 6 to 8 s on a quiet machine, and tests make it busy.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// How the agent is to be started.
+/// Options of an agent.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     data_dir: bool,
@@ -39,15 +39,15 @@ pub struct Options {
 }
 
 impl Options {
-    /// Keeps its state over a restart, which a dev agent does not.
+    /// Keeps its state across restarts; a dev agent does not.
     #[must_use]
     pub fn data_dir(mut self) -> Self {
         self.data_dir = true;
-        // Elects its leader in 2 s instead of 8.
+        // A leader is elected in 2 s instead of 8.
         self.hcl("performance { raft_multiplier = 1 }")
     }
 
-    /// Denies all that no token allows; [`MASTER_TOKEN`] allows everything.
+    /// Denies what no token allows. [`MASTER_TOKEN`] allows everything.
     #[must_use]
     pub fn acl(self) -> Self {
         self.hcl(&format!(
@@ -55,14 +55,14 @@ impl Options {
         ))
     }
 
-    /// Serves HTTPS as well, to clients with a certificate of its CA only.
+    /// Also serves HTTPS, only to clients with a certificate of its CA.
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
     }
 
-    /// A piece of configuration in Consul's own language.
+    /// Adds configuration in HCL.
     #[must_use]
     pub fn hcl(mut self, text: &str) -> Self {
         self.hcl.push(text.to_owned());
@@ -99,7 +99,7 @@ impl Options {
     }
 }
 
-/// A Consul agent, in dev mode unless its [`Options`] say otherwise.
+/// A Consul agent, in dev mode unless its [`Options`] differ.
 #[derive(Debug)]
 pub struct Consul {
     binary: PathBuf,
@@ -111,7 +111,7 @@ pub struct Consul {
 }
 
 impl Consul {
-    /// A dev agent: fast, alone, and empty after a restart.
+    /// A dev agent: fast, without a cluster, and empty after a restart.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ impl Consul {
         format!("127.0.0.1:{}", self.ports[0])
     }
 
-    /// `127.0.0.1:PORT` of its HTTPS API, where there is one.
+    /// `127.0.0.1:PORT` of its HTTPS API, if it has one.
     #[must_use]
     pub fn tls_address(&self) -> String {
         format!("127.0.0.1:{}", self.ports[1])
@@ -150,7 +150,7 @@ impl Consul {
         self.dir.path().join(name)
     }
 
-    /// Ends it as a crash does: SIGKILL.
+    /// Ends it by SIGKILL, as a crash does.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl Consul {
         Ok(())
     }
 
-    /// Asks it to end, SIGTERM, and waits until it has.
+    /// Ends it by SIGTERM and waits until it has ended.
     ///
     /// # Errors
     ///
@@ -189,7 +189,7 @@ impl Consul {
         Ok(())
     }
 
-    /// Stops it without ending it, SIGSTOP: connections stay open, nothing answers.
+    /// Stops it by SIGSTOP: connections stay open and get no answer.
     ///
     /// # Errors
     ///
@@ -198,7 +198,7 @@ impl Consul {
         self.signal(Signal::SIGSTOP)
     }
 
-    /// Lets it go on after [`pause`](Self::pause).
+    /// Continues it after [`pause`](Self::pause).
     ///
     /// # Errors
     ///
@@ -207,7 +207,7 @@ impl Consul {
         self.signal(Signal::SIGCONT)
     }
 
-    /// What `GET PATH` answers, with every right.
+    /// The answer to `GET PATH`, with all permissions.
     ///
     /// # Errors
     ///
@@ -223,7 +223,7 @@ impl Consul {
         Ok(serde_json::from_str(&text)?)
     }
 
-    /// `PUT PATH` with this body, with every right; the answer, or null where it is empty.
+    /// The answer to `PUT PATH` with this body, with all permissions; null if it is empty.
     ///
     /// # Errors
     ///
@@ -293,7 +293,7 @@ impl Consul {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        // Its settings are the test's, not those of whoever runs the test.
+        // Its settings come from the test, not from the environment of the test run.
         for (name, _) in env::vars_os() {
             if name.to_string_lossy().starts_with("CONSUL_") {
                 command.env_remove(name);
@@ -304,12 +304,12 @@ impl Consul {
         Ok(())
     }
 
-    /// Waits until it has a leader; false if it ended instead.
+    /// Waits until it has a leader. False if it ended instead.
     async fn is_up(&mut self) -> Result<bool> {
         let deadline = Instant::now() + START_LIMIT;
         while Instant::now() < deadline {
             let leader = self.get("/v1/status/leader").await;
-            // The leader comes before the agent's own node, and instances before that are lost.
+            // A leader exists before the agent's own node; instances registered in between are lost.
             if leader.is_ok_and(|l| l.as_str().is_some_and(|l| !l.is_empty()))
                 && let Ok(Value::Array(nodes)) = self.get("/v1/catalog/nodes").await
                 && !nodes.is_empty()
@@ -336,8 +336,8 @@ impl Consul {
     }
 }
 
-/// A client for plain HTTP. Building one otherwise panics in this workspace, where no TLS provider is
-/// the default.
+/// A client for plain HTTP. `reqwest::Client::new` panics in this workspace, which has no default TLS
+/// provider.
 ///
 /// # Errors
 ///
@@ -346,13 +346,13 @@ pub fn http_client() -> Result<reqwest::Client> {
     Ok(http_client_builder()?.build()?)
 }
 
-/// What [`http_client`] is made from, for a client with settings of its own.
+/// The builder of [`http_client`], for a client with other settings.
 ///
 /// # Errors
 ///
 /// When it cannot be made.
 pub fn http_client_builder() -> Result<reqwest::ClientBuilder> {
-    // Never used, but the client panics where it has to choose one itself.
+    // Not used, but the client panics without a provider.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -364,7 +364,7 @@ pub fn http_client_builder() -> Result<reqwest::ClientBuilder> {
     Ok(builder.timeout(Duration::from_secs(10)))
 }
 
-/// `CONSUL_BIN`, or what the project's script finds or fetches.
+/// `CONSUL_BIN`, or the binary that the project's script finds or fetches.
 async fn binary() -> Result<PathBuf> {
     if let Some(path) = env::var_os("CONSUL_BIN") {
         return Ok(path.into());
@@ -386,11 +386,11 @@ async fn binary() -> Result<PathBuf> {
     Ok(String::from_utf8(output.stdout)?.trim_end().into())
 }
 
-/// Ports that nobody listens on, below those that the system gives to outgoing connections.
+/// Ports that nothing listens on, below those that the kernel gives to outgoing connections.
 fn free_ports() -> Result<[u16; 5]> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let mut found = [0; 5];
-    // Test processes run side by side, each begins elsewhere.
+    // Test processes run concurrently; each starts at another port.
     let offset = u16::try_from(std::process::id() % 600)? * 20;
     let mut tries = 0;
     for port in &mut found {

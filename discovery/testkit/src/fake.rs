@@ -1,5 +1,5 @@
-//! An HTTP server that answers what a test tells it to, however wrong: for the answers that no real
-//! server gives on demand.
+//! An HTTP server with answers from the test, valid or not: for answers that a real server does not
+//! give on demand.
 
 use std::{
     net::SocketAddr,
@@ -19,7 +19,7 @@ use tokio::{
     time::sleep,
 };
 
-/// What a client asked.
+/// A request of a client.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// As sent.
@@ -65,7 +65,7 @@ impl Request {
     }
 }
 
-/// What the server does about a request.
+/// The server's reaction to a request.
 #[derive(Clone, Debug)]
 pub struct Reply {
     delay: Duration,
@@ -78,19 +78,19 @@ enum After {
     /// The next request on the same connection.
     Next,
     Close,
-    /// Says no more and keeps the connection open.
+    /// Sends nothing more and keeps the connection open.
     Hang,
-    /// The same bytes again and again, with this pause.
+    /// Sends the same bytes repeatedly, with this pause.
     Repeat(Vec<u8>, Duration),
 }
 
 impl Reply {
-    /// A whole answer.
+    /// A complete answer.
     #[must_use]
     pub fn new(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Self {
         let body = body.as_ref();
         let mut head = format!(
-            "HTTP/1.1 {status} Whatever\r\nContent-Length: {}\r\n",
+            "HTTP/1.1 {status} Reason\r\nContent-Length: {}\r\n",
             body.len()
         );
         for (name, value) in headers {
@@ -102,13 +102,13 @@ impl Reply {
         Self::raw(bytes)
     }
 
-    /// A good answer of Consul's, with its index.
+    /// A valid answer of Consul with its index.
     #[must_use]
     pub fn consul(index: u64, body: impl AsRef<[u8]>) -> Self {
         Self::new(200, &[("X-Consul-Index", &index.to_string())], body)
     }
 
-    /// These bytes, whatever they mean.
+    /// These bytes, valid or not.
     #[must_use]
     pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Self {
@@ -118,20 +118,20 @@ impl Reply {
         }
     }
 
-    /// No answer, ever, on an open connection.
+    /// No answer, on an open connection.
     #[must_use]
     pub fn hang() -> Self {
         Self::raw([]).then_hang()
     }
 
-    /// Answers only after this time.
+    /// Answers after this time.
     #[must_use]
     pub fn delayed(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Says no more after this, but keeps the connection open.
+    /// Sends nothing more after this, but keeps the connection open.
     #[must_use]
     pub fn then_hang(mut self) -> Self {
         self.after = After::Hang;
@@ -145,7 +145,7 @@ impl Reply {
         self
     }
 
-    /// Sends these bytes after this, over and over, with a pause between.
+    /// Sends these bytes repeatedly after this, with a pause in between.
     #[must_use]
     pub fn then_repeat(mut self, bytes: impl Into<Vec<u8>>, pause: Duration) -> Self {
         self.after = After::Repeat(bytes.into(), pause);
@@ -174,7 +174,7 @@ impl Shared {
 }
 
 impl FakeServer {
-    /// Listens on a free loopback port and answers each request with what `answer` says.
+    /// Listens on a free loopback port and answers each request with the reply of `answer`.
     ///
     /// # Errors
     ///
@@ -194,13 +194,13 @@ impl FakeServer {
         })
     }
 
-    /// Where it listens.
+    /// Its address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many connections are open now.
+    /// Number of open connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.open.load(SeqCst)
@@ -223,13 +223,13 @@ async fn accept<F>(listener: TcpListener, shared: Arc<Shared>, answer: Arc<F>)
 where
     F: Fn(&Request) -> Reply + Send + Sync + 'static,
 {
-    // Ends, and its connections with it, when the server is dropped.
+    // Dropped with the server, and closes the connections.
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let open = Open::new(shared.clone());
         let answer = answer.clone();
         connections.spawn(async move {
-            // A client may leave at any time.
+            // A client may disconnect at any time.
             let _gone = serve(stream, &open.0, &*answer).await;
         });
         while connections.try_join_next().is_some() {}
@@ -295,7 +295,7 @@ async fn serve(
         };
         let go_on: Result<bool> = tokio::select! {
             done = send => done,
-            // A client that leaves in between is noticed here; one that goes on is early.
+            // Detects a client that disconnects meanwhile, and keeps the bytes of an early request.
             more = reading.read_buf(&mut input) => Ok(more? > 0),
         };
         if !go_on? {

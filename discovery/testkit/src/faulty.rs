@@ -1,4 +1,4 @@
-//! An HTTP/2 server that breaks off where it is told to, frame by frame.
+//! An HTTP/2 server that fails at a given frame of an answer.
 
 use std::{
     io,
@@ -14,10 +14,10 @@ use h2::{Reason, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokio::net::TcpListener;
 
-/// Where an answer breaks off.
+/// The fault of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The stream is refused before anything is done.
+    /// The stream is refused before the call is processed.
     RefuseStream,
     /// The stream is reset after the response's headers.
     ResetAfterHeaders,
@@ -25,13 +25,13 @@ pub enum Fault {
     ResetInMessage,
     /// The connection is closed in the middle of the message.
     CloseInMessage,
-    /// The connection says that it is going away and takes no new stream.
+    /// The stream is refused and the connection sends GOAWAY.
     GoAway,
     /// Headers, then trailers with UNAVAILABLE.
     UnavailableInTrailers,
-    /// An HTTP error, as a proxy gives it.
+    /// An HTTP error, as a proxy answers it.
     Http503,
-    /// Nothing, for ever.
+    /// No answer.
     Silence,
 }
 
@@ -42,11 +42,11 @@ pub struct FaultyServer {
 }
 
 impl FaultyServer {
-    /// Every call meets `fault`.
+    /// A server with this fault in every call.
     ///
     /// # Errors
     ///
-    /// When there is no port to listen on.
+    /// When it cannot listen.
     pub async fn start(fault: Fault) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let server = Self {
@@ -58,7 +58,7 @@ impl FaultyServer {
             while let Ok((stream, _)) = listener.accept().await {
                 let calls = Arc::clone(&calls);
                 tokio::spawn(async move {
-                    // A client that goes away ends the connection, which is no fault here.
+                    // A client may disconnect at any time.
                     let _closed = connection(stream, fault, &calls).await;
                 });
             }
@@ -66,13 +66,13 @@ impl FaultyServer {
         Ok(server)
     }
 
-    /// Where it listens.
+    /// Its address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Calls that have met the fault.
+    /// Calls received.
     #[must_use]
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
@@ -101,7 +101,7 @@ async fn connection(
             Fault::ResetInMessage => {
                 let mut body = headers(&mut respond, 200)?;
                 body.send_data(Bytes::from_static(&[0, 0, 0, 0, 4, 10, 2]), false)?;
-                // Let the first part out before the reset takes it back.
+                // Sends the first part before the reset can discard it.
                 let flushed = std::future::poll_fn(|cx| connection.poll_closed(cx));
                 let _still_open =
                     tokio::time::timeout(std::time::Duration::from_millis(20), flushed).await;

@@ -1,5 +1,5 @@
-//! A process under test: its output caught and shown when the test fails, signals by its ID, gone
-//! with the test.
+//! A process under test: its output is captured and printed if the test fails, and it ends with the
+//! test.
 
 use std::{
     env,
@@ -20,10 +20,10 @@ use tokio::{
     time::timeout,
 };
 
-/// Variables with these beginnings are the test's, not those of whoever runs it.
+/// Prefixes of variables that are not inherited from the environment of the test run.
 const SETTINGS: [&str; 5] = ["CONSUL_", "TRIM_", "ADD_", "REGISTRY_", "LOG_"];
 
-/// A process that a test started. Dropping it kills it, and shows what it wrote if the test failed.
+/// A process that a test started. Dropping it kills it, and prints its output if the test failed.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -46,7 +46,7 @@ impl Process {
         Self::spawn_with(program, arguments, [])
     }
 
-    /// Starts a program with environment variables beside those of the test's own process.
+    /// Starts a program with additional environment variables.
     ///
     /// # Errors
     ///
@@ -104,13 +104,13 @@ impl Process {
         line.with_context(|| format!("{}: standard error", self.name))
     }
 
-    /// What it has written to standard output.
+    /// Its standard output so far.
     #[must_use]
     pub fn stdout(&self) -> String {
         self.stdout.text.borrow().clone()
     }
 
-    /// What it has written to standard error.
+    /// Its standard error so far.
     #[must_use]
     pub fn stderr(&self) -> String {
         self.stderr.text.borrow().clone()
@@ -122,12 +122,12 @@ impl Process {
     ///
     /// When it has ended.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        // Its ID may be another process's once its end has been seen.
+        // After its end has been seen, its ID may belong to another process.
         self.child.id().context("it has ended")?;
         kill(self.pid, signal).with_context(|| format!("{signal} to {}", self.name))
     }
 
-    /// How it ended, once it has; all that it wrote has been read by then.
+    /// Its exit status, once it has ended. All its output has been read by then.
     ///
     /// # Errors
     ///
@@ -149,7 +149,7 @@ impl Process {
 impl Drop for Process {
     #[allow(
         clippy::print_stderr,
-        reason = "the test harness shows what a failed test printed, and only that"
+        reason = "the test harness prints the output of failed tests only"
     )]
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -174,7 +174,7 @@ impl Capture {
         let (sender, text) = watch::channel(String::new());
         let reader = tokio::spawn(async move {
             let mut bytes = vec![0; 8192];
-            // An output that cannot be read any more has ended.
+            // An error is treated as the end of the output.
             while let Ok(count @ 1..) = stream.read(&mut bytes).await {
                 let part = String::from_utf8_lossy(&bytes[..count]);
                 sender.send_modify(|text| text.push_str(&part));
@@ -190,7 +190,7 @@ impl Capture {
         };
         let mut text = self.text.clone();
         let waited = timeout(limit, text.wait_for(|text| find(text).is_some())).await;
-        // The last words count even where the output has ended since.
+        // The line may have arrived just before the output ended.
         match (find(&self.text.borrow()), waited) {
             (Some(line), _) => Ok(line.trim_end().to_owned()),
             (None, Err(_)) => bail!("no line with {part:?} within {limit:?}"),

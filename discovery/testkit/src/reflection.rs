@@ -1,4 +1,4 @@
-//! What a server's reflection says, in both versions of the protocol.
+//! The reflection of a server, in both versions of the protocol.
 
 use anyhow::{Context as _, Result, bail};
 use tonic::transport::Channel;
@@ -28,7 +28,7 @@ macro_rules! listed {
     }};
 }
 
-/// The services that v1 and v1alpha list.
+/// The services in the lists of v1 and v1alpha.
 ///
 /// # Errors
 ///

@@ -12,7 +12,7 @@ use tokio::{process::Command, sync::Mutex};
 
 use crate::Process;
 
-/// A debug binary on a busy machine needs a moment to be loaded.
+/// Long enough to load a debug binary on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// A running trim service.
@@ -20,9 +20,9 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 pub struct TrimService {
     /// The process.
     pub process: Process,
-    /// Where it serves gRPC.
+    /// Its gRPC address.
     pub grpc: SocketAddr,
-    /// The ID that it registers under.
+    /// The ID under which it registers.
     pub id: String,
 }
 
@@ -31,13 +31,13 @@ pub struct TrimService {
 pub struct AddService {
     /// The process.
     pub process: Process,
-    /// Where it serves HTTP.
+    /// Its HTTP address.
     pub http: SocketAddr,
-    /// Where it serves gRPC.
+    /// Its gRPC address.
     pub grpc: SocketAddr,
 }
 
-/// Starts a trim service on 127.0.0.1 and a free port, unless the flags say otherwise, and waits
+/// Starts a trim service on 127.0.0.1 and a free port, unless the flags differ, and waits
 /// until it listens.
 ///
 /// # Errors
@@ -53,7 +53,7 @@ pub async fn trim_service(flags: &[&str]) -> Result<TrimService> {
     })
 }
 
-/// Starts an add service on 127.0.0.1 and free ports, unless the flags say otherwise, and waits
+/// Starts an add service on 127.0.0.1 and free ports, unless the flags differ, and waits
 /// until it listens.
 ///
 /// # Errors
@@ -92,8 +92,8 @@ fn field<'a>(line: &'a str, name: &str) -> Result<&'a str> {
 
 /// The binary of a package of this workspace, beside the test's own.
 ///
-/// Cargo builds a package's binary before that package's tests, and not before another's: there it
-/// is built here where it is missing or older than the sources.
+/// Cargo builds a package's binary before the tests of that package, but not before those of another.
+/// There it is built here if it is missing or older than the sources.
 ///
 /// # Errors
 ///
@@ -146,7 +146,7 @@ fn is_current(binary: &Path, package: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// When a file, or the newest one in a folder, was last written.
+/// The modification time of a file, or of the newest file in a folder.
 fn newest(path: &Path) -> Result<SystemTime> {
     if !path.is_dir() {
         return Ok(fs::metadata(path)?.modified()?);

@@ -1,4 +1,4 @@
-//! A table of figures, as Markdown with aligned columns: reads well in a terminal and in a README.
+//! A table of figures as Markdown with aligned columns, for terminals and documentation.
 
 use std::fmt;
 

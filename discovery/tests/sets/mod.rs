@@ -1,4 +1,4 @@
-//! Waits for sets and conditions, for the tests of registries.
+//! Waiting for the instance sets of a registry, for the tests of registries.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(
@@ -13,17 +13,18 @@ use discovery::{
     Instance,
     registry::{Check, InstanceSet, Registration},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
-/// Long enough for a busy machine. Tests of shorter times have their own limits.
+/// Long enough for a busy machine. Tests with a shorter limit state their own.
 const LIMIT: Duration = Duration::from_secs(15);
 
+/// Fails the test if `work` does not complete within `limit`.
 pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> T {
     let done = tokio::time::timeout(limit, work).await;
-    done.unwrap_or_else(|_| panic!("did not happen within {limit:?}"))
+    done.unwrap_or_else(|_| panic!("did not complete within {limit:?}"))
 }
 
-/// The first set that fulfils the condition.
+/// The first set that satisfies `wanted`.
 pub(crate) async fn until(
     sets: &mut watch::Receiver<InstanceSet>,
     mut wanted: impl FnMut(&InstanceSet) -> bool,
@@ -32,21 +33,18 @@ pub(crate) async fn until(
     if let Ok(set) = tokio::time::timeout(LIMIT, found).await {
         return set;
     }
-    panic!("not within {LIMIT:?}, last: {:?}", *sets.borrow());
+    panic!(
+        "no such set within {LIMIT:?}; last set: {:?}",
+        *sets.borrow()
+    );
 }
 
-/// Polls a condition that has no notification.
-pub(crate) async fn eventually<T>(what: &str, mut holds: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        if let Some(value) = holds().await {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "{what}: not within {LIMIT:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+/// The value that `look` returns in the end. For conditions without a notification.
+pub(crate) async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    testkit::eventually(what, LIMIT, look).await.unwrap().0
 }
 
+/// The IDs of the instances of a set.
 pub(crate) fn ids(set: &InstanceSet) -> Vec<&str> {
     set.instances.iter().map(|i| &*i.id).collect()
 }

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use discovery::{
     Instance,
     connection::{
@@ -18,9 +17,9 @@ use discovery::{
     },
     registry::StaticRegistry,
 };
-use futures_util::future::BoxFuture;
-use http_body::Frame;
+use futures_util::{StreamExt as _, future::BoxFuture, stream};
 use http_body_util::{BodyExt as _, StreamBody};
+use testkit::grpc_message;
 use tokio::time::sleep;
 use tonic::Status;
 
@@ -44,6 +43,7 @@ struct State {
     calls: AtomicUsize,
     connections_made: AtomicUsize,
     silent: AtomicBool,
+    timeouts: Mutex<Vec<String>>,
     behaviour: Mutex<Option<Behaviour>>,
 }
 
@@ -54,6 +54,7 @@ impl MemoryServer {
             calls: AtomicUsize::new(0),
             connections_made: AtomicUsize::new(0),
             silent: AtomicBool::new(false),
+            timeouts: Mutex::default(),
             behaviour: Mutex::new(None),
         }))
     }
@@ -69,6 +70,11 @@ impl MemoryServer {
 
     pub(crate) fn connections_made(&self) -> usize {
         self.0.connections_made.load(Ordering::SeqCst)
+    }
+
+    /// The `grpc-timeout` of every call that had one.
+    pub(crate) fn timeouts(&self) -> Vec<String> {
+        self.0.timeouts.lock().unwrap().clone()
     }
 
     /// Sets what happens to calls from now on; the argument is the call's number.
@@ -137,20 +143,30 @@ impl Transport for MemoryServer {
                 return pending().await;
             }
             let path = request.uri().path();
-            if path == "/grpc.health.v1.Health/Check" {
-                sleep(ANSWER).await;
-                return Ok(answer(SERVING));
+            match path {
+                "/grpc.health.v1.Health/Check" => {
+                    sleep(ANSWER).await;
+                    return Ok(grpc_message(SERVING));
+                }
+                "/grpc.health.v1.Health/Watch" => {
+                    sleep(ANSWER).await;
+                    return Ok(without_end(grpc_message(SERVING)));
+                }
+                path => assert_eq!(path, "/pb.Trim/TrimSpace"),
             }
-            assert_eq!(path, "/pb.Trim/TrimSpace");
+            if let Some(timeout) = request.headers().get("grpc-timeout") {
+                let timeout = timeout.to_str().unwrap().to_owned();
+                server.0.timeouts.lock().unwrap().push(timeout);
+            }
             let nth = server.0.calls.fetch_add(1, Ordering::SeqCst);
             sleep(ANSWER).await;
             let behaviour = server.0.behaviour.lock().unwrap().clone();
             match behaviour {
                 Some(behaviour) => match behaviour(nth).await {
-                    Ok(()) => Ok(answer(EMPTY_MESSAGE)),
+                    Ok(()) => Ok(grpc_message(EMPTY_MESSAGE)),
                     Err(status) => Ok(status.into_http()),
                 },
-                None => Ok(answer(EMPTY_MESSAGE)),
+                None => Ok(grpc_message(EMPTY_MESSAGE)),
             }
         })
     }
@@ -160,14 +176,12 @@ impl Transport for MemoryServer {
     }
 }
 
-/// A response of one message and the status OK.
-fn answer(message: &'static [u8]) -> http::Response<TransportBody> {
-    let mut trailers = http::HeaderMap::new();
-    trailers.insert("grpc-status", 0.into());
-    let frames = [
-        Frame::data(Bytes::from_static(message)),
-        Frame::trailers(trailers),
-    ];
-    let body = StreamBody::new(futures_util::stream::iter(frames.map(Ok)));
-    http::Response::new(body.boxed_unsync())
+/// The same messages as a stream that never ends.
+fn without_end(response: http::Response<TransportBody>) -> http::Response<TransportBody> {
+    response.map(|body| {
+        let messages = body
+            .into_data_stream()
+            .map(|data| data.map(http_body::Frame::data));
+        StreamBody::new(messages.chain(stream::pending())).boxed_unsync()
+    })
 }

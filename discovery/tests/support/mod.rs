@@ -12,7 +12,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use discovery::{Instance, registry::StaticRegistry};
@@ -26,16 +26,12 @@ use tonic::{
     Request, Response, Status, codec::CompressionEncoding, metadata::MetadataMap, transport::Server,
 };
 
-/// Polls a condition until it holds; fails the test when it never does.
+/// Waits until the condition holds. Fails the test if it does not within 20 seconds.
 pub(crate) async fn eventually(condition: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(
-            begun.elapsed() < Duration::from_secs(20),
-            "the condition never came true"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let limit = Duration::from_secs(20);
+    testkit::eventually("the condition", limit, async || condition())
+        .await
+        .unwrap();
 }
 
 /// A port that nothing listens on. Taken from the kernel and given back.

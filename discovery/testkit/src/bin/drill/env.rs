@@ -1,4 +1,4 @@
-//! What a row runs in: a Consul, trim services and an add service, all its own.
+//! The environment of a row: its own Consul, trim services and add service.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -57,7 +57,7 @@ impl Env {
         trim_service(&all).await
     }
 
-    /// Starts a trim service anew on the port of one that has ended.
+    /// Restarts a trim service on the port of one that has ended.
     pub(crate) async fn revive(&mut self, index: usize) -> Result<()> {
         let port = self.trims[index].grpc.port();
         self.trims[index] = self.trim(port, &[]).await?;
@@ -71,7 +71,7 @@ impl Env {
         Ok(())
     }
 
-    /// Ends one in order, and waits until it has.
+    /// Ends a trim service by SIGTERM and waits until it has ended.
     pub(crate) async fn terminate(&mut self, index: usize) -> Result<()> {
         let process = &mut self.trims[index].process;
         process.signal(Signal::SIGTERM)?;
@@ -98,7 +98,7 @@ impl Env {
         metrics(&self.client, self.add.http).await
     }
 
-    /// Registers an address without a check, as a service that cannot do it itself.
+    /// Registers an address without a check, for a service that cannot register itself.
     pub(crate) async fn register(&self, id: &str, host: &str, port: u16) -> Result<()> {
         let body = json!({"ID": id, "Name": "trim_service", "Address": host, "Port": port});
         let _empty: Value = self.consul.put("/v1/agent/service/register", &body).await?;
@@ -106,7 +106,7 @@ impl Env {
     }
 }
 
-/// What the add service's `/metrics` says.
+/// The series of the add service's `/metrics`.
 pub(crate) struct Metrics(BTreeMap<String, f64>);
 
 pub(crate) async fn metrics(
@@ -133,7 +133,7 @@ pub(crate) async fn metrics(
 }
 
 impl Metrics {
-    /// The sum of all series whose name and labels hold every part.
+    /// The sum of all series whose name and labels contain every part.
     fn sum(&self, parts: &[&str]) -> usize {
         let matching = self
             .0
@@ -149,7 +149,7 @@ impl Metrics {
         self.sum(&["discovery_endpoints", "state=\"ready\""])
     }
 
-    /// Attempts that met no good answer.
+    /// Attempts that failed.
     pub(crate) fn bad_attempts(&self) -> usize {
         ["status", "broken", "timeout", "unprocessed"]
             .iter()

@@ -1,5 +1,5 @@
-//! The faults, each a function of the environment and of the time there is for it. They say when the
-//! fault began and ended, and who was sick.
+//! The faults, each a function of the environment and the length of the row. They return when the fault
+//! began and ended, and the faulty instances.
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use tokio::time::{Instant, sleep};
 
 use crate::{env::Env, network::Host};
 
-/// What a fault did, in times from the beginning of the load.
+/// The course of a fault. Times count from the start of the load.
 #[derive(Debug, Default)]
 pub(crate) struct Story {
     /// When it began.
     pub(crate) began: Duration,
-    /// When the sick were well again, where they were.
+    /// When the faulty instances were healthy again, if they were.
     pub(crate) ended: Option<Duration>,
-    /// IDs of the sick instances.
-    pub(crate) sick: Vec<String>,
-    /// Attempts that a faulty server of the drill's own has counted.
+    /// IDs of the faulty instances.
+    pub(crate) faulty: Vec<String>,
+    /// Attempts that the drill's own faulty server has counted.
     pub(crate) counted: Option<usize>,
 }
 
-/// The time of a row: when the load began and how long it is.
+/// The time of a row: the start and the length of the load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     pub(crate) begun: Instant,
@@ -37,7 +37,7 @@ impl Clock {
         self.begun.elapsed()
     }
 
-    /// Waits until this part of the row is over. A row is what it is: the fault lasts a share of it.
+    /// Waits until this share of the row has passed.
     async fn until(self, share: f64) {
         tokio::time::sleep_until(self.begun + self.length.mul_f64(share)).await;
     }
@@ -65,7 +65,7 @@ pub(crate) async fn kill(env: &mut Env, clock: Clock, count: usize) -> Result<St
     for trim in &env.trims[..count] {
         trim.process.signal(Signal::SIGKILL)?;
     }
-    let sick = ids(&env.trims[..count]);
+    let faulty = ids(&env.trims[..count]);
     clock.until(CURE).await;
     for index in 0..count {
         env.revive(index).await?;
@@ -74,7 +74,7 @@ pub(crate) async fn kill(env: &mut Env, clock: Clock, count: usize) -> Result<St
     Ok(Story {
         began,
         ended,
-        sick,
+        faulty,
         counted: None,
     })
 }
@@ -94,22 +94,22 @@ pub(crate) async fn hang(env: &mut Env, clock: Clock, count: usize) -> Result<St
     Ok(Story {
         began,
         ended,
-        sick: ids(hung),
+        faulty: ids(hung),
         counted: None,
     })
 }
 
-/// An instance that is registered, called well by Consul, and sick.
-pub(crate) async fn sick(env: &mut Env, clock: Clock, fault: &str) -> Result<Story> {
+/// A faulty instance that is registered and that Consul reports as healthy.
+pub(crate) async fn faulty(env: &mut Env, clock: Clock, fault: &str) -> Result<Story> {
     clock.until(FAULT).await;
     let trim = env.trim(0, &["--fault", fault]).await?;
     let began = clock.now();
-    let sick = vec![trim.id.clone()];
+    let faulty = vec![trim.id.clone()];
     env.trims.push(trim);
     clock.until(1.0).await;
     Ok(Story {
         began,
-        sick,
+        faulty,
         ..Story::default()
     })
 }
@@ -141,7 +141,7 @@ pub(crate) async fn consul_hangs(env: &mut Env, clock: Clock) -> Result<Story> {
     })
 }
 
-/// Killed and started again: empty, or, if it keeps its data, with every check critical.
+/// Consul is killed and restarted: empty, or with every check critical if it keeps its data.
 pub(crate) async fn consul_restarts(env: &mut Env, clock: Clock) -> Result<Story> {
     clock.until(FAULT).await;
     let began = clock.now();
@@ -154,29 +154,29 @@ pub(crate) async fn consul_restarts(env: &mut Env, clock: Clock) -> Result<Story
     })
 }
 
-/// A host whose packets vanish, with calls on their way to it. One that `dies` meanwhile comes back
-/// with no memory of its connections, of which its peers have kept a half.
-pub(crate) async fn vanish(env: &Env, clock: Clock, dies: bool) -> Result<Story> {
+/// A host whose packets are dropped while calls are in flight to it. One that `crashes` meanwhile
+/// restarts without its connections, which its peers still hold open.
+pub(crate) async fn vanish(env: &Env, clock: Clock, crashes: bool) -> Result<Story> {
     let mut host = Host::start().await?;
-    let sick = vec![host.join(env).await?];
+    let faulty = vec![host.join(env).await?];
     clock.until(FAULT).await;
     let began = clock.now();
-    host.swallow()?;
-    if dies {
+    host.drop_packets()?;
+    if crashes {
         host.crash().await?;
     }
     clock.until(CURE).await;
-    if dies {
+    if crashes {
         host.reboot().await?;
     }
     host.heal()?;
     let ended = Some(clock.now());
-    // The host goes when this function ends.
+    // The host is removed when this function ends.
     clock.until(1.0).await;
     Ok(Story {
         began,
         ended,
-        sick,
+        faulty,
         counted: None,
     })
 }
@@ -219,7 +219,7 @@ pub(crate) async fn scale(env: &mut Env, clock: Clock) -> Result<Story> {
     })
 }
 
-/// An instance that breaks HTTP/2's rules, or uses its right to refuse.
+/// An instance that violates HTTP/2, or refuses as HTTP/2 allows.
 pub(crate) async fn wire(env: &mut Env, clock: Clock, fault: Wire) -> Result<Story> {
     clock.until(FAULT).await;
     let server = FaultyServer::start(fault).await?;

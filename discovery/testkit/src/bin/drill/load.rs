@@ -1,6 +1,6 @@
-//! An open-loop load: calls are due at fixed times whether or not earlier ones were answered, and a
-//! call's latency counts from when it was due. A system that stalls cannot hide it by being asked
-//! less.
+//! An open-loop load: calls are due at fixed times, whether or not earlier ones were answered, and the
+//! latency of a call counts from its due time. A stall therefore shows in the latency (no coordinated
+//! omission).
 
 use std::{
     net::SocketAddr,
@@ -17,17 +17,17 @@ use tokio::{
 /// The client gives up this long after the call was due.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(1);
 
-/// One call as the client saw it.
+/// The result of one call.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    /// When it was due, from the beginning of the load.
+    /// The due time, from the start of the load.
     pub(crate) due: Duration,
     pub(crate) latency: Duration,
-    /// The instances that served it, or what went wrong.
+    /// The instances that served it, or the error.
     pub(crate) result: Result<String, String>,
 }
 
-/// A load under way.
+/// A running load.
 pub(crate) struct Load {
     pub(crate) begun: Instant,
     calls: Arc<Mutex<Vec<Call>>>,

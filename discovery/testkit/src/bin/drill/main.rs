@@ -1,8 +1,8 @@
 //! The fault drill: a real Consul, five real trim services and a real add service under a steady
-//! load, one fault at a time; then a table of what the callers noticed.
+//! load, one fault at a time; then a table of the results on the side of the callers.
 //!
-//! Each row has an environment of its own (`env.rs`), a load that does not wait for answers
-//! (`load.rs`), and a fault (`faults.rs`). What a row must hold to is in `rows.rs`.
+//! Each row has its own environment (`env.rs`), a load that does not wait for answers (`load.rs`), and a
+//! fault (`faults.rs`). The requirements of the rows are in `rows.rs`.
 
 #![allow(
     clippy::print_stdout,
@@ -25,7 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::rows::{Outcome, ROWS, Row};
 
-/// Runs the fault drill and prints a table. Exits with 1 if a row did not hold.
+/// Runs the fault drill and prints a table. Exits with 1 if a row failed.
 #[derive(Debug, Parser)]
 #[command(name = "drill.sh", max_term_width = 100)]
 struct Args {
@@ -35,13 +35,13 @@ struct Args {
     /// Length of each row's load, in seconds
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(4..=600))]
     seconds: u64,
-    /// Calls a second
+    /// Calls per second
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..=5_000))]
     rate: u32,
-    /// One JSON object a row instead of a table
+    /// Print one JSON object per row instead of a table
     #[arg(long)]
     json: bool,
-    /// List the rows and what they do
+    /// List the rows with their faults
     #[arg(long)]
     list: bool,
     /// Flags for the add service, after --
@@ -74,7 +74,7 @@ async fn main() -> Result<ExitCode> {
         signal(SignalKind::interrupt())?,
         signal(SignalKind::terminate())?,
     );
-    // Whichever ends it, the processes and the network of the row under way go with its future.
+    // In every case the processes and the network of the running row end with its future.
     tokio::select! {
         result = drill(&args, &chosen) => result,
         _ = interrupt.recv() => Ok(ExitCode::from(130)),
@@ -91,7 +91,7 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<ExitCode> {
         "p50 ms",
         "p99 ms",
         "worst ms",
-        "met the sick",
+        "faulty calls",
         "noticed ms",
         "recovered ms",
         "",
@@ -100,7 +100,7 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<ExitCode> {
     for row in chosen {
         eprintln!("{:4} {}: {}", row.number, row.name, row.what);
         let length = Duration::from_secs(args.seconds);
-        // A row that cannot be run here says so loudly and is no failure: it needs root.
+        // A row that cannot run here is not a failure (it needs root), but is reported.
         if let Some(reason) = row.cannot_run() {
             eprintln!("     SKIPPED: {reason}");
             table.row([
@@ -111,7 +111,7 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<ExitCode> {
         }
         let outcome = row.run(length, args.rate, &args.flags).await?;
         for complaint in &outcome.complaints {
-            eprintln!("     DID NOT HOLD: {complaint}");
+            eprintln!("     FAILED: {complaint}");
         }
         held &= outcome.complaints.is_empty();
         if args.json {
@@ -141,8 +141,8 @@ fn cells(row: &Row, outcome: &Outcome) -> Vec<String> {
         millis(outcome.p99),
         millis(outcome.worst),
         outcome
-            .met_sick
-            .map_or_else(|| "-".to_owned(), |met| met.to_string()),
+            .faulty_calls
+            .map_or_else(|| "-".to_owned(), |calls| calls.to_string()),
         maybe(outcome.noticed),
         maybe(outcome.recovered),
         if outcome.complaints.is_empty() {

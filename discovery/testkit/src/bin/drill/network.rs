@@ -1,9 +1,9 @@
 //! A host of its own for one trim service: a network namespace joined to this one by a pair of
-//! virtual interfaces, which can be made to swallow every packet both ways.
+//! virtual interfaces, which can drop every packet in both directions.
 //!
-//! Swallowing is done by giving each side a false hardware address for the other: packets go out and
-//! nobody takes them, as on a real network that has failed, and no error comes back. It needs no
-//! packet filter in the kernel.
+//! To drop packets, each side gets a wrong hardware address of the other. Packets leave and do not
+//! arrive, as on a real network that has failed, and no error is returned. This needs no packet filter
+//! in the kernel.
 
 use std::{process::Command, time::Duration};
 
@@ -12,8 +12,8 @@ use testkit::{Process, Signal, service_binary};
 
 use crate::env::Env;
 
-/// Networks that are for examples only (RFC 5737). The first in which this machine has no address
-/// is taken: sandboxes do use them.
+/// Networks for documentation (RFC 5737). The first in which this machine has no address is used:
+/// some sandboxes use them.
 const NETWORKS: [&str; 3] = ["192.0.2", "198.51.100", "203.0.113"];
 const PORT: u16 = 8975;
 const NOWHERE: &str = "02:00:00:00:00:99";
@@ -26,11 +26,11 @@ pub(crate) struct Host {
     process: Process,
 }
 
-/// Why there can be none, if there can be none.
+/// The reason why this machine cannot have such a host, if it cannot.
 pub(crate) fn unavailable() -> Option<String> {
     let probe = format!("drill-probe-{}", std::process::id());
     let result = ip(&["netns", "add", &probe]).and_then(|()| join(&probe));
-    // Only there if the line above has made them.
+    // They exist only if the lines above made them.
     let _removed = ip(&["link", "delete", &near()]);
     let _removed = ip(&["netns", "delete", &probe]);
     let error = result.err()?;
@@ -63,8 +63,8 @@ impl Host {
         })
     }
 
-    /// Registers the host's trim service, which cannot reach Consul, waits until it is connected to,
-    /// and gives its instance's ID.
+    /// Registers the host's trim service, which cannot reach Consul itself, and waits until the add
+    /// service is connected to it. Returns the ID of the instance.
     pub(crate) async fn join(&self, env: &Env) -> Result<String> {
         let id = format!("trim_service-{}-{PORT}", self.there);
         env.register(&id, &self.there, PORT).await?;
@@ -72,8 +72,8 @@ impl Host {
         Ok(id)
     }
 
-    /// From now on no packet arrives on either side.
-    pub(crate) fn swallow(&self) -> Result<()> {
+    /// Drops all packets in both directions from now on.
+    pub(crate) fn drop_packets(&self) -> Result<()> {
         let permanent = ["lladdr", NOWHERE, "nud", "permanent", "dev"];
         let (near, far) = (near(), far());
         ip(&[
@@ -92,20 +92,20 @@ impl Host {
         )
     }
 
-    /// Packets arrive again.
+    /// Delivers packets again.
     pub(crate) fn heal(&self) -> Result<()> {
         ip(&["neighbour", "delete", &self.there, "dev", &near()])?;
         self.inside(&["neighbour", "delete", &self.here, "dev", &far()])
     }
 
-    /// Ends the host's process while nobody hears of it: its peers keep half of a connection.
+    /// Ends the host's process while packets are dropped: its peers still hold the connection open.
     pub(crate) async fn crash(&mut self) -> Result<()> {
         self.process.signal(Signal::SIGKILL)?;
         self.process.exit(Duration::from_secs(30)).await?;
         Ok(())
     }
 
-    /// Starts the trim service anew; it knows nothing of connections made before.
+    /// Restarts the trim service, without the connections made before.
     pub(crate) async fn reboot(&mut self) -> Result<()> {
         self.process = serve(&self.name, &self.there).await?;
         Ok(())
@@ -132,9 +132,9 @@ async fn serve(namespace: &str, address: &str) -> Result<Process> {
     let binary = service_binary("trim-service").await?;
     let binary = binary
         .to_str()
-        .context("the target folder's name is no text")?;
+        .context("the target folder's name is not UTF-8")?;
     let port = PORT.to_string();
-    // Its Consul is not there, so it serves and goes on trying; the drill registers it.
+    // It cannot reach a Consul, so it serves and keeps trying. The drill registers it.
     let process = Process::spawn(
         "ip".as_ref(),
         [
@@ -158,7 +158,7 @@ async fn serve(namespace: &str, address: &str) -> Result<Process> {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // The pair of interfaces goes with the namespace that holds one of them.
+        // Removing one interface, or the namespace that holds the other, removes both.
         if let Err(error) =
             ip(&["link", "delete", &near()]).and_then(|()| ip(&["netns", "delete", &self.name]))
         {

@@ -1,4 +1,4 @@
-//! The rows of the drill: what each does, and what it must hold to.
+//! The rows of the drill: the fault and the requirements of each.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
@@ -14,13 +14,13 @@ use crate::{
     network,
 };
 
-/// Rows hold to a 99th percentile only when a hundredth of their calls is more than what is on its
-/// way when a fault strikes.
+/// The 99th percentile is required only if one call in a hundred is more than the calls in flight when a
+/// fault starts.
 const ENOUGH_CALLS: usize = 8_000;
 const P99: Duration = Duration::from_millis(50);
-/// A call that cannot be answered is refused this fast; a busy machine needs some slack.
+/// Maximum latency of a refused call, with a margin for a busy machine.
 const FAST: Duration = Duration::from_millis(100);
-/// After the first instance is back, calls may fail this long.
+/// The time for which calls may fail after the first instance is back.
 const BACK: Duration = Duration::from_secs(1);
 
 /// One row.
@@ -35,11 +35,11 @@ enum Kind {
     RollingRestart,
     Kill(usize),
     Hang(usize),
-    Sick(&'static str),
+    Faulty(&'static str),
     Flap,
     ConsulHangs,
     ConsulRestarts { keeps_data: bool },
-    Vanish { dies: bool },
+    Vanish { crashes: bool },
     AllDead,
     Scale,
     Wire(Wire),
@@ -52,54 +52,54 @@ macro_rules! rows {
 }
 
 rows! {
-    "1" "rolling-restart" Kind::RollingRestart => "each instance is ended by SIGTERM and started anew, one after another",
+    "1" "rolling-restart" Kind::RollingRestart => "each instance is ended by SIGTERM and restarted, one after another",
     "2a" "kill-1" Kind::Kill(1) => "kill -9 of one of five",
     "2b" "kill-3" Kind::Kill(3) => "kill -9 of three of five at the same moment",
     "3a" "hang-1" Kind::Hang(1) => "SIGSTOP of one of five, then SIGCONT",
     "3b" "hang-2" Kind::Hang(2) => "SIGSTOP of two of five, then SIGCONT",
-    "4" "slow" Kind::Sick("latency=300ms,rate=1") => "a sixth instance that takes 300 ms for every call",
-    "5a" "unavailable" Kind::Sick("error=unavailable,rate=1") => "a sixth instance that answers UNAVAILABLE to every call",
-    "5b" "internal-30" Kind::Sick("error=internal,rate=0.3") => "a sixth instance that answers INTERNAL to 30 % of its calls",
-    "6" "flap" Kind::Flap => "one instance dies and comes back every two seconds",
+    "4" "slow" Kind::Faulty("latency=300ms,rate=1") => "a sixth instance that takes 300 ms for every call",
+    "5a" "unavailable" Kind::Faulty("error=unavailable,rate=1") => "a sixth instance that answers UNAVAILABLE to every call",
+    "5b" "internal-30" Kind::Faulty("error=internal,rate=0.3") => "a sixth instance that answers INTERNAL to 30 % of its calls",
+    "6" "flap" Kind::Flap => "one instance crashes and restarts every two seconds",
     "7a" "consul-hangs" Kind::ConsulHangs => "SIGSTOP of Consul, then SIGCONT",
-    "7b" "consul-empty" Kind::ConsulRestarts { keeps_data: false } => "Consul is killed and comes back empty",
-    "7c" "consul-critical" Kind::ConsulRestarts { keeps_data: true } => "Consul is killed and comes back with every check critical",
-    "8" "black-hole" Kind::Vanish { dies: false } => "a sixth instance whose host's packets vanish both ways",
-    "9" "all-dead" Kind::AllDead => "all five are killed; later one comes back",
+    "7b" "consul-empty" Kind::ConsulRestarts { keeps_data: false } => "Consul is killed and restarts empty",
+    "7c" "consul-critical" Kind::ConsulRestarts { keeps_data: true } => "Consul is killed and restarts with every check critical",
+    "8" "black-hole" Kind::Vanish { crashes: false } => "a sixth instance whose host's packets are dropped in both directions",
+    "9" "all-dead" Kind::AllDead => "all five are killed; one is restarted later",
     "10" "scale" Kind::Scale => "from 5 instances to 50 and back to 3",
     "11a" "reset" Kind::Wire(Wire::ResetInMessage) => "a sixth instance resets every stream in the middle of its message",
-    "11b" "go-away" Kind::Wire(Wire::GoAway) => "a sixth instance says GOAWAY to every call",
-    "11c" "half-open" Kind::Vanish { dies: true } => "a sixth instance's host dies without a word and comes back knowing no connection",
+    "11b" "go-away" Kind::Wire(Wire::GoAway) => "a sixth instance answers every call with GOAWAY",
+    "11c" "half-open" Kind::Vanish { crashes: true } => "a sixth instance's host crashes without closing its connections, and restarts",
 }
 
-/// What a row's callers noticed.
+/// The results of a row on the side of the callers.
 pub(crate) struct Outcome {
     pub(crate) calls: usize,
     pub(crate) failed: usize,
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
     pub(crate) worst: Duration,
-    /// Attempts and calls that went to the sick while they were.
-    pub(crate) met_sick: Option<usize>,
-    /// From the fault to the first change in what the client uses.
+    /// Calls and attempts that faulty instances received during the fault.
+    pub(crate) faulty_calls: Option<usize>,
+    /// Time from the start of the fault until the client stopped using an instance.
     pub(crate) noticed: Option<Duration>,
-    /// From the cure to the first call that a cured instance served.
+    /// Time from the end of the fault to the first call that a recovered instance served.
     pub(crate) recovered: Option<Duration>,
-    /// What the row should have held to and did not.
+    /// The requirements that were not met.
     pub(crate) complaints: Vec<String>,
 }
 
 impl Row {
-    /// Why this row cannot be run on this machine.
+    /// The reason why this row cannot run on this machine, if it cannot.
     pub(crate) fn cannot_run(&self) -> Option<String> {
         matches!(self.kind, Kind::Vanish { .. })
             .then(network::unavailable)
             .flatten()
     }
 
-    /// Does the fault come with an instance that joins the five?
+    /// True if the fault adds an instance to the five.
     fn joins(&self) -> bool {
-        matches!(self.kind, Kind::Sick(_) | Kind::Vanish { .. })
+        matches!(self.kind, Kind::Faulty(_) | Kind::Vanish { .. })
     }
 
     pub(crate) async fn run(
@@ -134,14 +134,14 @@ impl Row {
             Kind::RollingRestart => Box::pin(faults::rolling_restart(env, clock)),
             Kind::Kill(count) => Box::pin(faults::kill(env, clock, count)),
             Kind::Hang(count) => Box::pin(faults::hang(env, clock, count)),
-            Kind::Sick(fault) => Box::pin(faults::sick(env, clock, fault)),
+            Kind::Faulty(fault) => Box::pin(faults::faulty(env, clock, fault)),
             Kind::Flap => Box::pin(faults::flap(env, clock)),
             Kind::ConsulHangs => Box::pin(faults::consul_hangs(env, clock)),
             Kind::ConsulRestarts { .. } => Box::pin(faults::consul_restarts(env, clock)),
             Kind::AllDead => Box::pin(faults::all_dead(env, clock)),
             Kind::Scale => Box::pin(faults::scale(env, clock)),
             Kind::Wire(fault) => Box::pin(faults::wire(env, clock, fault)),
-            Kind::Vanish { dies } => Box::pin(faults::vanish(env, clock, dies)),
+            Kind::Vanish { crashes } => Box::pin(faults::vanish(env, clock, crashes)),
         }
     }
 
@@ -161,21 +161,21 @@ impl Row {
         let bad_attempts = seen
             .last()
             .map(|last| last.metrics.bad_attempts() - before.bad_attempts());
-        let served_sick = calls
+        let served = calls
             .iter()
             .filter(|call| call.due >= story.began && story.ended.is_none_or(|end| call.due < end))
             .filter_map(|call| call.result.as_ref().ok())
             .flat_map(|instances| instances.split(','))
-            .filter(|id| story.sick.iter().any(|sick| sick == id))
+            .filter(|id| story.faulty.iter().any(|faulty| faulty == id))
             .count();
-        let met_sick = story
+        let faulty_calls = story
             .counted
-            .or_else(|| (!story.sick.is_empty()).then(|| served_sick + bad_attempts.unwrap_or(0)));
+            .or_else(|| (!story.faulty.is_empty()).then(|| served + bad_attempts.unwrap_or(0)));
         let ready_before = before.ready();
-        let noticed = (!story.sick.is_empty())
+        let noticed = (!story.faulty.is_empty())
             .then(|| {
                 let mut sights = seen.iter().filter(|sight| sight.at >= story.began);
-                // A sick newcomer is noticed when it is taken out again.
+                // A faulty instance that joined is noticed when it is taken out again.
                 let most = ready_before + usize::from(self.joins());
                 let mut joined = !self.joins();
                 sights.find(|sight| {
@@ -189,8 +189,8 @@ impl Row {
             let cured = |call: &&Call| {
                 call.due >= ended
                     && call.result.as_ref().is_ok_and(|instances| {
-                        story.sick.is_empty()
-                            || story.sick.iter().any(|id| instances.contains(&**id))
+                        story.faulty.is_empty()
+                            || story.faulty.iter().any(|id| instances.contains(&**id))
                     })
             };
             Some(calls.iter().find(cured)?.due.saturating_sub(ended))
@@ -201,7 +201,7 @@ impl Row {
             p50: percentile(0.5).copied().unwrap_or_default(),
             p99: percentile(0.99).copied().unwrap_or_default(),
             worst: latencies.last().copied().unwrap_or_default(),
-            met_sick,
+            faulty_calls,
             noticed,
             recovered,
             complaints: Vec::new(),
@@ -211,7 +211,7 @@ impl Row {
         } else {
             if let Some(first) = failures.first() {
                 outcome.complaints.push(format!(
-                    "{} calls failed; the first, due {:?} after the beginning: {:?}",
+                    "{} calls failed; the first, due {:?} after the start: {:?}",
                     failures.len(),
                     first.due,
                     first.result
@@ -224,14 +224,14 @@ impl Row {
         if story.counted == Some(0) {
             outcome
                 .complaints
-                .push("the fault was never met".to_owned());
+                .push("no call received the fault".to_owned());
         }
         outcome
     }
 }
 
-/// Nobody can answer while all are dead: every call must be refused at once with 503 and a reason,
-/// and a second after the first instance is back none may fail any more.
+/// While all instances are dead, every call must be refused at once with 503 and a reason. One second
+/// after the first instance is back, no call may fail.
 fn all_dead_holds(failures: &[&Call], story: &Story, outcome: &mut Outcome) {
     let back = story.ended.unwrap_or_default() + BACK;
     for call in failures {
@@ -244,7 +244,7 @@ fn all_dead_holds(failures: &[&Call], story: &Story, outcome: &mut Outcome) {
             format!("failed before the fault: {reason}")
         } else if call.due >= back {
             format!(
-                "failed {:?} after the first one was back: {reason}",
+                "failed {:?} after the first instance was back: {reason}",
                 call.due.saturating_sub(back) + BACK
             )
         } else {
@@ -255,12 +255,12 @@ fn all_dead_holds(failures: &[&Call], story: &Story, outcome: &mut Outcome) {
     if failures.is_empty() {
         outcome
             .complaints
-            .push("the fault was never met".to_owned());
+            .push("no call received the fault".to_owned());
     }
     outcome.complaints.truncate(5);
 }
 
-/// The add service's own figures at one moment of the row.
+/// The metrics of the add service at one moment of the row.
 struct Sight {
     at: Duration,
     metrics: Metrics,
@@ -270,7 +270,7 @@ struct Sight {
 /// second.
 const PUBLISHED: Duration = Duration::from_millis(1_100);
 
-/// Looks at the add service's figures until told to stop, and once more then.
+/// Reads the metrics of the add service until `stopped`, and once more then.
 async fn observe(
     client: reqwest::Client,
     http: std::net::SocketAddr,
@@ -283,7 +283,7 @@ async fn observe(
         if last {
             sleep(PUBLISHED).await;
         }
-        // A look that fails is one look less: the load tells whether the service is well.
+        // A failed read is skipped: the load shows whether the service works.
         if let Ok(metrics) = env::metrics(&client, http).await {
             let at = clock.begun.elapsed();
             seen.push(Sight { at, metrics });
@@ -306,7 +306,7 @@ impl Outcome {
             "p50_ms": millis(self.p50),
             "p99_ms": millis(self.p99),
             "worst_ms": millis(self.worst),
-            "met_sick": self.met_sick,
+            "faulty_calls": self.faulty_calls,
             "noticed_ms": self.noticed.map(millis),
             "recovered_ms": self.recovered.map(millis),
             "held": self.complaints.is_empty(),

@@ -1,8 +1,8 @@
-//! The registry: what it lists, whether it answers, and how often it is asked.
+//! The registry: its list, its outages, and the number of requests that it receives.
 //!
-//! A watch asks as the Consul watch does: one question is always held back until something newer is
-//! there; after an answer it waits as long as the Consul watch does while changes keep coming, after
-//! a failure it backs off. Wait times that pass without news are left out: no phase is that long.
+//! A watch sends requests as the Consul watch does: one blocking query at a time, a pause after an
+//! answer, and a backoff after a failure. The maximum wait of a blocking query is not simulated: no
+//! phase is that long.
 
 use std::{
     sync::{
@@ -26,7 +26,7 @@ use tokio::{
 
 use super::changing::Changing;
 
-/// Between two answers while changes keep coming, and after failures: the Consul watch's values.
+/// Pause after an answer and backoff after a failure: the values of the Consul watch.
 const CHANGE_INTERVAL: Duration = Duration::from_millis(500);
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
@@ -41,7 +41,7 @@ struct State {
     up: bool,
     version: u64,
     instances: Arc<[Arc<Instance>]>,
-    /// Dead, and not noticed before this moment.
+    /// Crashed instances, each listed until this moment.
     unnoticed: Vec<(Arc<Instance>, Instant)>,
 }
 
@@ -58,7 +58,7 @@ impl Listing {
         }
     }
 
-    /// Lists these from now on, sorted by ID, and those that are dead without being noticed.
+    /// Lists these instances from now on, and those in `unnoticed`, sorted by ID.
     pub(crate) fn set(&self, mut instances: Vec<Arc<Instance>>) {
         let now = Instant::now();
         self.state.change(|state| {
@@ -75,7 +75,7 @@ impl Listing {
         });
     }
 
-    /// Goes on listing a dead instance for this long.
+    /// Keeps a crashed instance in the list for this long.
     pub(crate) fn list_dead(&self, instance: Arc<Instance>, notice: Duration) {
         let until = Instant::now() + notice;
         self.state
@@ -86,7 +86,7 @@ impl Listing {
         self.state.change(|state| state.up = up);
     }
 
-    /// Questions asked so far.
+    /// Number of requests so far.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
@@ -139,7 +139,7 @@ impl Drop for Watch {
     }
 }
 
-/// One client's watch.
+/// The watch of one client.
 async fn follow(
     state: Arc<Changing<State>>,
     requests: Arc<AtomicU64>,

@@ -1,6 +1,6 @@
-//! A value that can be waited on, whose waiters wake in the order they came.
+//! A value that tasks can wait on. They wake in the order in which they started to wait.
 //!
-//! Tokio's own watch wakes them in an order drawn at random, from a seed that is not ours.
+//! `tokio::sync::watch` wakes them in a random order, with a seed that the simulation cannot set.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -29,12 +29,12 @@ impl<T> Changing<T> {
         self.changed.notify_waiters();
     }
 
-    /// Ends when `look` finds what it looks for, at once if it is there.
+    /// Completes when `look` returns a value, at once if it does so now.
     pub(crate) async fn wait_for<R>(&self, look: impl Fn(&T) -> Option<R>) -> R {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
-            // Registered before looking, so that no change between the two is missed.
+            // Registered before `look`, so that no change between the two is missed.
             changed.as_mut().enable();
             if let Some(found) = self.read(&look) {
                 return found;

@@ -1,4 +1,4 @@
-//! The instances: processes without sockets, which can be slow, sick or gone.
+//! The instances: processes without sockets, which can be slow, faulty or ended.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use discovery::{
     BoxError, Instance,
     connection::{
@@ -17,22 +16,23 @@ use discovery::{
     },
 };
 use futures_util::future::{BoxFuture, FutureExt as _};
-use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
+use http::{Request, Response};
 use tokio::{sync::oneshot, time::sleep};
 
 use super::changing::Changing;
+use crate::{grpc_message, grpc_status};
 
-/// Time to connect, and the shortest and longest time of a call; ten times as long when slow.
+/// Time to connect.
 const CONNECT: Duration = Duration::from_millis(2);
+/// Shortest and longest time of a call in milliseconds.
 const WORK: std::ops::RangeInclusive<u64> = 4..=20;
+/// Factor of the time of a call on a slow instance.
 const SLOW: u32 = 10;
-/// What an ejected instance is asked before it gets calls again.
+/// Method of the health check that an ejected instance has to pass.
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
-const UNAVAILABLE: HeaderValue = HeaderValue::from_static("14");
+const UNAVAILABLE: u16 = 14;
 
-/// All processes by ID, those that have left included.
+/// All processes by ID, including those that ended.
 #[derive(Clone, Default)]
 pub(crate) struct Fleet {
     processes: Arc<Mutex<BTreeMap<String, Arc<Process>>>>,
@@ -43,14 +43,14 @@ pub(crate) struct Fleet {
 struct Shared {
     /// Every instance answers UNAVAILABLE.
     outage: AtomicBool,
-    /// Calls that reached an instance.
+    /// Attempts that reached an instance.
     attempts: AtomicU64,
     rng: Mutex<Option<fastrand::Rng>>,
 }
 
-/// One instance's process.
+/// The process of one instance.
 pub(crate) struct Process {
-    gone: Changing<bool>,
+    ended: Changing<bool>,
     slow: AtomicBool,
     calls: AtomicU64,
     connections: AtomicU64,
@@ -66,7 +66,7 @@ impl Fleet {
 
     pub(crate) fn start(&self, instance: &Instance) {
         let process = Process {
-            gone: Changing::new(false),
+            ended: Changing::new(false),
             slow: AtomicBool::new(false),
             calls: AtomicU64::new(0),
             connections: AtomicU64::new(0),
@@ -74,10 +74,10 @@ impl Fleet {
         lock(&self.processes).insert(instance.id.clone(), Arc::new(process));
     }
 
-    /// Ends a process: its connections break with it.
+    /// Ends a process and breaks its connections.
     pub(crate) fn kill(&self, id: &str) {
         if let Some(process) = self.process(id) {
-            process.gone.change(|gone| *gone = true);
+            process.ended.change(|ended| *ended = true);
         }
     }
 
@@ -89,7 +89,7 @@ impl Fleet {
         self.shared.outage.store(outage, Ordering::Relaxed);
     }
 
-    /// Calls that have reached any instance so far.
+    /// Attempts that have reached an instance so far.
     pub(crate) fn attempts(&self) -> u64 {
         self.shared.attempts.load(Ordering::Relaxed)
     }
@@ -100,8 +100,8 @@ impl Process {
         self.slow.store(slow, Ordering::Relaxed);
     }
 
-    pub(crate) fn lives(&self) -> bool {
-        !self.gone.read(|gone| *gone)
+    pub(crate) fn is_running(&self) -> bool {
+        !self.ended.read(|ended| *ended)
     }
 
     pub(crate) fn calls(&self) -> u64 {
@@ -112,9 +112,9 @@ impl Process {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Ends with the process; never before.
-    async fn ended(self: Arc<Self>) {
-        self.gone.wait_for(|gone| gone.then_some(())).await;
+    /// Completes when the process ends.
+    async fn end(self: Arc<Self>) {
+        self.ended.wait_for(|ended| ended.then_some(())).await;
     }
 }
 
@@ -127,17 +127,17 @@ impl Factory for Fleet {
             sleep(CONNECT).await;
             let process = self
                 .process(&instance.id)
-                .filter(|process| process.lives())
+                .filter(|process| process.is_running())
                 .ok_or_else(|| ConnectError::Connect("refused".into()))?;
             let (open, closed) = oneshot::channel();
             let counted = Counted::new(&process);
-            let ended = Arc::clone(&process).ended();
+            let ended = Arc::clone(&process).end();
             let driver = async move {
                 let _counted = counted;
                 tokio::select! {
                     biased;
                     () = ended => Err(BoxError::from("reset")),
-                    // Nothing is ever sent: this is the transport being dropped.
+                    // Ends when the transport is dropped.
                     _ = closed => Ok(()),
                 }
             };
@@ -193,45 +193,32 @@ impl Transport for Line {
         } else {
             1
         };
-        let sick = self.shared.outage.load(Ordering::Relaxed);
-        let ended = Arc::clone(&self.process).ended();
+        let faulty = self.shared.outage.load(Ordering::Relaxed);
+        let ended = Arc::clone(&self.process).end();
         async move {
             tokio::select! {
                 biased;
                 () = ended => Err(SendError::new("reset")),
-                () = sleep(Duration::from_millis(work) * factor) => Ok(answer(sick, health)),
+                () = sleep(Duration::from_millis(work) * factor) => Ok(answer(faulty, health)),
             }
         }
         .boxed()
     }
 
     fn is_closed(&self) -> bool {
-        !self.process.lives()
+        !self.process.is_running()
     }
 }
 
-/// UNAVAILABLE without a message, an empty message, or `SERVING`.
-fn answer(sick: bool, health: bool) -> Response<TransportBody> {
-    let mut frames: Vec<Result<Frame<Bytes>, BoxError>> = Vec::new();
-    let mut headers = HeaderMap::new();
-    headers.insert("content-type", HeaderValue::from_static("application/grpc"));
-    if sick {
-        headers.insert("grpc-status", UNAVAILABLE);
+/// `UNAVAILABLE` if faulty, else `SERVING` to a health check and an empty message to a call.
+fn answer(faulty: bool, health: bool) -> Response<TransportBody> {
+    if faulty {
+        grpc_status(UNAVAILABLE)
+    } else if health {
+        grpc_message(&[0, 0, 0, 0, 2, 8, 1])
     } else {
-        let message: &[u8] = if health {
-            &[0, 0, 0, 0, 2, 8, 1]
-        } else {
-            &[0; 5]
-        };
-        let mut trailers = HeaderMap::new();
-        trailers.insert("grpc-status", HeaderValue::from_static("0"));
-        frames.push(Ok(Frame::data(Bytes::from_static(message))));
-        frames.push(Ok(Frame::trailers(trailers)));
+        grpc_message(&[0; 5])
     }
-    let body = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
-    let mut response = Response::new(body);
-    *response.headers_mut() = headers;
-    response
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,4 +1,4 @@
-//! The clients: one real channel each, called at a steady rate whatever comes back.
+//! The clients: one real channel each, called at a constant rate whatever the answers are.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -16,13 +16,13 @@ use tokio::{
 
 use super::{Config, fleet::Fleet, registry::Listing};
 
-/// What became of the calls of one phase, by the moment they began.
+/// The results of the calls that started in one phase.
 #[derive(Default)]
 pub(crate) struct Tally(Mutex<Calls>);
 
 #[derive(Default)]
 struct Calls {
-    /// By milliseconds, all answers.
+    /// Number of answers by latency, in milliseconds.
     answered: Vec<u64>,
     lost: u64,
 }
@@ -50,7 +50,7 @@ impl Tally {
         lock(&self.0).lost
     }
 
-    /// What so many of a hundred answers took at most.
+    /// A percentile of the latency of the answers.
     pub(crate) fn percentile(&self, percent: u64) -> Duration {
         let calls = lock(&self.0);
         let wanted = (calls.answered.iter().sum::<u64>() * percent).div_ceil(100);
@@ -66,11 +66,11 @@ impl Tally {
 pub(crate) struct Clients {
     channels: Vec<Channel>,
     interval: Duration,
-    /// That of the phase under way.
+    /// The tally of the current phase.
     tally: Arc<Mutex<Arc<Tally>>>,
 }
 
-/// All clients calling; dropping it stops them, but for the calls under way.
+/// The tasks that make the calls. Dropping it stops them; calls in flight finish.
 pub(crate) struct Load(JoinSet<()>);
 
 impl Load {
@@ -100,7 +100,7 @@ impl Clients {
         })
     }
 
-    /// Calls that begin from now on count here.
+    /// The tally of all calls that start from now on.
     pub(crate) fn begin_phase(&self) -> Arc<Tally> {
         let tally = Arc::default();
         *lock(&self.tally) = Arc::clone(&tally);
@@ -121,7 +121,7 @@ impl Clients {
     }
 }
 
-/// Calls at random moments, on average one each interval, without waiting for the answers.
+/// Makes calls at random moments, one per interval on average, without waiting for the answers.
 async fn keep_calling(
     client: TrimClient<Channel>,
     interval: Duration,

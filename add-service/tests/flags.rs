@@ -1,0 +1,87 @@
+//! Flags, help, exit codes and logs of the add service.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use serde_json::Value;
+use testkit::Signal;
+
+use crate::support::{LIMIT, add_alone};
+
+#[tokio::test]
+async fn flags_and_logs_are_as_the_trim_service_s() {
+    let binary = testkit::service_binary("add-service").await.unwrap();
+    for flag in [
+        "--http-port=70000",
+        "--balancer=best",
+        "--retry-timeout=500",
+        "--static=x",
+    ] {
+        let mut process = testkit::Process::spawn(&binary, [flag]).unwrap();
+        assert_eq!(process.exit(LIMIT).await.unwrap().code(), Some(2), "{flag}");
+        let name = flag.split('=').next().unwrap();
+        assert!(process.stderr().contains(name), "{}", process.stderr());
+    }
+    let mut help = testkit::Process::spawn(&binary, ["--help"]).unwrap();
+    assert_eq!(help.exit(LIMIT).await.unwrap().code(), Some(0));
+    let help = help.stdout();
+    for about in help.split("\n      --").skip(1) {
+        let known = ["[env: ", "CONSUL_HTTP_ADDR"];
+        assert!(
+            known.iter().any(|k| about.contains(k)),
+            "no variable: --{about}"
+        );
+    }
+    for flag in [
+        "--http-port",
+        "--grpc-port",
+        "--trim-name",
+        "--tag",
+        "--balancer",
+        "--retry-max",
+        "--retry-timeout",
+        "--static",
+        "--rate-limit",
+        "--max-body",
+        "--drain",
+        "--consul",
+        "--registry",
+        "--log-format",
+    ] {
+        assert!(help.contains(&format!("{flag} <")), "{flag}");
+    }
+
+    let mut add = add_alone(&["--log-format", "json"]).await;
+    let taken = add.http.port().to_string();
+    let mut second = testkit::Process::spawn(
+        &binary,
+        ["--listen=127.0.0.1", "--grpc-port=0", "--http-port", &taken],
+    )
+    .unwrap();
+    assert_eq!(second.exit(LIMIT).await.unwrap().code(), Some(1));
+    assert!(
+        second.stderr().contains("--http-port"),
+        "{}",
+        second.stderr()
+    );
+
+    add.process.signal(Signal::SIGTERM).unwrap();
+    assert_eq!(add.process.exit(LIMIT).await.unwrap().code(), Some(0));
+    let logs = add.process.stderr();
+    let lines: Vec<Value> = logs
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(
+        lines
+            .iter()
+            .any(|line| line["message"] == "all requests finished"),
+        "{logs}"
+    );
+    let announced = format!(
+        "add-service listening http={} grpc={}\n",
+        add.http, add.grpc
+    );
+    assert_eq!(add.process.stdout(), announced);
+}

@@ -109,7 +109,7 @@ impl Picking<'_> {
 
     fn runtime_ended(&mut self) -> CallError {
         let reason = format!(
-            "the runtime in which the channel to {} was built has ended; build a channel in this one",
+            "the channel to {} cannot be used: its runtime has ended; build a channel in this one",
             self.shared.service
         );
         self.attempts

@@ -291,7 +291,7 @@ impl Server {
         let limit = self
             .max_connections
             .unwrap_or_else(|| default_limit(self.listeners.len()));
-        // Readers of the stage learn of the deregistration first, then of the end.
+        // Clients that have not seen the deregistration yet are still served in this time.
         let before_stop = self.drain / 4;
         let settings = Settings {
             max_connections: limit,

@@ -49,7 +49,6 @@ pub(crate) mod origin;
 mod tls;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 
@@ -57,7 +56,7 @@ pub use self::body::RequestBody;
 pub use self::http2::Http2;
 #[cfg(feature = "tls")]
 pub use self::tls::{Tls, TlsError};
-use crate::{BoxError, instance::Instance};
+use crate::{BoxError, future::BoxFuture, instance::Instance};
 
 /// Makes the connection of an endpoint.
 ///
@@ -71,8 +70,7 @@ use crate::{BoxError, instance::Instance};
 ///     Instance,
 ///     connection::{ConnectError, Connection, Factory, Http2},
 /// };
-/// use futures_util::future::BoxFuture;
-///
+/// ///
 /// /// Counts the attempts to connect.
 /// #[derive(Default)]
 /// struct Counting {

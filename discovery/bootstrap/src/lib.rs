@@ -12,6 +12,7 @@
 //! | [`signals`] | SIGINT and SIGTERM |
 
 pub mod args;
+mod batched;
 mod cancel_on_shutdown;
 mod first_byte;
 mod grpc;

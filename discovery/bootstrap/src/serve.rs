@@ -44,6 +44,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
+    batched::Batched,
     first_byte::FirstByte,
     limit::{ConnectionLimit, Slot},
     requests::Requests,
@@ -227,7 +228,8 @@ where
                 service_fn(answer),
             )
             .into_owned();
-        let watched = self.graceful.watch(connection);
+        // For every protocol: a connection speaks its own only from its first bytes on.
+        let watched = Batched::new(self.graceful.watch(connection));
         tokio::spawn(async move {
             if let Err(error) = watched.await {
                 debug!(error = &*error, "connection ended");

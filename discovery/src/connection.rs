@@ -67,10 +67,10 @@ use crate::{BoxError, future::BoxFuture, instance::Instance};
 /// use std::sync::atomic::{AtomicUsize, Ordering};
 ///
 /// use discovery::{
-///     Instance,
+///     BoxFuture, Instance,
 ///     connection::{ConnectError, Connection, Factory, Http2},
 /// };
-/// ///
+///
 /// /// Counts the attempts to connect.
 /// #[derive(Default)]
 /// struct Counting {

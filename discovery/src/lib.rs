@@ -1,4 +1,99 @@
-//! Client-side service discovery, load balancing and retry for tonic.
+//! Client-side service discovery, load balancing and retry for tonic: what Go kit's `sd` and `lb`
+//! packages do for Go.
+//!
+//! A [`Channel`] finds the instances of a service in a registry, keeps a connection to each, picks one
+//! for every attempt, repeats what may be repeated, and stops sending calls to faulty instances. A
+//! generated client takes it in place of [`tonic::transport::Channel`](https://docs.rs/tonic).
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use discovery::Channel;
+//! use proto::{TrimRequest, trim_client::TrimClient};
+//!
+//! let channel = Channel::builder("consul://localhost:8500", "trim_service")
+//!     .idempotent(["/pb.Trim/TrimSpace"])
+//!     .build()?;
+//! let mut client = TrimClient::new(channel);
+//! let response = client.trim_space(TrimRequest { s: " a b ".into() }).await?;
+//! assert_eq!(response.into_inner().s, "ab");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A server registers itself with a [`Registrar`]. The folder `examples` has short programs for each
+//! use: layers around a channel, streaming, balancers, registries and byte streams of your own.
+//!
+//! # How it works
+//!
+//! ```text
+//!              one call                                     one change
+//!
+//!   generated client                              registry: Consul, a list, your own
+//!         |                                                    | watch
+//!      Channel    attempts, deadline, budget               Instancer    whole sets; the last good
+//!         |                                                    |        one stays
+//!     Balancer    picks from a snapshot  <------------  endpointer      subsets, zones, ejection
+//!         |
+//!     Endpoint    its connection, kept in the background; its statistics ----> outlier ejection
+//!         |
+//!      instance
+//! ```
+//!
+//! A call takes no lock: it picks from an immutable snapshot behind an atomic pointer. The cost of a
+//! pick does not depend on the number of instances. Registry, connections and health probes are
+//! background tasks of the runtime in which the channel was built.
+//!
+//! # Features
+//!
+//! | feature | source | default |
+//! |---|---|---|
+//! | watch of a registry, last good set kept | Consul's blocking queries; see [`registry`] | on |
+//! | [removal protection](RemovalProtection) | Eureka's self-preservation, Envoy's panic threshold | 30 s, if half of the instances disappear at once |
+//! | [round robin](balance::round_robin) | gRPC | on |
+//! | [weighted round robin](balance::weighted_round_robin) | gRFC A58's shares | off |
+//! | [least request](balance::least_request) | gRFC A48, Envoy; two choices | off |
+//! | [peak EWMA](balance::peak_ewma) | Finagle, Linkerd | off |
+//! | [consistent hash](balance::consistent_hash) with bounded load | Karger 1997, Mirrokni 2016 | off |
+//! | [subsets](ChannelBuilder::subset) | gRFC A68 | off |
+//! | [zones](Locality) | Envoy's zone aware routing | off |
+//! | [retries](retry), transparent retries, pushback | gRFC A6 | 3 attempts in 500 ms |
+//! | [retry budget](BudgetPolicy) | Finagle, tower | 10 % of the successful calls |
+//! | [hedging](Hedge) | gRFC A6, with the 95th percentile as the delay | off |
+//! | [outlier ejection](EjectionPolicy) | gRFC A50, Envoy, Linkerd | on, with a probe before the return |
+//! | [slow start](EjectionPolicy::slow_start) | Envoy | 5 s after an ejection |
+//! | HTTP/2 with known connection state | RFC 9113; see [`connection`] | on |
+//! | [registration](Registrar), repeated when it is lost | Go kit, Consul | – |
+//! | [metrics] | the `metrics` facade | once a recorder is installed |
+//!
+//! # What an outcome means
+//!
+//! | outcome of an attempt | another attempt | counts against the instance |
+//! |---|---|---|
+//! | no connection, `REFUSED_STREAM`, `GOAWAY` before it was processed | always, and it does not count as one | no; the connection's state changes |
+//! | connection lost after the request was sent | yes (`UNAVAILABLE` is in [`codes`](RetryPolicy::codes)) | yes |
+//! | no answer in the attempt's time | if the method is idempotent | yes, unless a short deadline of the caller caused it |
+//! | a status in [`codes`](RetryPolicy::codes) | yes | by its code, below |
+//! | a status in [`idempotent_codes`](RetryPolicy::idempotent_codes) | if the method is idempotent | by its code, below |
+//! | any other status | no | by its code, below |
+//! | an answer | – | no |
+//!
+//! `UNKNOWN`, `DEADLINE_EXCEEDED`, `INTERNAL`, `UNAVAILABLE` and `DATA_LOSS` count as failures of the
+//! instance. `RESOURCE_EXHAUSTED` counts towards its failing share only. Other codes are answers.
+//!
+//! A call that ends without an answer has a [`CallError`] behind its status, with the kind of the error
+//! and every attempt.
+//!
+//! # Cargo features
+//!
+//! | feature | contents | default |
+//! |---|---|---|
+//! | `consul` | the Consul registry | on |
+//! | `tls-ring`, `tls-aws-lc` | TLS to instances and to Consul, with the provider of that name | off |
+//! | `tls` | TLS with the provider that the application installs | off |
+//! | `descriptors` | idempotent methods from a protobuf descriptor set | off |
+//!
+//! The public API contains types of `http`, `bytes`, `tower`, `tonic`, `tokio` (`Instant` and the watch
+//! channel) and, with TLS, `rustls`, which is re-exported.
 
 mod backoff;
 pub mod balance;

@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# The main job in one command: Consul, three trim instances, the add service, and calls that rotate.
+# The whole system in one command: Consul, three trim instances, the add service, and calls.
 set -euo pipefail
 
 usage() {
     cat <<'EOF'
 usage: demo.sh [--once] [--consul HOST:PORT]
 
-Starts a Consul (or takes one that runs), three trim instances and the add service on this machine,
-shows calls going round the instances, stops one instance and shows calls going on. Then it stays up
-with the addresses printed until Ctrl-C, which stops everything, checks that no process and no
-registration is left, and exits with 0. A Ctrl-C before that cleans up too, and exits with 130.
+Starts a Consul (or uses a running one), three trim instances and the add service on this machine.
+Shows that calls rotate over the instances, then stops one instance and shows that no call fails. Then
+it prints the addresses and stays up until Ctrl-C, which stops everything, checks that no process and
+no registration is left, and exits with 0. A Ctrl-C before that also cleans up, and exits with 130.
 
-  --once               check every step, stop everything, and exit 0 only if all was as it should be
+  --once               check every step, stop everything, and exit with 0 only if all checks passed
   --consul HOST:PORT   use this Consul instead of looking for one; so does CONSUL_HTTP_ADDR
   --help               this text
 
-A Consul that answers at localhost:8500 is used; else one is started, from PATH or fetched into the
-project's cache (see get-consul.sh); so it is if CONSUL_HTTP_ADDR or CONSUL_HTTP_SSL asks for HTTPS or
-a socket, which this script does not speak. grpcurl is shown where there is one (see get-grpcurl.sh).
+A Consul that answers at localhost:8500 is used. Otherwise one is started, from PATH or fetched into
+the project's cache (see get-consul.sh); also if CONSUL_HTTP_ADDR or CONSUL_HTTP_SSL asks for HTTPS or
+a socket, which this script does not support. grpcurl is used if it is found (see get-grpcurl.sh).
 EOF
 }
 # shellcheck source=scripts/lib.sh
@@ -44,14 +44,14 @@ if [[ -z $consul ]]; then
         own=yes
     fi
 fi
-# As the services read it: `http://` and a slash at the end add nothing, and HTTP's own port is 80.
+# As the services read it: without `http://` and a final slash; the default port is 80.
 consul=${consul#http://} consul=${consul%/}
 [[ -z $consul || $consul =~ :[0-9]+$ ]] || consul+=:80
 need cargo "rustup (or cargo)"
 need curl curl
 
 work=$(mktemp -d)
-# A name of its own, so that a Consul that others use as well is not disturbed.
+# A unique service name, because the Consul may be shared.
 name=trim_service-demo-$$
 cleanup() {
     local status=$?
@@ -59,8 +59,7 @@ cleanup() {
     end_all 20
     case $status in
         0) ;;
-        # Interrupted, which is nobody's failure.
-        130 | 143) say "interrupted; all that was started is stopped" >&2 ;;
+        130 | 143) say "interrupted; all started processes are stopped" >&2 ;;
         *)
             for log in "$work"/*.log; do
                 [[ $log == */consul.log ]] || { say "--- $(basename "$log")"; tail -n 20 "$log"; } >&2
@@ -70,7 +69,7 @@ cleanup() {
     rm -rf "$work"
 }
 trap cleanup EXIT
-# Until all is up, a signal ends the script here and now; after that it is the normal end.
+# Until everything is up, a signal ends the script at once. After that it is the normal end.
 trap 'exit 130' INT
 trap 'exit 143' TERM
 stopping=no
@@ -83,28 +82,28 @@ cargo build --locked --manifest-path "$root/Cargo.toml" -p trim-service -p add-s
 bin=${CARGO_TARGET_DIR:-$root/target}/debug
 
 step "Consul"
-# start_own_consul: with it, what the environment says about another Consul counts no more.
+# start_own_consul: starts a Consul and drops the environment's settings of another one.
 start_own_consul() {
     unset "${!CONSUL_@}"
     start_consul "$work"
-    say "started one at $consul"
+    say "started a Consul at $consul"
 }
 if [[ $own == yes ]]; then
-    say "the environment asks for a Consul over HTTPS or a socket, which this script does not speak; starting another"
+    say "the environment names a Consul over HTTPS or a socket, which this script does not support: starting another"
     start_own_consul
 elif [[ -n $consul ]]; then
     host=${consul%:*} host=${host#[}
     no_proxy_for "${host%]}"
     consul_leads "$consul" || die "no Consul with a leader answers at $consul"
-    say "using the one at $consul"
+    say "using the Consul at $consul"
 elif consul_leads 127.0.0.1:8500; then
     consul=127.0.0.1:8500
-    say "using the one at $consul"
+    say "using the Consul at $consul"
 else
     start_own_consul
 fi
-# registered [QUERY]: how many instances Consul has; with `passing`, those that are well. Fails where
-# Consul does not say, which is not the same as none.
+# registered [QUERY]: prints the number of instances in Consul; with `passing`, of healthy ones. Fails if
+# Consul does not answer.
 registered() {
     local answer
     answer=$(curl -fsS --max-time 5 "http://$consul/v1/health/service/$name?${1-}") || return
@@ -147,7 +146,7 @@ call() {
     [[ $body == '{"v":"1020"}' ]] || die "expected {\"v\":\"1020\"}, got $body"
 }
 
-step "Calls go round: curl -d '{\"a\":\"1 0\",\"b\":\"2 0\"}' http://$http/concat"
+step "Calls rotate: curl -d '{\"a\":\"1 0\",\"b\":\"2 0\"}' http://$http/concat"
 served=
 for _ in 1 2 3 4 5 6; do
     call
@@ -175,10 +174,10 @@ fi
 step "Stopping ${trim_ids[2]}"
 kill -TERM "${trim_pids[2]}"
 for _ in {1..30}; do call; done
-say "30 calls while it goes: all answered"
+say "30 calls while it stops: all answered"
 wait "${trim_pids[2]}" || die "${trim_ids[2]} did not exit with 0"
-wait_until 20 "Consul to forget it" registrations_are 2 passing
-wait_until 20 "the add service to forget it" ready_with 2
+wait_until 20 "Consul to remove it" registrations_are 2 passing
+wait_until 20 "the add service to remove it" ready_with 2
 for _ in {1..6}; do
     call
     say "$body   $instances"
@@ -192,15 +191,15 @@ if [[ $once == no ]]; then
     say "gRPC    grpcurl -plaintext $grpc list"
     say "metrics http://$http/metrics"
     say "Consul  http://$consul/ui"
-    # A terminal's Ctrl-C ends the sleep as well.
+    # A Ctrl-C in the terminal also ends the sleep.
     while [[ $stopping == no ]]; do sleep 0.2 || true; done
 fi
 
-# A further signal would interrupt the waiting for those that end. (Bash aborts where a signal's own
-# trap has it ignored and it comes again; here no trap runs.)
+# A further signal would interrupt the wait. (Set here because Bash aborts if a trap ignores its own
+# signal and the signal comes again.)
 trap '' INT TERM
 step "Stopping everything"
-# The services first; Consul, if it is ours, is still there to be told.
+# The services first: they deregister, so Consul must still run.
 for pid in "$add_pid" "${trim_pids[1]}" "${trim_pids[3]}"; do
     kill -TERM "$pid" 2>/dev/null || true
     wait_until 30 "process $pid to end" gone "$pid" || die "process $pid does not end"
@@ -209,4 +208,4 @@ done
 registrations_are 0 || die "registrations are left in Consul"
 end_all 20
 [[ -z $(jobs -pr) ]] || die "processes are left"
-say "all ended in order, no registration is left"
+say "all processes ended with 0, no registration is left"

@@ -1,11 +1,11 @@
 # What the scripts share; sourced by them, not run. Each defines `usage` before sourcing.
 # shellcheck shell=bash
 
-# With it, `cd` may go elsewhere, and print where: a second line in what is captured.
+# With CDPATH, `cd` may change to another folder and print it, which would be captured.
 unset CDPATH
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Everything that is fetched goes here and nowhere else on the machine.
-# shellcheck disable=SC2034 # used by those who source this
+# shellcheck disable=SC2034 # used by the scripts that source this
 cache=${DISCOVERY_CACHE:-$root/.cache}
 # Processes that this script has started.
 started=()
@@ -17,8 +17,8 @@ die() {
     exit 1
 }
 
-# no_proxy_for HOST...: curl and the like reach these directly whatever http_proxy says, as the
-# services do. curl reads the small spelling first, others the capital one; both keep what they hold.
+# no_proxy_for HOST...: connects to these hosts directly even if http_proxy is set, as the services do.
+# curl reads the lower-case variable first, other programs the upper-case one; both are extended.
 no_proxy_for() {
     local host
     local -n list
@@ -33,7 +33,7 @@ no_proxy_for() {
 }
 no_proxy_for 127.0.0.1 localhost
 
-# need COMMAND PACKAGE: fails early and says what to install.
+# need COMMAND PACKAGE: fails if the command is missing, and names the package to install.
 need() {
     command -v "$1" >/dev/null || die "needs '$1'; install it with: apt-get install $2"
 }
@@ -44,19 +44,19 @@ wait_until() {
     shift 2
     until "$@"; do
         ((SECONDS < deadline)) || {
-            printf '%s: gave up waiting for %s\n' "$(basename "$0")" "$what" >&2
+            printf '%s: timed out waiting for %s\n' "$(basename "$0")" "$what" >&2
             return 1
         }
         sleep 0.1
     done
 }
 
-# start LOG COMMAND...: starts a process in a session of its own, so that a Ctrl-C reaches this
-# script only, which then ends its processes once and in order. Sets `pid`.
+# start LOG COMMAND...: starts a process in its own session, so that a Ctrl-C reaches only this script,
+# which then ends its processes one by one. Sets `pid`.
 start() {
     local log=$1
     shift
-    # A background process of a script ignores SIGINT unless told otherwise.
+    # A background process of a script ignores SIGINT by default.
     setsid env --default-signal=INT "$@" >"$log" 2>&1 </dev/null &
     pid=$!
     started+=("$pid")
@@ -66,10 +66,10 @@ alive() { kill -0 "$1" 2>/dev/null; }
 
 gone() { ! alive "$1"; }
 
-# end_all SECONDS: asks every started process to end, last started first, and insists after a while.
+# end_all SECONDS: ends every started process by SIGTERM, last started first; by SIGKILL after a while.
 end_all() {
     local i pid pids
-    # Bash's own list, in the order of starting: a signal can come before `start` has noted a pid.
+    # Bash's own list, in the order of start: a signal can come before `start` has recorded a pid.
     read -r -d '' -a pids <<<"$(jobs -pr)" || true
     for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
         pid=${pids[i]}
@@ -80,7 +80,7 @@ end_all() {
     started=()
 }
 
-# free_port: a port that nothing listens on, below the range that the kernel gives out by itself.
+# free_port: prints a port that nothing listens on, below the kernel's range for outgoing connections.
 free_port() {
     local port tries
     for ((tries = 0; tries < 100; tries++)); do
@@ -95,10 +95,10 @@ free_port() {
 
 consul_leads() { [[ $(curl -fsS --max-time 2 "http://$1/v1/status/leader" 2>/dev/null) == *:* ]]; }
 
-# start_consul FOLDER: starts a Consul of our own on free ports. Sets `consul` to its HOST:PORT.
+# start_consul FOLDER: starts a Consul on free ports. Sets `consul` to its HOST:PORT.
 start_consul() {
     local binary tries
-    binary=$("$root/scripts/get-consul.sh") || die "no Consul to be had, see above"
+    binary=$("$root/scripts/get-consul.sh") || die "no Consul found or fetched, see above"
     for ((tries = 0; tries < 5; tries++)); do
         local ports=()
         for _ in 1 2 3 4; do ports+=("$(free_port)"); done
@@ -107,7 +107,7 @@ start_consul() {
             -http-port "${ports[0]}" -server-port "${ports[1]}" -serf-lan-port "${ports[2]}" \
             -serf-wan-port "${ports[3]}" -grpc-port -1 -dns-port -1 \
             -hcl 'limits { http_max_conns_per_client = 1000 }'
-        if wait_until 20 "Consul to elect itself" consul_leads_or_died "$pid" && alive "$pid"; then
+        if wait_until 20 "Consul to elect a leader" consul_leads_or_died "$pid" && alive "$pid"; then
             return
         fi
     done
@@ -115,14 +115,14 @@ start_consul() {
     die "Consul does not start"
 }
 
-# The first condition that ends waiting for a Consul: it leads, or it has died of a taken port.
+# Ends the wait for a Consul: it leads, or it has ended because a port was taken.
 consul_leads_or_died() { consul_leads "$consul" || gone "$1"; }
 
-# listening LOG: whether a service has printed its addresses.
+# listening LOG: succeeds if a service has printed its addresses.
 listening() { grep -qE '^(trim|add)-service listening ' "$1"; }
 
-# field NAME LOG: a value of that line, for example `field grpc trim.log`.
+# field NAME LOG: prints a value of that line, for example `field grpc trim.log`.
 field() { sed -nE "s/^[a-z]+-service listening .*\b$1=([^ ]+).*/\1/p" "$2" | head -n 1; }
 
-# The first condition that ends waiting for a service: it listens, or it has died.
+# Ends the wait for a service: it listens, or it has ended.
 listening_or_died() { listening "$2" || gone "$1"; }

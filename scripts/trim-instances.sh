@@ -6,12 +6,12 @@ usage() {
     cat <<'EOF'
 usage: trim-instances.sh N [--port BASE] [--release] [-- FLAG...]
 
-Runs N trim-service processes until Ctrl-C (or SIGTERM), which stops and deregisters them all. Ends
-with an error, and ends the others, if one of them dies by itself.
+Runs N trim-service processes until Ctrl-C (or SIGTERM), which stops and deregisters all of them. If
+one of them ends by itself, the others are stopped and the script exits with 1.
 
-A Ctrl-C while they start is the same: no more are started, and those that were are stopped and
-deregistered. The exit code is 0 if all that were started ended in order, and 1 if not. A further
-Ctrl-C while they stop changes nothing.
+A Ctrl-C while they start has the same effect: no more are started, and the started ones are stopped
+and deregistered. The exit code is 0 if all started processes exited with 0, else 1. A further Ctrl-C
+while they stop is ignored.
 
   --port BASE   they listen on BASE, BASE+1, ... (default 8975); 0: each on any free port
   --release     build and run them optimized
@@ -49,7 +49,7 @@ for ((i = 0; i < count; i++)); do
     [[ $stopping == no ]] || break
     port=$((base == 0 ? 0 : base + i))
     start "$logs/$i.log" "$binary" --port "$port" "$@"
-    # Even after a signal: a process that has just begun would not end in order.
+    # Even after a signal: a process that has just started does not handle signals yet.
     if ! wait_until 20 "instance $i to listen" listening_or_died "$pid" "$logs/$i.log" ||
         ! listening "$logs/$i.log"; then
         cat "$logs/$i.log" >&2
@@ -63,15 +63,15 @@ while [[ $stopping == no ]]; do
     for i in "${!started[@]}"; do
         if gone "${started[i]}"; then
             tail -n 20 "$logs/$i.log" >&2
-            die "instance $i (pid ${started[i]}) died by itself"
+            die "instance $i (pid ${started[i]}) ended by itself"
         fi
     done
-    # A terminal's Ctrl-C ends the sleep as well.
+    # A Ctrl-C in the terminal also ends the sleep.
     sleep 0.2 || true
 done
 
-# A further signal would interrupt the waiting for those that end. (Bash aborts where a signal's own
-# trap has it ignored and it comes again; here no trap runs.)
+# A further signal would interrupt the wait. (Set here because Bash aborts if a trap ignores its own
+# signal and the signal comes again.)
 trap '' INT TERM
 count=${#started[@]}
 say "stopping $count instances"
@@ -79,5 +79,5 @@ for pid in "${started[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
 failed=0
 for pid in "${started[@]}"; do wait "$pid" || failed=$((failed + 1)); done
 started=()
-((failed == 0)) || die "$failed of $count instances did not end in order"
+((failed == 0)) || die "$failed of $count instances did not exit with 0"
 say "all stopped"

@@ -17,8 +17,8 @@ use proto::{
 };
 use reqwest::Client;
 use testkit::{Consul, Signal, add_service, eventually, http_client_builder};
-use tokio::time::Instant;
-use tonic::{Code, transport::Channel};
+use tokio::{task::JoinHandle, time::Instant};
+use tonic::{Code, Response, Status, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -311,6 +311,19 @@ async fn health(channel: &Channel, service: &str) -> ServingStatus {
     answer.unwrap().into_inner().status()
 }
 
+/// A call that the service has received and not answered.
+async fn in_flight(channel: &Channel) -> JoinHandle<Result<Response<ConcatResponse>, Status>> {
+    let mut client = AddClient::new(channel.clone());
+    let mut call = Box::pin(async move { client.concat(texts("1 0", "2 0")).await });
+    // On one connection, the later request arrives later.
+    tokio::select! {
+        biased;
+        answer = &mut call => panic!("answered at once: {answer:?}"),
+        status = health(channel, "") => assert_eq!(status, ServingStatus::Serving),
+    }
+    tokio::spawn(call)
+}
+
 #[tokio::test]
 async fn health_is_told_and_accepted_calls_are_answered_after_the_signal() {
     let trims = trims(2, &["--fault", "latency=1500ms"]).await;
@@ -333,15 +346,7 @@ async fn health_is_told_and_accepted_calls_are_answered_after_the_signal() {
     let first = watch.message().await.unwrap().unwrap();
     assert_eq!(first.status(), ServingStatus::Serving);
 
-    let mut client = AddClient::new(channel.clone());
-    let mut call = Box::pin(async move { client.concat(texts("1 0", "2 0")).await });
-    // On one connection, the later request arrives later.
-    tokio::select! {
-        biased;
-        answer = &mut call => panic!("answered at once: {answer:?}"),
-        status = health(&channel, "") => assert_eq!(status, ServingStatus::Serving),
-    }
-    let call = tokio::spawn(call);
+    let call = in_flight(&channel).await;
     add.process.signal(Signal::SIGTERM).unwrap();
     let update = watch.message().await.unwrap().unwrap();
     assert_eq!(update.status(), ServingStatus::NotServing);
@@ -357,13 +362,7 @@ async fn a_second_signal_exits_at_once() {
     let mut add = add_over(&trims, &flags).await;
     Http::new(&add).until_ready(1).await;
     let channel = connect(add.grpc).await;
-    let mut client = AddClient::new(channel.clone());
-    let mut call = Box::pin(async move { client.concat(texts("1 0", "2 0")).await });
-    tokio::select! {
-        biased;
-        answer = &mut call => panic!("answered at once: {answer:?}"),
-        status = health(&channel, "") => assert_eq!(status, ServingStatus::Serving),
-    }
+    let _call = in_flight(&channel).await;
     add.process.signal(Signal::SIGTERM).unwrap();
     add.process
         .stderr_line("a second signal exits at once", LIMIT)

@@ -1,5 +1,5 @@
-//! Atomics and locks of the protocols made by hand: the standard library's, or loom's where a test
-//! tries every order in which threads can meet. `scripts/test.sh` has the command.
+//! Atomics and locks of the hand-written protocols: the standard library's, or loom's in the tests that
+//! try every order of the threads' steps (`scripts/test.sh loom`).
 
 #[cfg(not(all(test, discovery_loom)))]
 pub(crate) use std::sync::{Mutex, MutexGuard, atomic};

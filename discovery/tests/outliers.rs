@@ -228,7 +228,8 @@ async fn without_protection_a_removal_takes_effect_at_once() {
     let (channel, mut client) = ready(builder, 2).await;
     let begun = Instant::now();
     registry.set([]);
-    support::eventually(|| channel.status().instances == 0).await;
+    let gone = channel.wait_for(|status| status.instances == 0);
+    gone.await.unwrap();
     assert!(begun.elapsed() < Duration::from_millis(10));
     assert!(call(&mut client).await.is_err());
 }

@@ -1,8 +1,8 @@
-//! How the servers read requests: tonic's codec for protobuf, but for the status of what cannot be
-//! read.
+//! The codec with which the servers read requests: tonic's codec for protobuf, with another status for
+//! malformed messages.
 //!
-//! tonic calls a message that is no protobuf INTERNAL, whoever sent it. A client whose request cannot
-//! be read did it wrong (`INVALID_ARGUMENT`), and nobody is to count it as a fault of the server.
+//! tonic answers a malformed message with INTERNAL. It is the client's mistake, so the servers answer
+//! with `INVALID_ARGUMENT`, which does not count as a failure of the server.
 
 use prost::Message;
 use tonic::{

@@ -186,7 +186,7 @@ async fn help_tells_every_flag_with_its_variable() {
     }
     // The list above is complete.
     let flags = help.matches("\n      --").count();
-    assert_eq!(flags, 18, "{help}");
+    assert_eq!(flags, 19, "{help}");
     let (code, process) = run(&["--version"]).await;
     assert_eq!(
         (code, process.stdout()),

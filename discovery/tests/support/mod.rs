@@ -1,4 +1,4 @@
-//! Trim servers in this process, on real sockets, that can be told to misbehave.
+//! Trim servers in this process, on real sockets, whose behaviour a test can change.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]

@@ -18,7 +18,7 @@ use std::{
 use discovery::{
     Registrar,
     registry::{
-        Check, InstanceSet, Instancer, Query, Registry, RegistryError,
+        Check, InstanceSet, Query, Registry, RegistryError,
         consul::{Config, Consul},
     },
 };

@@ -16,8 +16,8 @@ use std::{
     time::Duration,
 };
 
-use discovery::{chain, registry::Instancer};
-use futures_util::future::{FutureExt as _, join_all};
+use discovery::chain;
+use futures_util::future::join_all;
 use serde_json::json;
 use testkit::fake::{FakeServer, Reply, Request};
 

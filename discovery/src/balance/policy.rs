@@ -57,7 +57,7 @@ policies! {
     /// Of two random endpoints, the one with the lower expected latency. See
     /// [`peak_ewma`](super::peak_ewma).
     PeakEwma = "peak-ewma" => PeakEwma,
-    /// Each endpoint in turn, as often as its weight says. See
+    /// Each endpoint in turn, in proportion to its weight. See
     /// [`weighted_round_robin`](super::weighted_round_robin).
     WeightedRoundRobin = "weighted-round-robin" => WeightedRoundRobin::starting_at(fastrand::u64(..)),
     /// The same endpoint for all calls with the same key, a random one for calls without a key. See

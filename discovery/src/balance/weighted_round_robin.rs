@@ -1,8 +1,8 @@
-//! Weighted round robin: each endpoint in turn, as often as its weight says.
+//! Weighted round robin: each endpoint in turn, in proportion to its weight.
 //!
 //! Weights come from the registry (Consul's `Weights`) and range from 1 to 65535; others are clamped.
 //! The sum of the weights, divided by their greatest common divisor, is the length of a cycle. As many
-//! consecutive picks take each endpoint exactly as often as its weight says, from any number of
+//! consecutive picks take each endpoint in exact proportion to its weight, from any number of
 //! threads. With equal weights this is round robin.
 //!
 //! A cycle is a ring of slots. Each endpoint owns as many adjacent slots as its weight. Each pick

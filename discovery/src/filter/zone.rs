@@ -1,19 +1,4 @@
 //! Zone preference: calls stay in the client's zone as long as it has the capacity for them.
-//!
-//! Candidates have three ranks: the client's zone, its datacenter, and elsewhere. The nearest rank with
-//! candidates receives the calls. If its capacity is too low, a part of the calls goes to the next
-//! rank:
-//!
-//! ```text
-//! fair       = weight of all candidates of both ranks / number of their zones (or datacenters)
-//! near share = min(1, overprovisioning_factor * weight of the near candidates / fair)
-//! ```
-//!
-//! A zone with at least its fair share of the weight, divided by the overprovisioning factor, keeps all
-//! calls of its clients. A zone with less keeps the calls that its instances have the capacity for, so
-//! that they are not overloaded. This is Envoy's zone aware routing with the overprovisioning factor
-//! (1.4) of its priority levels. It assumes that all zones have about the same number of clients,
-//! because a client does not know the number of others. Calls with the same key make the same choice.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -21,8 +6,20 @@ use crate::{endpoint::Endpoint, error::InvalidSetting};
 
 /// The location of a client, whose calls prefer instances near it.
 ///
-/// Calls go to instances in the same zone, then in the same datacenter, then elsewhere. They leave the
-/// nearest instances if these have less than their fair share of the capacity.
+/// Instances have three ranks: the client's zone, its datacenter, and elsewhere. The nearest rank with
+/// usable instances receives the calls. If its capacity is too low, a part of the calls goes to the
+/// next rank:
+///
+/// ```text
+/// fair       = weight of all instances of both ranks / number of their zones (or datacenters)
+/// near share = min(1, overprovisioning_factor * weight of the near instances / fair)
+/// ```
+///
+/// A zone with at least its fair share of the weight, divided by the overprovisioning factor, keeps all
+/// calls of its clients. A zone with less keeps the calls that its instances have the capacity for, so
+/// that they are not overloaded. This is Envoy's zone aware routing with the overprovisioning factor
+/// (1.4) of its priority levels. It assumes that all zones have about the same number of clients,
+/// because a client does not know the number of others. Calls with the same key make the same choice.
 ///
 /// ```
 /// use discovery::Locality;

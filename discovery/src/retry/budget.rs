@@ -1,11 +1,4 @@
-//! The retry budget: limits retries and hedges to a share of the successful calls, so that they do not
-//! amplify an outage.
-//!
-//! Every successful call deposits a fraction of a token, and every retry or hedge takes one token.
-//! Deposits decay over ten seconds (as in Finagle's and tower's budgets), so that a long time without
-//! failures does not allow a burst of retries. A small reserve allows retries to a client with few
-//! calls. Unlike in tower, a failed call deposits nothing, and the reserve refills slowly: if all calls
-//! fail, retries stop (gRPC's retry throttling, gRFC A6).
+//! The retry budget of a channel.
 
 use std::time::Duration;
 
@@ -16,7 +9,16 @@ use crate::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
-/// The limit of retries and hedges, relative to successful calls.
+/// The retry budget: limits retries and hedges to a share of the successful calls.
+///
+/// Without a limit, retries amplify an outage: with three attempts per call, instances that fail under
+/// load receive three times the load.
+///
+/// Every successful call deposits a fraction of a token, and every retry or hedge takes one token.
+/// Deposits decay over ten seconds (as in Finagle's and tower's budgets), so that a long time without
+/// failures does not allow a burst of retries. A small reserve allows retries to a client with few
+/// calls. Unlike in tower, a failed call deposits nothing, and the reserve refills slowly: if all calls
+/// fail, retries nearly stop (as with gRPC's retry throttling, gRFC A6).
 ///
 /// ```
 /// use discovery::BudgetPolicy;
@@ -91,7 +93,7 @@ pub(crate) struct Budget {
     reserve_limit: i64,
     saved: AtomicI64,
     reserve: AtomicI64,
-    born: Instant,
+    created: Instant,
     ticks: AtomicU64,
 }
 
@@ -105,7 +107,7 @@ impl Budget {
             reserve_limit: reserve,
             saved: AtomicI64::new(0),
             reserve: AtomicI64::new(reserve),
-            born: now,
+            created: now,
             ticks: AtomicU64::new(0),
         }
     }
@@ -124,7 +126,7 @@ impl Budget {
 
     /// Applies decay and refill once per tick; one of the concurrent callers does it.
     fn age(&self, now: Instant) {
-        let passed = now.saturating_duration_since(self.born).as_secs() / TICK.as_secs();
+        let passed = now.saturating_duration_since(self.created).as_secs() / TICK.as_secs();
         let seen = self.ticks.load(Ordering::Relaxed);
         if passed <= seen {
             return;
@@ -238,15 +240,15 @@ mod loom_tests {
     #[test]
     fn a_token_is_taken_once_and_a_tick_is_applied_once() {
         loom::model(|| {
-            let born = Instant::now();
+            let created = Instant::now();
             let policy = BudgetPolicy {
                 share: 0.5,
                 reserve: 1,
             };
-            let budget = Arc::new(Budget::new(policy, born));
-            budget.deposit(born);
+            let budget = Arc::new(Budget::new(policy, created));
+            budget.deposit(created);
             // A second later the deposit of half a token has decayed, and the reserve is full.
-            let now = born + Duration::from_secs(1);
+            let now = created + Duration::from_secs(1);
             let other = {
                 let budget = Arc::clone(&budget);
                 thread::spawn(move || budget.withdraw(now))

@@ -20,7 +20,7 @@ const HALF_LIFE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Latencies {
     counts: Box<[AtomicU32]>,
-    born: Instant,
+    created: Instant,
     halvings: AtomicU64,
 }
 
@@ -28,7 +28,7 @@ impl Latencies {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             counts: (0..BUCKETS).map(|_| AtomicU32::new(0)).collect(),
-            born: now,
+            created: now,
             halvings: AtomicU64::new(0),
         }
     }
@@ -60,7 +60,7 @@ impl Latencies {
     }
 
     fn age(&self, now: Instant) {
-        let due = now.saturating_duration_since(self.born).as_secs() / HALF_LIFE.as_secs();
+        let due = now.saturating_duration_since(self.created).as_secs() / HALF_LIFE.as_secs();
         let done = self.halvings.load(Ordering::Relaxed);
         let claimed = due > done
             && self

@@ -1,13 +1,10 @@
-//! Cost of one pick, by policy, size of the set and number of threads that pick at once.
+//! Cost of one pick, by policy, size of the set and number of concurrent threads.
 //!
-//! A pick is what a call does: load the set from behind its atomic pointer, ask the picker, take
-//! the endpoint it names.
+//! A pick loads the set from its atomic pointer, calls the picker, and takes the endpoint at the
+//! returned index, as a call does.
 
 #![allow(missing_docs, reason = "a program")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a benchmark that cannot go on has failed"
-)]
+#![allow(clippy::unwrap_used, reason = "a benchmark that panics has failed")]
 #![allow(clippy::print_stdout, reason = "the table is the result")]
 
 use std::{
@@ -28,7 +25,7 @@ use testkit::Table;
 const SIZES: [u16; 3] = [3, 100, 10_000];
 const THREADS: [usize; 2] = [1, 2];
 
-/// What a channel publishes for its calls, reduced to what a pick touches.
+/// The part of a channel's snapshot that a pick uses.
 struct Set {
     candidates: Vec<Arc<Endpoint>>,
     picker: Box<dyn Picker>,
@@ -75,25 +72,25 @@ fn main() {
         table.row(cells);
     }
     criterion.final_summary();
-    // A test run picks once, which tells whether it works, not how long it takes.
+    // A test run picks once, which measures nothing.
     if !std::env::args().any(|arg| arg == "--test") {
         println!("\n{table}");
     }
 }
 
-/// The median of the samples; `None` where the filter on the command line leaves it out.
+/// The median of the samples in ns per pick; `None` if the command line's filter excludes it.
 fn bench(criterion: &mut Criterion, name: &str, size: u16, threads: usize) -> Option<f64> {
     let set = Set::of(name.parse().unwrap(), size);
     let mut samples = Vec::new();
     criterion.bench_function(&format!("{name}, {threads} thread(s), {size}"), |bencher| {
         bencher.iter_custom(|picks| {
             let taken = time(&set, threads, picks);
-            #[allow(clippy::cast_precision_loss, reason = "a quotient for people")]
+            #[allow(clippy::cast_precision_loss, reason = "an average for the table")]
             samples.push((picks, taken.as_secs_f64() * 1e9 / picks as f64));
             taken
         });
     });
-    // The first samples are few picks each, to find out how many make a good one.
+    // Criterion's first samples have few picks, because it is still estimating their cost.
     let most = samples.iter().map(|(picks, _)| *picks).max()?;
     let mut samples: Vec<_> = samples
         .into_iter()
@@ -103,7 +100,7 @@ fn bench(criterion: &mut Criterion, name: &str, size: u16, threads: usize) -> Op
     samples.get(samples.len() / 2).copied()
 }
 
-/// How long `picks` picks take, made by each of the threads at the same time.
+/// The time of `picks` picks in each of the threads, which run concurrently.
 fn time(set: &Arc<ArcSwap<Set>>, threads: usize, picks: u64) -> Duration {
     if threads == 1 {
         return pick(set, picks);
@@ -133,12 +130,7 @@ fn pick(set: &ArcSwap<Set>, picks: u64) -> Duration {
     for _ in 0..picks {
         let set = set.load();
         let random = random.u64(..);
-        let context = Context {
-            now,
-            random,
-            key: Some(random),
-            attempt: 0,
-        };
+        let context = Context::new(now, random).with_key(random);
         let index = set.picker.pick(&set.candidates, black_box(&context));
         black_box(set.candidates.get(index));
     }

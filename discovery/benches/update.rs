@@ -1,18 +1,14 @@
-//! What a large set costs: time until a channel has taken in that one of 10 000 instances came or
-//! went, and memory per instance that nobody has called yet.
+//! Cost of a large set: time until a channel uses a set of 10 000 instances of which one was added or
+//! removed, and memory per instance without calls.
 //!
-//! The registry is a fixed list, and no socket is opened: a factory hands out connections that
-//! exist in memory only. The time holds all that lies between the registry's new answer and the
-//! moment a call picks from the new set; sorting the answer and comparing 10 000 instances field
-//! by field is most of it.
+//! The registry is static, and the factory's connections exist in memory only. The time is measured
+//! from the registry's new answer to the moment from which calls pick from the new set. Most of it is
+//! spent on sorting the answer and comparing 10 000 instances field by field.
 //!
-//! `--test` takes a hundred instances and one round.
+//! With `--test` it runs one round with a hundred instances.
 
 #![allow(missing_docs, reason = "a program")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a benchmark that cannot go on has failed"
-)]
+#![allow(clippy::unwrap_used, reason = "a benchmark that panics has failed")]
 #![allow(clippy::print_stdout, reason = "the table is the result")]
 
 use std::{
@@ -31,7 +27,7 @@ use futures_util::future::{BoxFuture, FutureExt as _, pending, ready};
 use http::{Request, Response};
 use testkit::Table;
 
-/// What an endpoint that waits for its first call may take.
+/// Maximum memory of an endpoint without calls.
 const TARGET_BYTES: u64 = 8 * 1024;
 
 fn main() {
@@ -42,7 +38,7 @@ fn main() {
         .build()
         .unwrap();
     let mut table = Table::new(["what", "measured", "target"]);
-    // First, while nothing freed before hides what is taken now.
+    // Memory is measured first: memory freed by an earlier part would be reused.
     let bytes = runtime.block_on(async { memory(instances) });
     table.row([
         format!("memory per idle endpoint, of {instances}"),
@@ -52,7 +48,7 @@ fn main() {
     for (eager, name) in [(false, "idle"), (true, "connected")] {
         let taken = runtime.block_on(update(instances, rounds, eager));
         table.row([
-            format!("one of {instances} comes or goes, all {name}"),
+            format!("one of {instances} added or removed, all {name}"),
             format!("{:.2} ms", taken.as_secs_f64() * 1e3),
             String::new(),
         ]);
@@ -68,15 +64,15 @@ fn fleet(count: u16) -> Vec<Instance> {
 
 fn channel(registry: &StaticRegistry, eager: bool) -> Channel {
     Channel::from_registry(Arc::new(registry.clone()), "fleet")
-        .factory(Nowhere)
+        .factory(InMemory)
         .eager(eager)
         .build()
         .unwrap()
 }
 
-/// What the process grows by with so many instances in a channel, by each of them.
+/// Growth of the process per instance of a channel.
 fn memory(instances: u16) -> u64 {
-    // Whatever a first channel sets up once is none of the instances' cost.
+    // A first channel allocates what is shared and does not depend on the number of instances.
     let small = StaticRegistry::new(fleet(1));
     let _first = channel(&small, false);
     let before = resident();
@@ -86,7 +82,7 @@ fn memory(instances: u16) -> u64 {
     resident().saturating_sub(before) / u64::from(instances)
 }
 
-/// Bytes of memory in use, as the kernel counts them.
+/// Resident memory of the process in bytes.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -99,7 +95,7 @@ fn resident() -> u64 {
     kib * 1024
 }
 
-/// The median time from a registry's new answer to a set that shows it.
+/// The median time from a registry's new answer to the set that contains it.
 async fn update(instances: u16, rounds: usize, eager: bool) -> Duration {
     let all = fleet(instances);
     let without_one = all[1..].to_vec();
@@ -124,16 +120,16 @@ async fn update(instances: u16, rounds: usize, eager: bool) -> Duration {
     samples[samples.len() / 2]
 }
 
-/// Connects at once, to nothing.
-struct Nowhere;
+/// Makes connections without a server.
+struct InMemory;
 
-impl Factory for Nowhere {
+impl Factory for InMemory {
     fn connect<'a>(&'a self, _: &'a Instance) -> BoxFuture<'a, Result<Connection, ConnectError>> {
         ready(Ok(Connection::new(Self, pending()))).boxed()
     }
 }
 
-impl Transport for Nowhere {
+impl Transport for InMemory {
     fn send(
         &self,
         _: Request<RequestBody>,

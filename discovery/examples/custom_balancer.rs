@@ -1,5 +1,5 @@
-//! A balancer of your own: sends all calls to the instance whose ID comes first, and to the next one
-//! when a call there has failed.
+//! A custom balancer: sends all calls to the instance with the lowest ID, and a retry to another one.
+//! The test needs no network.
 //!
 //! ```console
 //! $ cargo run -p discovery --example custom_balancer
@@ -23,7 +23,7 @@ use proto::{TrimRequest, trim_client::TrimClient};
 #[derive(Debug)]
 struct FirstById;
 
-/// Picks from one set.
+/// The index of the lowest ID in one set.
 struct First(usize);
 
 impl Balancer for FirstById {
@@ -35,7 +35,7 @@ impl Balancer for FirstById {
 }
 
 impl Picker for First {
-    /// An index into the set. The channel goes on from there if that endpoint was tried already.
+    /// The channel takes the next endpoint if the call has tried this one.
     fn pick(&self, _endpoints: &[Arc<Endpoint>], _context: &Context) -> usize {
         self.0
     }
@@ -56,4 +56,27 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{:?}", served.map(|served| served.0.id.clone()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use discovery::Instance;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn picks_the_lowest_id_of_every_set() {
+        let endpoint = |id: &str| {
+            let instance = Instance::new("127.0.0.1", 1).unwrap();
+            Arc::new(Endpoint::new(instance.with_id(id)))
+        };
+        let mut set = vec![endpoint("c"), endpoint("a"), endpoint("b")];
+        let context = Context::new(Instant::now(), 0);
+        assert_eq!(FirstById.picker(&set).pick(&set, &context), 1);
+        set.remove(1);
+        assert_eq!(FirstById.picker(&set).pick(&set, &context), 1);
+        set.remove(1);
+        assert_eq!(FirstById.picker(&set).pick(&set, &context), 0);
+    }
 }

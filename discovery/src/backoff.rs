@@ -1,34 +1,84 @@
-//! Exponential backoff with jitter: how long to wait before trying again.
-//!
-//! The wait doubles with every failure up to a ceiling and is then spread by a fifth either way, as
-//! gRPC's connection backoff does, so that clients that failed together do not return together.
+//! Exponential backoff with jitter.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 
-/// A schedule of growing waits. Pure: the caller counts the failures and brings the randomness.
+use crate::error::InvalidSetting;
+
+/// Exponential backoff with jitter.
+///
+/// The delay doubles with every failure in a row, up to a ceiling. Jitter of 20 % in both directions,
+/// as in gRPC's connection backoff, keeps clients that failed together from retrying together.
+///
+/// The caller counts the failures and supplies the randomness.
+///
+/// ```
+/// use std::time::Duration;
+/// use discovery::Backoff;
+///
+/// let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+/// assert!(backoff.validate().is_ok());
+/// let delay = backoff.after(2, &mut fastrand::Rng::with_seed(1));
+/// assert!((160..=240).contains(&delay.as_millis()));
+/// assert!(backoff.with_first(Duration::from_secs(2)).validate().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Backoff {
-    /// The wait after the first failure, before jitter.
+    /// Delay after the first failure, before jitter. Greater than zero, at most
+    /// [`ceiling`](Self::ceiling).
     pub first: Duration,
-    /// No wait is longer, before jitter.
+    /// Maximum delay, before jitter.
     pub ceiling: Duration,
 }
 
 impl Backoff {
-    /// A schedule from `first` to `ceiling`.
+    /// A backoff from `first` to `ceiling`.
     #[must_use]
     pub const fn new(first: Duration, ceiling: Duration) -> Self {
         Self { first, ceiling }
     }
 
-    /// The wait after `failures` failures in a row, with a fifth of jitter either way.
+    /// Sets [`first`](Self::first).
+    #[must_use]
+    pub const fn with_first(mut self, delay: Duration) -> Self {
+        self.first = delay;
+        self
+    }
+
+    /// Sets [`ceiling`](Self::ceiling).
+    #[must_use]
+    pub const fn with_ceiling(mut self, delay: Duration) -> Self {
+        self.ceiling = delay;
+        self
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    ///
+    /// If [`first`](Self::first) is zero or greater than [`ceiling`](Self::ceiling).
+    pub fn validate(&self) -> Result<(), InvalidSetting> {
+        let Self { first, ceiling } = self;
+        if !first.is_zero() && first <= ceiling {
+            return Ok(());
+        }
+        Err(InvalidSetting::new(
+            "backoff",
+            format!("{first:?} to {ceiling:?}"),
+            "the first delay must be greater than zero and at most the ceiling",
+        ))
+    }
+
+    /// The delay after `failures` failures in a row, with jitter.
     #[must_use]
     pub fn after(&self, failures: u32, rng: &mut Rng) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
-        let wait = self.first.saturating_mul(1 << doublings).min(self.ceiling);
-        wait.mul_f64(0.8 + 0.4 * rng.f64())
+        let delay = self.first.saturating_mul(1 << doublings).min(self.ceiling);
+        let jitter = 0.8 + 0.4 * rng.f64();
+        // `Duration::mul_f64` panics on overflow.
+        Duration::try_from_secs_f64(delay.as_secs_f64() * jitter).unwrap_or(Duration::MAX)
     }
 }
 
@@ -49,22 +99,42 @@ mod tests {
             (u32::MAX, 1000),
         ] {
             for _ in 0..100 {
-                let wait = backoff.after(failures, &mut rng);
+                let delay = backoff.after(failures, &mut rng);
                 let base = Duration::from_millis(base);
                 assert!(
-                    wait >= base.mul_f64(0.8) && wait <= base.mul_f64(1.2),
-                    "{wait:?}"
+                    delay >= base.mul_f64(0.8) && delay <= base.mul_f64(1.2),
+                    "{delay:?}"
                 );
             }
         }
     }
 
     #[test]
-    fn is_spread() {
+    fn delays_differ() {
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
         let mut rng = Rng::with_seed(7);
-        let waits: std::collections::BTreeSet<_> =
+        let delays: std::collections::BTreeSet<_> =
             (0..100).map(|_| backoff.after(1, &mut rng)).collect();
-        assert!(waits.len() > 90);
+        assert!(delays.len() > 90);
+    }
+
+    #[test]
+    fn the_longest_delay_does_not_overflow() {
+        let backoff = Backoff::new(Duration::MAX, Duration::MAX);
+        let mut rng = Rng::with_seed(7);
+        for _ in 0..100 {
+            assert!(backoff.after(1, &mut rng) >= Duration::MAX.mul_f64(0.79));
+        }
+    }
+
+    #[test]
+    fn the_first_delay_is_positive_and_at_most_the_ceiling() {
+        let second = Duration::from_secs(1);
+        assert_eq!(Backoff::new(second, second).validate(), Ok(()));
+        for (first, value) in [(Duration::ZERO, "0ns to 1s"), (2 * second, "2s to 1s")] {
+            let error = Backoff::new(first, second).validate().unwrap_err();
+            assert_eq!(error.setting, "backoff");
+            assert_eq!(error.value, value);
+        }
     }
 }

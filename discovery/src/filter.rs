@@ -1,11 +1,12 @@
-//! Filters: which instances a policy gets to see at all. They compose with any policy.
+//! Filters select the instances from which a balancing policy picks. They work with every policy.
 //!
 //! ```text
-//! registry -> subset -> endpoints -> usable ones -> zone -> policy
+//! registry -> subset -> endpoints -> usable endpoints -> zone -> policy
 //! ```
 //!
-//! [`subset`] comes before there are endpoints, so that no connection is made to the rest; [`zone`]
-//! comes after the sick ones were taken out, since what is left decides how much can stay near.
+//! [`subset`] is applied before endpoints are made, so that no connection is made to the other
+//! instances. [`zone`] is applied after outlier ejection, because the remaining capacity decides the
+//! share of calls that stay in the zone.
 
 pub(crate) mod subset;
 pub(crate) mod zone;

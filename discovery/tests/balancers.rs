@@ -1,9 +1,9 @@
-//! Which server gets a call: every policy and filter, over real servers.
+//! Balancing policies and filters with real servers.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test that cannot go on has failed"
+    reason = "a test that panics has failed"
 )]
 
 mod support;
@@ -18,8 +18,8 @@ use support::TrimServer;
 use tokio::task::JoinSet;
 use tonic::Request;
 
-fn builder(fixed: &StaticRegistry, policy: &str) -> ChannelBuilder {
-    Channel::from_registry(Arc::new(fixed.clone()), "trim_service")
+fn builder(registry: &StaticRegistry, policy: &str) -> ChannelBuilder {
+    Channel::from_registry(Arc::new(registry.clone()), "trim_service")
         .balancer(policy.parse::<Policy>().unwrap())
         .retry_timeout(Duration::from_secs(5))
 }
@@ -32,7 +32,7 @@ async fn ready(builder: ChannelBuilder, count: usize) -> Channel {
 
 async fn all_ready(channel: &Channel, count: usize) {
     support::eventually(|| channel.status().ready == count).await;
-    // The endpointer was told with the last connection, and has its turn before this goes on.
+    // The last connection has notified the endpointer, which runs before this task continues.
     tokio::task::yield_now().await;
 }
 
@@ -48,7 +48,11 @@ async fn call(channel: &Channel, key: Option<HashKey>) -> String {
         .unwrap();
     assert_eq!(response.get_ref().s, "ab");
     let served = response.extensions().get::<ServedBy>();
-    served.expect("no instance named").0.id.clone()
+    served
+        .expect("the response names its instance")
+        .0
+        .id
+        .clone()
 }
 
 async fn spread(channel: &Channel, calls: usize) -> BTreeMap<String, usize> {
@@ -59,7 +63,7 @@ async fn spread(channel: &Channel, calls: usize) -> BTreeMap<String, usize> {
     counts
 }
 
-/// Makes calls from several callers at once, each of which begins one when its last one is over.
+/// Makes calls from concurrent callers. Each caller makes one call after the other.
 async fn load(channel: &Channel, callers: usize, calls: usize) {
     let mut tasks = JoinSet::new();
     for _ in 0..callers {
@@ -81,11 +85,11 @@ fn in_zone(server: &TrimServer, zone: &str) -> Instance {
     instance
 }
 
-/// A server that takes `latency` for every call, among two quick ones.
-async fn share_of_a_slow_one(policy: &str, latency: Duration) -> f64 {
+/// The share of calls that a server with this latency receives, with two fast servers beside it.
+async fn share_of_a_slow_server(policy: &str, latency: Duration) -> f64 {
     let servers = TrimServer::start_many(3).await;
     for server in &servers {
-        // What a quick server takes, so that calls overlap.
+        // A fast server takes some time too, so that calls overlap.
         server.behave(|_| async {
             tokio::time::sleep(Duration::from_millis(2)).await;
             Ok(())
@@ -102,18 +106,18 @@ async fn share_of_a_slow_one(policy: &str, latency: Duration) -> f64 {
 }
 
 #[tokio::test]
-async fn a_slow_server_gets_fewer_calls_where_load_counts() {
+async fn a_slow_server_receives_fewer_calls_under_policies_that_compare_loads() {
     let latency = Duration::from_millis(100);
-    let blind = share_of_a_slow_one("round-robin", latency).await;
-    assert!((0.32..0.35).contains(&blind), "round robin: {blind}");
+    let share = share_of_a_slow_server("round-robin", latency).await;
+    assert!((0.32..0.35).contains(&share), "round robin: {share}");
     for policy in ["least-request", "peak-ewma"] {
-        let share = share_of_a_slow_one(policy, latency).await;
+        let share = share_of_a_slow_server(policy, latency).await;
         assert!(share < 0.15, "{policy}: {share}");
     }
 }
 
 #[tokio::test]
-async fn weights_are_exact_over_every_cycle() {
+async fn every_cycle_has_the_exact_weights() {
     let servers = TrimServer::start_many(3).await;
     let instances = servers.iter().zip([1, 2, 5]).map(|(server, weight)| {
         let mut instance = server.instance();
@@ -130,50 +134,51 @@ async fn weights_are_exact_over_every_cycle() {
 }
 
 #[tokio::test]
-async fn a_key_stays_with_its_instance_and_moves_only_when_that_leaves() {
+async fn a_key_keeps_its_instance_until_the_instance_is_removed() {
     let mut servers = TrimServer::start_many(5).await;
-    let fixed = support::fixed(&servers);
-    let channel = ready(builder(&fixed, "consistent-hash"), 5).await;
-    // A second client that shares nothing with the first.
-    let other = ready(builder(&fixed, "consistent-hash"), 5).await;
+    let registry = support::fixed(&servers);
+    let channel = ready(builder(&registry, "consistent-hash"), 5).await;
+    // A second client with its own channel.
+    let other = ready(builder(&registry, "consistent-hash"), 5).await;
     let names: Vec<String> = (0..40).map(|user| format!("user-{user}")).collect();
     let key = |name: &str| Some(HashKey::of(name.as_bytes()));
-    let mut homes = Vec::new();
+    let mut owners = Vec::new();
     for name in &names {
-        let home = call(&channel, key(name)).await;
-        assert_eq!(call(&channel, key(name)).await, home);
-        assert_eq!(call(&other, key(name)).await, home);
-        homes.push(home);
+        let owner = call(&channel, key(name)).await;
+        assert_eq!(call(&channel, key(name)).await, owner);
+        assert_eq!(call(&other, key(name)).await, owner);
+        owners.push(owner);
     }
-    let mut used = homes.clone();
+    let mut used = owners.clone();
     used.sort();
     used.dedup();
-    assert_eq!(used.len(), 5, "40 keys live on {used:?}");
+    assert_eq!(used.len(), 5, "40 keys go to {used:?}");
 
     let gone = servers.pop().unwrap();
-    fixed.set(servers.iter().map(TrimServer::instance));
+    registry.set(servers.iter().map(TrimServer::instance));
     support::eventually(|| channel.status().instances == 4).await;
-    for (name, before) in names.iter().zip(&homes) {
+    for (name, before) in names.iter().zip(&owners) {
         let after = call(&channel, key(name)).await;
         assert_eq!(after == *before, *before != gone.instance().id, "{name}");
     }
     servers.push(gone);
-    fixed.set(servers.iter().map(TrimServer::instance));
+    registry.set(servers.iter().map(TrimServer::instance));
     all_ready(&channel, 5).await;
-    for (name, home) in names.iter().zip(&homes) {
-        assert_eq!(call(&channel, key(name)).await, *home);
+    for (name, owner) in names.iter().zip(&owners) {
+        assert_eq!(call(&channel, key(name)).await, *owner);
     }
 }
 
 #[tokio::test]
-async fn calls_stay_in_the_zone_until_its_last_server_dies() {
+async fn calls_stay_in_the_zone_until_its_last_server_stops() {
     let mut servers = TrimServer::start_many(3).await;
     let places = ["here", "there", "there"];
     let instances = servers.iter().zip(places).map(|(s, z)| in_zone(s, z));
     let builder = builder(&StaticRegistry::new(instances), "round-robin").zone("here");
     let channel = ready(builder, 3).await;
     let near = servers[0].instance().id;
-    // One of three is two thirds of its fair share: with the overprovisioning_factor, 14 of 15 calls can stay.
+    // One of three servers is two thirds of a zone's fair share. With the overprovisioning factor of
+    // 1.4, 14 of 15 calls stay.
     let calls = spread(&channel, 300).await;
     assert!((250..300).contains(&calls[&near]), "{calls:?}");
 
@@ -201,9 +206,9 @@ async fn a_zone_with_its_fair_share_keeps_every_call() {
 }
 
 #[tokio::test]
-async fn a_call_that_fails_near_is_tried_elsewhere() {
+async fn a_call_that_fails_in_the_zone_is_retried_elsewhere() {
     let servers = TrimServer::start_many(2).await;
-    servers[0].behave(|_| async { Err(tonic::Status::unavailable("sick")) });
+    servers[0].behave(|_| async { Err(tonic::Status::unavailable("injected")) });
     let places = ["here", "there"];
     let instances = servers.iter().zip(places).map(|(s, z)| in_zone(s, z));
     let builder = builder(&StaticRegistry::new(instances), "round-robin").zone("here");
@@ -213,10 +218,10 @@ async fn a_call_that_fails_near_is_tried_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_subset_connects_to_so_many_and_changes_by_one_at_most() {
+async fn a_subset_has_the_given_size_and_changes_by_at_most_one() {
     let mut servers = TrimServer::start_many(12).await;
-    let fixed = support::fixed(&servers);
-    let client = |id: &str| builder(&fixed, "round-robin").subset(4).subset_id(id);
+    let registry = support::fixed(&servers);
+    let client = |id: &str| builder(&registry, "round-robin").subset(4).subset_id(id);
     let connected = |servers: &[TrimServer]| -> Vec<Instance> {
         servers
             .iter()
@@ -234,7 +239,7 @@ async fn a_subset_connects_to_so_many_and_changes_by_one_at_most() {
     assert_eq!(
         connected(&servers),
         before,
-        "the same name, the same subset"
+        "clients with the same name have the same subset"
     );
     drop(again);
 
@@ -243,7 +248,7 @@ async fn a_subset_connects_to_so_many_and_changes_by_one_at_most() {
         .position(|server| server.instance() == before[0])
         .unwrap();
     let gone = servers.remove(gone);
-    fixed.set(servers.iter().map(TrimServer::instance));
+    registry.set(servers.iter().map(TrimServer::instance));
     support::eventually(|| gone.connections() == 0 && channel.status().ready == 4).await;
     let after = connected(&servers);
     assert_eq!(after.len(), 4);
@@ -254,5 +259,8 @@ async fn a_subset_connects_to_so_many_and_changes_by_one_at_most() {
         clients.push(ready(client(name), 4).await);
     }
     let used = connected(&servers).len();
-    assert!(used > 7, "seven clients of four share {used} of eleven");
+    assert!(
+        used > 7,
+        "seven subsets of four use {used} of eleven servers"
+    );
 }

@@ -1,39 +1,43 @@
-//! Consistent hash: the same key goes to the same endpoint, in every process.
+//! Consistent hash: all calls with the same key go to the same endpoint, from every process.
 //!
 //! The key is the [`HashKey`](crate::HashKey) in the request's extensions. A call without a key goes
 //! to a random endpoint. Endpoints have points on a ring, placed by their instances' IDs (Karger et
-//! al. 1997). The keys of an endpoint that leaves or is ejected are spread over the others, an
-//! endpoint that is added takes some keys from each of the others, and no other key moves.
+//! al. 1997). The keys of an endpoint that is removed or ejected are spread over the others. An
+//! endpoint that is added takes some keys from each of the others. No other key moves.
 //!
 //! A popular key must not overload its endpoint. An endpoint with more than 1.25 times the average of
-//! calls in flight for its weight is passed over for the next on the ring (Mirrokni, Thorup,
+//! calls in flight for its weight is skipped, and the next on the ring is taken (Mirrokni, Thorup,
 //! Zadimoghaddam 2016; `HAProxy`'s manual recommends 1.25 to 2). Fewer than 8 calls in flight count
-//! as no load: with one or two calls under way the bound would be one call per endpoint and would
+//! as no load: with one or two calls in flight the bound would be one call per endpoint and would
 //! move keys without need. The average is taken over a sample of 16 endpoints, so that the cost of a
 //! pick does not depend on the set's size.
 //!
-//! The second attempt of a call goes to the key's second endpoint, which serves the key if the first
-//! one leaves, and so on.
+//! The second attempt of a call goes to the next endpoint on the ring, which serves the key if the
+//! first endpoint is removed. Further attempts continue along the ring.
 //!
 //! The heaviest endpoint has 128 points, and the others fewer in proportion to their weights (1 to
 //! 65535), at least one. With equal weights the share of nearly all endpoints is within a quarter of
-//! the average. A ring takes 1 KiB per endpoint, and 1 MiB more above 1 024 endpoints; the one before
-//! it is kept for the next change. A change costs one pass over it.
+//! the average. A ring takes 1 KiB per endpoint, and 1 MiB more above 1 024 endpoints. The previous
+//! ring is kept for the next change. A change costs one pass over the ring.
 
 mod ring;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::ring::{Member, Ring};
-use super::{Balancer, Context, Half, Picker, weight};
+use super::{
+    balancer::{Balancer, Picker},
+    context::{Context, Half},
+    weight::weight,
+};
 use crate::{
     endpoint::{Endpoint, Stats},
     hash,
 };
 
-/// Points of the heaviest endpoint.
+/// Number of points of the heaviest endpoint.
 const POINTS: u32 = 128;
-/// Load that an endpoint may have, as a multiple of the average.
+/// Maximum load of an endpoint, as a multiple of the average.
 const BOUND: f64 = 1.25;
 /// Fewer calls in flight count as no load.
 const NO_LOAD: u32 = 8;
@@ -41,9 +45,9 @@ const NO_LOAD: u32 = 8;
 const SAMPLE: usize = 16;
 /// Maximum number of endpoints considered for one key.
 const CONSIDERED: usize = 8;
-/// Maximum number of points searched for them.
+/// Maximum number of points searched for these endpoints.
 const WALK: usize = 1_024;
-/// Rings kept for the next change. Zone preference has two sets at a time.
+/// Number of rings kept for the next change. Zone preference has two sets at a time.
 const KEPT: usize = 2;
 
 /// See the [module](self).
@@ -60,7 +64,7 @@ impl Balancer for ConsistentHash {
         let ring = if let Some(index) = same {
             rings.remove(index)
         } else {
-            // The ring with the most members in common is the cheapest to change.
+            // The ring with the most members in common has the cheapest change.
             let nearest = rings.iter().max_by_key(|ring| ring.in_common(&members));
             Arc::new(match nearest {
                 Some(nearest) => nearest.change(members),
@@ -89,7 +93,7 @@ fn members(candidates: &[Arc<Endpoint>]) -> Vec<Member> {
 
 struct Ready {
     ring: Arc<Ring>,
-    /// The candidates' records, one step nearer than through the endpoints.
+    /// The statistics of the candidates, kept here to save an indirection through the endpoint.
     stats: Vec<Arc<Stats>>,
 }
 
@@ -104,9 +108,9 @@ impl Picker for Ready {
 }
 
 impl Ready {
-    /// Goes around the ring to the first endpoint that can take the call.
+    /// The first endpoint on the ring from the key on that is not overloaded.
     fn walk(&self, key: u64, candidates: &[Arc<Endpoint>], context: &Context) -> usize {
-        // Endpoints that were passed over, in the order of the ring.
+        // The endpoints seen so far, in the order of the ring.
         let mut seen = [usize::MAX; CONSIDERED];
         let mut count = 0;
         let mut least: Option<(u32, usize)> = None;
@@ -138,13 +142,13 @@ impl Ready {
         }
         match least {
             Some((_, owner)) => owner,
-            // Nearly all endpoints have had an attempt of this call.
+            // This call has tried nearly all endpoints.
             None => context.below(candidates.len(), Half::Upper),
         }
     }
 }
 
-/// Calls in flight per weight, the one to come included.
+/// Average number of calls in flight per unit of weight, the new call included.
 fn average(candidates: &[Arc<Endpoint>], context: &Context) -> f64 {
     let count = candidates.len();
     let first = context.below(count, Half::Lower);
@@ -155,8 +159,7 @@ fn average(candidates: &[Arc<Endpoint>], context: &Context) -> f64 {
             let in_flight = u64::from(endpoint.stats().in_flight());
             (calls + in_flight, weights + u64::from(weight(endpoint)))
         });
-    // Far from where an `f64` loses whole numbers.
-    #[allow(clippy::cast_precision_loss)]
+    #[allow(clippy::cast_precision_loss, reason = "sums of 16 are below 2^52")]
     let average = calls as f64 / weights as f64;
     average
 }
@@ -174,15 +177,11 @@ mod tests {
     };
 
     fn context(key: u64) -> Context {
-        let mut rng = fastrand::Rng::with_seed(key);
-        Context {
-            key: Some(key),
-            ..testing::context(&mut rng)
-        }
+        testing::context(&mut fastrand::Rng::with_seed(key)).with_key(key)
     }
 
-    /// Where each key lives, by ID.
-    fn homes(set: &[Arc<Endpoint>], keys: u64) -> Vec<&str> {
+    /// The ID of each key's instance.
+    fn owners(set: &[Arc<Endpoint>], keys: u64) -> Vec<&str> {
         let picker = ConsistentHash::default().picker(set);
         (0..keys)
             .map(|key| set[picker.pick(set, &context(key))].instance().id.as_str())
@@ -191,16 +190,16 @@ mod tests {
 
     /// Every release must send the same keys to the same instances, so that their caches stay warm.
     #[test]
-    fn never_changes() {
+    fn owners_are_the_same_in_every_release() {
         let set = endpoints(5);
         let picker = ConsistentHash::default().picker(&set);
-        let home = |key: &str| picker.pick(&set, &context(HashKey::of(key.as_bytes()).0));
-        let homes: Vec<_> = ["a", "b", "c", "d", "e", "f", "g", "h"].map(home).into();
-        assert_eq!(homes, [1, 0, 1, 1, 3, 4, 0, 1]);
+        let owner = |key: &str| picker.pick(&set, &context(HashKey::of(key.as_bytes()).0));
+        let owners: Vec<_> = ["a", "b", "c", "d", "e", "f", "g", "h"].map(owner).into();
+        assert_eq!(owners, [1, 0, 1, 1, 3, 4, 0, 1]);
     }
 
     #[test]
-    fn without_a_key_all_get_their_share() {
+    fn calls_without_a_key_are_spread_over_all() {
         let set = endpoints(5);
         for count in spread(&*ConsistentHash::default().picker(&set), &set, 10_000) {
             assert!((1_400..2_600).contains(&count), "{count} of 10000");
@@ -211,45 +210,38 @@ mod tests {
     fn keys_follow_the_weights() {
         let set = weighted(&[1, 1, 8]);
         let mut counts = HashMap::new();
-        for home in homes(&set, 10_000) {
-            *counts.entry(home).or_insert(0) += 1;
+        for owner in owners(&set, 10_000) {
+            *counts.entry(owner).or_insert(0) += 1;
         }
         let heavy = counts[set[2].instance().id.as_str()];
         assert!((7_200..8_800).contains(&heavy), "{counts:?}");
     }
 
     #[test]
-    fn a_second_attempt_goes_where_the_key_would_live_without_the_first() {
+    fn a_second_attempt_goes_to_the_owner_of_the_key_without_the_first() {
         let set = endpoints(10);
         let picker = ConsistentHash::default().picker(&set);
         for key in 0..200 {
             let first = picker.pick(&set, &context(key));
-            let retry = Context {
-                attempt: 1,
-                ..context(key)
-            };
-            let second = picker.pick(&set, &retry);
+            let second = picker.pick(&set, &context(key).with_attempt(1));
             let mut others = set.clone();
             others.remove(first);
             let moved = ConsistentHash::default().picker(&others);
-            let home = moved.pick(&others, &context(key));
-            assert!(Arc::ptr_eq(&others[home], &set[second]));
+            let owner = moved.pick(&others, &context(key));
+            assert!(Arc::ptr_eq(&others[owner], &set[second]));
         }
     }
 
     #[test]
-    fn a_popular_key_does_not_bury_its_endpoint() {
+    fn a_popular_key_does_not_overload_its_endpoint() {
         let set = endpoints(10);
         let picker = ConsistentHash::default().picker(&set);
         let mut rng = fastrand::Rng::with_seed(5);
         let calls = 4_000;
         for call in 0..calls {
-            // Nine of ten calls are for one key.
+            // Nine of ten calls have the same key.
             let key = if call % 10 == 0 { rng.u64(..) } else { 7 };
-            let context = Context {
-                key: Some(key),
-                ..testing::context(&mut rng)
-            };
+            let context = testing::context(&mut rng).with_key(key);
             set[picker.pick(&set, &context)].stats().begin();
         }
         let most = set.iter().map(|e| e.stats().in_flight()).max().unwrap();
@@ -257,35 +249,34 @@ mod tests {
     }
 
     #[test]
-    fn a_few_calls_at_once_do_not_move_a_key() {
+    fn a_few_concurrent_calls_do_not_move_a_key() {
         let set = endpoints(10);
         let picker = ConsistentHash::default().picker(&set);
-        let home = picker.pick(&set, &context(7));
+        let owner = picker.pick(&set, &context(7));
         for _ in 0..NO_LOAD {
-            assert_eq!(picker.pick(&set, &context(7)), home);
-            set[home].stats().begin();
+            assert_eq!(picker.pick(&set, &context(7)), owner);
+            set[owner].stats().begin();
         }
-        assert_ne!(picker.pick(&set, &context(7)), home);
+        assert_ne!(picker.pick(&set, &context(7)), owner);
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
-        /// When one leaves, its keys and no others move, and they go to many; when it comes back,
-        /// they return.
+        /// The removal of an endpoint moves its keys only.
         #[test]
-        fn only_the_keys_of_the_one_that_leaves_move(count in 2_u16..300, gone: usize) {
+        fn only_the_keys_of_a_removed_endpoint_move(count in 2_u16..300, gone: usize) {
             let set = endpoints(count);
             let mut left = set.clone();
             let gone = left.remove(gone % left.len());
-            for (before, after) in homes(&set, 2_000).iter().zip(homes(&left, 2_000)) {
+            for (before, after) in owners(&set, 2_000).iter().zip(owners(&left, 2_000)) {
                 prop_assert!(*before == after || *before == gone.instance().id);
             }
         }
 
-        /// Changing a ring step by step gives the ring that building it anew does.
+        /// A ring that was changed step by step equals the ring built in one step.
         #[test]
-        fn a_changed_ring_is_the_ring_built_anew(
+        fn a_changed_ring_equals_a_new_ring(
             steps in prop::collection::vec(
                 prop::collection::vec((0_u16..400, 1_u32..=65_535), 1..60),
                 1..6,
@@ -307,10 +298,10 @@ mod tests {
                     })
                 });
                 let changed = balancer.picker(&set);
-                let anew = ConsistentHash::default().picker(&set);
+                let new = ConsistentHash::default().picker(&set);
                 for key in 0..200 {
                     let context = context(key);
-                    prop_assert_eq!(changed.pick(&set, &context), anew.pick(&set, &context));
+                    prop_assert_eq!(changed.pick(&set, &context), new.pick(&set, &context));
                 }
             }
         }

@@ -1,18 +1,21 @@
 //! Least request: of two endpoints drawn at random, the one with fewer calls in flight for its
 //! weight.
 //!
-//! Envoy's `LEAST_REQUEST` and gRPC's A48 with two choices, except for weights: Envoy leaves the
-//! two choices and turns to a weighted rotation as soon as weights differ. Here the first of the
-//! two is drawn by weight and calls in flight are divided by weight, so that shares follow the
-//! weights when there is little to do and evade a slow or loaded endpoint when there is much. (To
-//! compare `in_flight + 1` over weight instead would leave an idle endpoint of small weight without
-//! any calls.)
+//! This is Envoy's `LEAST_REQUEST` and gRFC A48 with two choices, except for weights: Envoy uses a
+//! weighted rotation as soon as weights differ. Here the first of the two endpoints is drawn by
+//! weight, and calls in flight are divided by the weight. The shares follow the weights under low
+//! load, and a slow or loaded endpoint gets fewer calls under high load. (A comparison of
+//! `in_flight + 1` over weight would give no calls to an idle endpoint of small weight.)
 //!
-//! Looks only at the calls of this client. Weights range from 1 to 65535.
+//! Only the calls of this client count. Weights range from 1 to 65535.
 
 use std::sync::Arc;
 
-use super::{Balancer, Context, Picker, two_choices::Pairs};
+use super::{
+    balancer::{Balancer, Picker},
+    context::Context,
+    two_choices::Pairs,
+};
 use crate::endpoint::Endpoint;
 
 /// See the [module](self).
@@ -46,7 +49,7 @@ mod tests {
     use crate::balance::testing::{context, endpoints, spread, weighted};
 
     #[test]
-    fn takes_all_about_as_often_without_load() {
+    fn picks_all_about_equally_often_without_load() {
         let set = endpoints(5);
         for count in spread(&*LeastRequest.picker(&set), &set, 10_000) {
             assert!((1_850..2_150).contains(&count), "{count} of 10000");
@@ -63,22 +66,22 @@ mod tests {
     }
 
     #[test]
-    fn evades_the_one_with_more_in_flight() {
+    fn avoids_the_endpoint_with_more_calls_in_flight() {
         let set = endpoints(2);
         set[0].stats().begin();
         assert_eq!(
             spread(&*LeastRequest.picker(&set), &set, 1_000),
             [0, 1_000],
-            "of two, both are always compared"
+            "a pick from two endpoints compares both"
         );
         set[0].stats().end();
         set[1].stats().begin();
         assert_eq!(spread(&*LeastRequest.picker(&set), &set, 1_000), [1_000, 0]);
     }
 
-    /// Calls that never end: the load must settle at the weights.
+    /// The calls do not end, so the load must follow the weights.
     #[test]
-    fn fills_all_evenly_for_their_weight() {
+    fn loads_all_in_proportion_to_their_weights() {
         for weights in [vec![1; 10], vec![1, 1, 2, 4, 8]] {
             let set = weighted(&weights);
             let picker = LeastRequest.picker(&set);

@@ -1,24 +1,29 @@
-//! Peak EWMA: of two endpoints drawn at random, the one that is likely to answer sooner.
+//! Peak EWMA: of two endpoints drawn at random, the one with the lower expected latency.
 //!
-//! The cost of an endpoint is its smoothed latency times the calls it would then have in flight
-//! (Finagle's and Linkerd's peak EWMA). The latency jumps to a peak at once and sinks from there
-//! with a time constant of 10 s, also without new calls, so that an avoided endpoint is tried again;
-//! a failure counts as 5 s. See [`Stats::latency`](crate::endpoint::Stats::latency).
+//! The cost of an endpoint is its smoothed latency times its number of calls in flight, the new one
+//! included (Finagle's and Linkerd's peak EWMA). The smoothed latency rises to a peak at once and
+//! decays with a time constant of 10 s. It decays without new calls too, so that an avoided endpoint
+//! is tried again. A failure counts as 5 s. See
+//! [`Stats::latency`](crate::endpoint::Stats::latency).
 //!
-//! An endpoint of which nothing is known costs nothing as long as it has no call in flight, so that
-//! it gets a first call (as with Finagle), and counts as taking 30 ms (Linkerd's default) until that
-//! call has ended, so that it gets no flood of them.
+//! An endpoint without a measured latency costs nothing while it has no call in flight, so that it
+//! gets a first call (as in Finagle). Until that call has ended, its latency counts as 30 ms
+//! (Linkerd's default), so that it does not get all calls.
 //!
-//! Calls in flight are divided by the weight relative to the average, and the first of the two is
-//! drawn by weight. Weights range from 1 to 65535.
+//! Calls in flight are divided by the weight relative to the average, and the first of the two
+//! endpoints is drawn by weight. Weights range from 1 to 65535.
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Balancer, Context, Picker, two_choices::Pairs};
+use super::{
+    balancer::{Balancer, Picker},
+    context::Context,
+    two_choices::Pairs,
+};
 use crate::endpoint::Endpoint;
 
-/// What an endpoint is taken for before its first call has ended.
-const SEED: Duration = Duration::from_millis(30);
+/// Assumed latency of an endpoint whose first call has not ended (Linkerd's default).
+const DEFAULT_LATENCY: Duration = Duration::from_millis(30);
 
 /// See the [module](self).
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,7 +44,7 @@ impl Ready {
         let latency = match stats.latency(context.now) {
             Some(latency) => latency,
             None if in_flight == 0 => return 0.0,
-            None => SEED,
+            None => DEFAULT_LATENCY,
         };
         latency.as_secs_f64() * (1.0 + f64::from(in_flight) / self.0.relative(index))
     }
@@ -70,7 +75,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn takes_all_about_as_often_while_nothing_is_known() {
+    async fn picks_all_about_equally_often_without_latencies() {
         let set = endpoints(5);
         for count in spread(&*PeakEwma.picker(&set), &set, 10_000) {
             assert!((1_850..2_150).contains(&count), "{count} of 10000");
@@ -78,7 +83,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn follows_the_weights_while_latencies_are_alike() {
+    async fn follows_the_weights_while_latencies_are_equal() {
         let set = weighted(&[1, 3]);
         for endpoint in &set {
             observe(endpoint, 5 * MS, false);
@@ -88,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn evades_the_slow_and_comes_back_in_time() {
+    async fn avoids_a_slow_endpoint_until_its_latency_has_decayed() {
         let set = endpoints(2);
         let picker = PeakEwma.picker(&set);
         observe(&set[0], 300 * MS, false);
@@ -98,14 +103,14 @@ mod tests {
             advance(1_000 * MS).await;
             observe(&set[1], 5 * MS, false);
         }
-        // 300 ms have sunk below 5 ms without a call: it is asked again.
+        // 300 ms decay below 5 ms in 45 s without a call.
         assert_eq!(spread(&*picker, &set, 100), [100, 0]);
         observe(&set[0], 300 * MS, false);
         assert_eq!(spread(&*picker, &set, 100), [0, 100]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failure_in_no_time_is_not_fast() {
+    async fn a_fast_failure_counts_as_slow() {
         let set = endpoints(2);
         observe(&set[0], Duration::ZERO, true);
         observe(&set[1], 900 * MS, false);
@@ -113,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_unknown_one_gets_one_call_and_no_flood() {
+    async fn an_endpoint_without_latency_gets_one_call_at_a_time() {
         let set = endpoints(2);
         let picker = PeakEwma.picker(&set);
         observe(&set[0], MS, false);
@@ -126,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fast_one_with_a_queue_is_as_dear_as_a_slow_idle_one() {
+    async fn calls_in_flight_multiply_the_cost_of_a_fast_endpoint() {
         let set = endpoints(2);
         let picker = PeakEwma.picker(&set);
         observe(&set[0], 10 * MS, false);
@@ -134,8 +139,8 @@ mod tests {
         for _ in 0..2 {
             set[0].stats().begin();
         }
-        assert_eq!(spread(&*picker, &set, 100), [100, 0], "30 beside 35");
+        assert_eq!(spread(&*picker, &set, 100), [100, 0], "30 ms against 35 ms");
         set[0].stats().begin();
-        assert_eq!(spread(&*picker, &set, 100), [0, 100], "40 beside 35");
+        assert_eq!(spread(&*picker, &set, 100), [0, 100], "40 ms against 35 ms");
     }
 }

@@ -1,8 +1,11 @@
-//! Random: any endpoint, each as likely as the other.
+//! Random: a random endpoint, each with the same probability.
 
 use std::sync::Arc;
 
-use super::{Balancer, Context, Half, Picker};
+use super::{
+    balancer::{Balancer, Picker},
+    context::{Context, Half},
+};
 use crate::endpoint::Endpoint;
 
 /// See the [module](self).
@@ -27,7 +30,7 @@ mod tests {
     use crate::balance::testing::{endpoints, spread};
 
     #[test]
-    fn takes_all_about_as_often() {
+    fn picks_all_about_equally_often() {
         let set = endpoints(5);
         for count in spread(&*Random.picker(&set), &set, 10_000) {
             assert!((1_850..2_150).contains(&count), "{count} of 10000");

@@ -5,11 +5,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// A count of turns. Clones are handles to one count.
+/// A count of turns. Clones share the count.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rotation(Arc<Turns>);
 
-/// On a cache line of its own: every pick of every thread writes here.
+/// Aligned to its own cache lines, because every pick of every thread writes to it.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Turns(AtomicU64);
@@ -19,14 +19,14 @@ impl Rotation {
         Self(Arc::new(Turns(AtomicU64::new(first))))
     }
 
-    /// The number of this turn within a cycle.
+    /// Takes the next turn, and returns its position in a cycle.
     pub(super) fn turn(&self, cycle: Modulus) -> u64 {
         cycle.of(self.0.0.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-/// The remainder of a division by a number that is known beforehand: two multiplications, several
-/// times faster than a 64-bit division (Granlund and Montgomery 1994).
+/// The remainder of a division by a constant divisor: two multiplications, several times faster than
+/// a 64-bit division (Granlund and Montgomery 1994).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Modulus {
     divisor: u64,
@@ -50,7 +50,10 @@ impl Modulus {
 
     pub(super) fn of(self, number: u64) -> u64 {
         let product = u128::from(number) * u128::from(self.reciprocal);
-        #[allow(clippy::cast_possible_truncation, reason = "the upper half is meant")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "the upper half of 128 bits"
+        )]
         let quotient = (product >> 64) as u64;
         // The quotient is exact or too small by one.
         let rest = number - quotient * self.divisor;

@@ -1,17 +1,18 @@
 //! Round robin: each endpoint in turn.
 //!
-//! Over `n` endpoints that do not change, any `n` picks in a row take each endpoint exactly once, from
-//! any number of threads. Go kit starts every client at the first instance of a sorted list, so that
-//! clients that start together load it first; [`Policy::RoundRobin`](super::Policy::RoundRobin)
-//! starts at a random one, as gRPC does.
+//! Over an unchanged set of `n` endpoints, any `n` consecutive picks take each endpoint exactly once,
+//! from any number of threads. [`Policy::RoundRobin`](super::Policy::RoundRobin) starts at a random
+//! endpoint, as gRPC does. Go kit starts every client at the first instance of a sorted list, so that
+//! clients that start together overload it.
 //!
-//! A retry does not advance the rotation and goes to a random endpoint. If it took the next turn,
-//! then of two instances a faulty one would receive the first attempt of every call, as with Go kit.
+//! A retry does not advance the rotation and goes to a random endpoint. If it took the next turn, then
+//! one faulty instance of two would receive the first attempt of every call, as with Go kit.
 
 use std::sync::Arc;
 
 use super::{
-    Balancer, Context, Half, Picker,
+    balancer::{Balancer, Picker},
+    context::{Context, Half},
     rotation::{Modulus, Rotation},
 };
 use crate::endpoint::Endpoint;
@@ -23,7 +24,7 @@ pub struct RoundRobin {
 }
 
 impl RoundRobin {
-    /// A rotation whose first pick is `first`, counted around the set.
+    /// A rotation that starts at the index `first`, modulo the size of the set.
     #[must_use]
     pub fn starting_at(first: usize) -> Self {
         Self {
@@ -62,26 +63,23 @@ impl Picker for Ready {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
     use crate::balance::testing::{endpoints, spread};
 
     #[test]
-    fn takes_each_in_turn() {
+    fn picks_each_in_turn() {
         let set = endpoints(3);
         let picker = RoundRobin::starting_at(1).picker(&set);
-        let context = Context {
-            now: tokio::time::Instant::now(),
-            random: 0,
-            key: None,
-            attempt: 0,
-        };
+        let context = Context::new(Instant::now(), 0);
         let picks: Vec<_> = (0..6).map(|_| picker.pick(&set, &context)).collect();
         assert_eq!(picks, [1, 2, 0, 1, 2, 0]);
         assert_eq!(spread(&*picker, &set, 300), [100, 100, 100]);
     }
 
     #[test]
-    fn goes_on_where_it_stood_when_the_set_changes() {
+    fn continues_at_its_position_when_the_set_changes() {
         let balancer = RoundRobin::default();
         let set = endpoints(4);
         spread(&*balancer.picker(&set), &set, 2);
@@ -90,19 +88,11 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_takes_no_turn() {
+    fn a_retry_does_not_advance_the_rotation() {
         let set = endpoints(2);
         let picker = RoundRobin::default().picker(&set);
-        let first = Context {
-            now: tokio::time::Instant::now(),
-            random: u64::MAX,
-            key: None,
-            attempt: 0,
-        };
-        let retry = Context {
-            attempt: 1,
-            ..first
-        };
+        let first = Context::new(Instant::now(), u64::MAX);
+        let retry = first.with_attempt(1);
         let picks = [&first, &retry, &first, &retry].map(|context| picker.pick(&set, context));
         assert_eq!(picks, [0, 1, 1, 1]);
     }

@@ -1,37 +1,40 @@
-//! The power of two choices: what the policies that look at load have in common.
+//! The power of two choices, used by the policies that compare loads.
 //!
-//! Two endpoints are drawn and the better one is taken. That keeps the fullest of `n` within
-//! `log log n` of the average (Mitzenmacher 1996), costs the same for any `n`, and, unlike taking
-//! the best of all, does not send every client to the same endpoint at the same moment.
+//! Two endpoints are drawn at random and the better one is taken. This keeps the load of the most
+//! loaded of `n` endpoints within `log log n` of the average (Mitzenmacher 1996). The cost does not
+//! depend on `n`. A choice of the best of all would send all clients to the same endpoint at the same
+//! time.
 //!
-//! The first is drawn by weight, the second evenly among the others. Where neither is better the
-//! first is taken, so that without load the shares are the weights.
+//! The first endpoint is drawn by weight, the second uniformly from the others. The first is taken if
+//! neither is better, so that the shares are the weights if there is no load.
 
 use std::sync::Arc;
 
-use super::{Context, Half, weight};
+use super::{
+    context::{Context, Half},
+    weight::weight,
+};
 use crate::endpoint::{Endpoint, Stats};
 
 /// Draws pairs from one set.
 pub(super) struct Pairs {
-    /// The candidates' records, one step nearer than through the endpoints.
+    /// The statistics of the candidates, kept here to save an indirection through the endpoint.
     stats: Vec<Arc<Stats>>,
-    /// `None` while all weigh the same.
+    /// `None` if all weights are equal.
     weights: Option<Weights>,
 }
 
 impl Pairs {
     pub(super) fn of(candidates: &[Arc<Endpoint>]) -> Self {
         let weights: Vec<u32> = candidates.iter().map(|e| weight(e)).collect();
-        let alike = weights.windows(2).all(|pair| pair[0] == pair[1]);
+        let equal = weights.windows(2).all(|pair| pair[0] == pair[1]);
         Self {
             stats: candidates.iter().map(|e| e.shared_stats()).collect(),
-            weights: (!alike).then(|| Weights::new(&weights)),
+            weights: (!equal).then(|| Weights::new(&weights)),
         }
     }
 
-    /// Two different indexes below `count`, the first one by weight; the same one twice where
-    /// there is only one.
+    /// Two different indexes below `count`, the first drawn by weight. Both are 0 if `count` is 1.
     pub(super) fn draw(&self, count: usize, context: &Context) -> (usize, usize) {
         let first = match &self.weights {
             None => context.below(count, Half::Lower),
@@ -52,14 +55,15 @@ impl Pairs {
     }
 }
 
-/// Draws indexes by weight in constant time (Vose's alias method, in whole numbers).
+/// Draws indexes by weight in constant time (Vose's alias method, with integers).
 struct Weights {
     relative: Vec<f64>,
     columns: Vec<Column>,
     total: u64,
 }
 
-/// Holds `total` parts: `own` belong to the index of the column, the rest to `other`.
+/// One of the columns of the alias table. Of its `total` parts, `own` belong to the column's index and
+/// the others to `other`.
 #[derive(Clone, Copy)]
 struct Column {
     own: u64,
@@ -70,8 +74,8 @@ impl Weights {
     fn new(weights: &[u32]) -> Self {
         let count = weights.len() as u64;
         let total: u64 = weights.iter().copied().map(u64::from).sum();
-        // Every column holds as much as all weights together; index `i` has `weight * count` parts
-        // to put somewhere.
+        // Each column has as many parts as the sum of the weights. Index `i` has `weight * count`
+        // parts to distribute.
         let mut columns: Vec<Column> = weights
             .iter()
             .enumerate()
@@ -90,8 +94,7 @@ impl Weights {
                 small.push(high);
             }
         }
-        // Means are far from where an `f64` loses whole numbers.
-        #[allow(clippy::cast_precision_loss)]
+        #[allow(clippy::cast_precision_loss, reason = "sums of weights are below 2^52")]
         let mean = total as f64 / count as f64;
         Self {
             relative: weights.iter().map(|w| f64::from(*w) / mean).collect(),
@@ -102,8 +105,10 @@ impl Weights {
 
     fn draw(&self, word: u64) -> usize {
         let scale = |bits: u64, bound: u64| (bits * bound) >> 32;
-        // Below the number of columns.
-        #[allow(clippy::cast_possible_truncation)]
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "below the number of columns"
+        )]
         let index = scale(word >> 32, self.columns.len() as u64) as usize;
         let column = self.columns[index];
         if scale(word & 0xffff_ffff, self.total) < column.own {
@@ -122,7 +127,7 @@ mod tests {
     use crate::balance::testing::{self, endpoints, weighted};
 
     #[test]
-    fn draws_every_pair_alike() {
+    fn draws_all_pairs_equally_often() {
         let set = endpoints(4);
         let pairs = Pairs::of(&set);
         let mut rng = fastrand::Rng::with_seed(7);
@@ -140,7 +145,7 @@ mod tests {
     }
 
     proptest! {
-        /// The columns together hold each index exactly as often as its weight says.
+        /// Each index has exactly its weight's share of the parts of all columns.
         #[test]
         fn columns_hold_the_weights_exactly(
             weights in prop::collection::vec(1_u32..=65_535, 1..300),

@@ -1,32 +1,33 @@
-//! Weighted round robin: each endpoint in turn, as often as its weight says.
+//! Weighted round robin: each endpoint in turn, in proportion to its weight.
 //!
-//! Weights are the registry's (Consul's `Weights`), from 1 to 65535; others count as the nearest of
-//! these. Divided by their greatest common divisor and added up they give the length of a cycle: any
-//! that many picks in a row take each endpoint exactly as often as its weight, from any number of
+//! Weights come from the registry (Consul's `Weights`) and range from 1 to 65535; others are clamped.
+//! The sum of the weights, divided by their greatest common divisor, is the length of a cycle. As many
+//! consecutive picks take each endpoint in exact proportion to its weight, from any number of
 //! threads. With equal weights this is round robin.
 //!
-//! A cycle is a row of slots, of which each endpoint owns a run as long as its weight. The next pick is
-//! always the same stride further around. The stride is near the golden section of the cycle and has
-//! no common divisor with it: every slot has its turn once a cycle, and the turns of one endpoint are
-//! spread over the cycle nearly as evenly as possible (three-distance theorem, Sós 1957). gRPC's static
-//! stride scheduler (A58) has the same shares but passes over light endpoints one by one; here the
-//! cost of a pick does not depend on the weights.
+//! A cycle is a ring of slots. Each endpoint owns as many adjacent slots as its weight. Each pick
+//! advances by the same stride, which is near the golden section of the cycle and coprime to its
+//! length. So every slot has one turn per cycle, and the turns of one endpoint are spread over the
+//! cycle nearly as evenly as possible (three-distance theorem, Sós 1957). gRPC's static stride
+//! scheduler (gRFC A58) has the same shares, but skips light endpoints one by one. Here the cost of a
+//! pick does not depend on the weights.
 //!
 //! Retries do not advance the rotation, as in [round robin](super::round_robin).
 
 use std::sync::Arc;
 
 use super::{
-    Balancer, Context, Picker,
+    balancer::{Balancer, Picker},
+    context::Context,
     rotation::{Modulus, Rotation},
-    weight,
+    weight::weight,
 };
 use crate::endpoint::Endpoint;
 
-/// Longer cycles are shortened by rounding the weights: products of two slots must fit in 64 bits.
-/// Only sets of more than 65 000 endpoints of the greatest weight are longer.
+/// Maximum length of a cycle, so that the product of two slots fits in 64 bits. The weights of a longer
+/// cycle are rounded: only sets of more than 65 000 endpoints of the greatest weight have one.
 const LONGEST_CYCLE: u64 = u32::MAX as u64;
-/// Strides tried for the most even one.
+/// Number of strides tried on each side of the golden section.
 const STRIDES: u64 = 64;
 
 /// See the [module](self).
@@ -36,7 +37,7 @@ pub struct WeightedRoundRobin {
 }
 
 impl WeightedRoundRobin {
-    /// A rotation that begins at this turn of the cycle.
+    /// A rotation that starts at the turn `first`, modulo the length of the cycle.
     #[must_use]
     pub fn starting_at(first: u64) -> Self {
         Self {
@@ -74,12 +75,13 @@ impl Picker for Ready {
 struct Cycle {
     length: Modulus,
     stride: u64,
-    /// The end of the slots of each endpoint.
+    /// The end of each endpoint's slots.
     ends: Vec<u32>,
-    /// The cycle cut into parts of a power of two, at least as many as there are endpoints: the owner
-    /// of the first slot of each part. The owner of a slot is at most one step away on average.
+    /// The owner of the first slot of each part of the cycle. The size of a part is a power of two,
+    /// and there are at least as many parts as endpoints. The owner of a slot is at most one step
+    /// away on average.
     guide: Vec<u32>,
-    /// From a slot to its part.
+    /// Binary logarithm of the size of a part.
     shift: u32,
 }
 
@@ -107,7 +109,7 @@ impl Cycle {
                 Some(*end)
             })
             .collect();
-        // An empty set has a cycle too, though nothing is picked from it.
+        // A picker is made for an empty set too, but not used.
         let length = u64::from(ends.last().copied().unwrap_or(1));
         let count = ends.len() as u64;
         let shift = (length / count.max(1)).max(1).ilog2();
@@ -146,7 +148,7 @@ impl Cycle {
 }
 
 /// The stride near the golden section of `length` that spreads turns most evenly: the one whose
-/// quotients in Euclid's algorithm stay smallest, among those that visit every slot.
+/// largest quotient in Euclid's algorithm is smallest, among those that visit every slot.
 fn stride(length: u64) -> u64 {
     // 0.618 of the length, rounded.
     let golden = (length * 1_000).div_ceil(1_618);
@@ -159,7 +161,7 @@ fn stride(length: u64) -> u64 {
         .map_or(1, |(_, stride)| stride)
 }
 
-/// The greatest common divisor, and the largest quotient on the way to it.
+/// The greatest common divisor, and the largest quotient in Euclid's algorithm.
 fn euclid(mut a: u64, mut b: u64) -> (u64, u64) {
     let mut quotient = 0;
     while b > 0 {
@@ -186,12 +188,12 @@ mod tests {
     }
 
     #[test]
-    fn equal_weights_are_round_robin() {
+    fn equal_weights_give_round_robin() {
         assert_eq!(sequence(&[5, 5, 5], 7), [0, 1, 2, 0, 1, 2, 0]);
     }
 
     #[test]
-    fn spreads_the_turns_of_the_heavy_over_the_cycle() {
+    fn spreads_the_turns_of_a_heavy_endpoint_over_the_cycle() {
         assert_eq!(sequence(&[2, 1], 6), [0, 1, 0, 0, 1, 0]);
         let picks = sequence(&[50, 10, 10], 14);
         let light: Vec<_> = (0..14).filter(|turn| picks[*turn] > 0).collect();
@@ -219,16 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_goes_anywhere_by_weight_and_leaves_the_rotation() {
+    fn a_retry_is_random_by_weight_and_does_not_advance_the_rotation() {
         let set = weighted(&[1, 3]);
         let picker = WeightedRoundRobin::default().picker(&set);
         let mut rng = fastrand::Rng::with_seed(1);
         let mut counts = [0_u32; 2];
         for _ in 0..4_000 {
-            let retry = Context {
-                attempt: 1,
-                ..context(&mut rng)
-            };
+            let retry = context(&mut rng).with_attempt(1);
             counts[picker.pick(&set, &retry)] += 1;
         }
         assert!((900..1_100).contains(&counts[0]), "{counts:?}");
@@ -248,10 +247,10 @@ mod tests {
     }
 
     proptest! {
-        /// Over one cycle, from wherever it begins, every endpoint has its weight, and waits at no
-        /// time much longer than its share lets it expect.
+        /// A cycle that starts at any turn gives each endpoint its weight. The distance between two
+        /// turns of an endpoint is at most four times the average.
         #[test]
-        fn shares_are_exact_and_turns_evenly_spread(
+        fn shares_are_exact_and_turns_are_spread_evenly(
             weights in prop::collection::vec(1_u32..=100, 1..60),
             start in 0_usize..1_000,
         ) {
@@ -266,13 +265,13 @@ mod tests {
             let mut last = vec![None; weights.len()];
             for (turn, index) in picks.iter().enumerate() {
                 if let Some(last) = last[*index].replace(turn) {
-                    let usual = length.div_ceil(usize::try_from(weights[*index]).unwrap());
-                    prop_assert!(turn - last <= 4 * usual, "{} beside {usual}", turn - last);
+                    let mean = length.div_ceil(usize::try_from(weights[*index]).unwrap());
+                    prop_assert!(turn - last <= 4 * mean, "{}, mean {mean}", turn - last);
                 }
             }
         }
 
-        /// Any slot of any cycle has the owner that counting would give it, quickly.
+        /// The guide gives the owner that a linear search gives.
         #[test]
         fn finds_the_owner_of_any_slot(
             weights in prop::collection::vec(1_u32..=65_535, 1..300),

@@ -407,15 +407,12 @@ impl ChannelBuilder {
                 "must be greater than zero",
             );
         }
-        let Backoff { first, ceiling } = self.connect_backoff;
-        if first.is_zero() || first > ceiling {
-            let expected = "the first wait must be greater than zero and at most the ceiling";
-            return fail(
-                "connect_backoff",
-                format!("{first:?} to {ceiling:?}"),
-                expected,
-            );
-        }
+        self.connect_backoff
+            .validate()
+            .map_err(|error| InvalidSetting {
+                setting: "connect_backoff",
+                ..error
+            })?;
         if !(1..=Semaphore::MAX_PERMITS).contains(&self.connect_parallel) {
             let expected = "at least one connection must be allowed at a time";
             return fail(
@@ -424,15 +421,8 @@ impl ChannelBuilder {
                 expected,
             );
         }
-        let locality = self.locality.as_ref();
-        if let Some(factor) = locality.map(|locality| locality.overprovisioning_factor)
-            && (factor.is_nan() || factor < 1.0)
-        {
-            return fail(
-                "overprovisioning_factor",
-                factor.to_string(),
-                "must be at least 1",
-            );
+        if let Some(locality) = &self.locality {
+            locality.validate()?;
         }
         if self.subset == Some(0) {
             return fail(
@@ -461,6 +451,7 @@ fn process_id() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::retry::BudgetPolicy;
 
     fn builder() -> ChannelBuilder {
         Channel::builder("static://127.0.0.1:1", "svc")
@@ -479,9 +470,6 @@ mod tests {
     async fn names_the_setting_that_cannot_work_and_its_value() {
         let hour = Duration::from_secs(3_600);
         let hedged = || builder().idempotent(["/svc.S/M"]);
-        let ejection = EjectionPolicy::default;
-        let mut locality = Locality::zone("a");
-        locality.overprovisioning_factor = 0.5;
         for (builder, message) in [
             (
                 Channel::builder("static://127.0.0.1:1", " "),
@@ -534,6 +522,20 @@ mod tests {
         ] {
             refuses(builder, message);
         }
+        assert!(builder().build().is_ok());
+    }
+
+    #[tokio::test]
+    async fn names_the_setting_of_a_policy_that_cannot_work_and_its_value() {
+        let hour = Duration::from_secs(3_600);
+        let ejection = EjectionPolicy::default;
+        let second = Duration::from_secs(1);
+        let backoff = |first| RetryPolicy::default().with_backoff(Backoff::new(first, second));
+        let budget = |share| {
+            let budget = BudgetPolicy::default().with_share(share);
+            RetryPolicy::default().with_budget(budget)
+        };
+        let factor = |factor| Locality::zone("a").with_overprovisioning_factor(factor);
         for (builder, message) in [
             (
                 builder().ejection(ejection().with_max_share(1.5)),
@@ -560,13 +562,45 @@ mod tests {
                 "protection share is 1.1: must be between 0 and 1",
             ),
             (
-                builder().prefer(locality),
+                builder().prefer(factor(0.5)),
                 "overprovisioning_factor is 0.5: must be at least 1",
+            ),
+            (
+                builder().prefer(factor(f64::NAN)),
+                "overprovisioning_factor is NaN: must be at least 1",
+            ),
+            (
+                builder().prefer(factor(f64::INFINITY)),
+                "overprovisioning_factor is inf: must be at least 1",
+            ),
+            (builder().zone(""), "zone is \"\""),
+            (
+                builder().prefer(Locality::zone("a").within(" ")),
+                "datacenter is \" \"",
+            ),
+            (
+                builder().connect_backoff(Duration::ZERO, Duration::from_secs(1)),
+                "connect_backoff is 0ns to 1s",
+            ),
+            (
+                builder().retry(backoff(Duration::ZERO)),
+                "retry backoff is 0ns to 1s",
+            ),
+            (
+                builder().retry(backoff(hour)),
+                "retry backoff is 3600s to 1s",
+            ),
+            (
+                builder().retry(budget(f64::NAN)),
+                "retry budget share is NaN: must be between 0 and 10",
+            ),
+            (
+                builder().retry(budget(11.0)),
+                "retry budget share is 11: must be between 0 and 10",
             ),
         ] {
             refuses(builder, message);
         }
-        assert!(builder().build().is_ok());
     }
 
     #[test]

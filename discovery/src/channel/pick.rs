@@ -129,12 +129,9 @@ impl Picking<'_> {
         if count == 0 {
             return nothing(self.shared, &snapshot);
         }
-        let context = Context {
-            now: *self.now,
-            random: self.rng.u64(..),
-            key: self.key,
-            attempt: self.attempts.sent(),
-        };
+        let mut context =
+            Context::new(*self.now, self.rng.u64(..)).with_attempt(self.attempts.sent());
+        context.key = self.key;
         let first = snapshot.pick(&context);
         let mut saturated = None;
         let mut again = None;

@@ -334,11 +334,7 @@ mod tests {
         let snapshot = snapshot(Policy::ConsistentHash, endpoints(6), split);
         let mut far = 0;
         for key in 0..100 {
-            let key = |context| Context {
-                key: Some(key),
-                ..context
-            };
-            let counts = counts(&snapshot, 20, key);
+            let counts = counts(&snapshot, 20, |context| context.with_key(key));
             assert!(counts.contains(&20), "{counts:?}");
             far += counts[3..].iter().sum::<u32>() / 20;
         }
@@ -353,10 +349,7 @@ mod tests {
             share: 1.0,
         };
         let snapshot = snapshot(Policy::RoundRobin, endpoints(4), split);
-        let third = |context| Context {
-            attempt: 2,
-            ..context
-        };
+        let third = |context: Context| context.with_attempt(2);
         assert_eq!(counts(&snapshot, 100, third)[..2], [0, 0]);
     }
 }

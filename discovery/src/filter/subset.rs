@@ -1,15 +1,15 @@
-//! Deterministic subsetting: each client keeps to a few instances of a large fleet.
+//! Deterministic subsetting: each client uses a few instances of a large set.
 //!
-//! A thousand clients with a connection to each of ten thousand instances are ten million
-//! connections that carry next to nothing. With a subset every client has `size` of them. Which
-//! ones is decided by rendezvous hashing, as in gRPC's A68: the instances whose IDs, hashed together
-//! with the client's, come first. Clients differ, so that all instances get their share; and when
-//! one instance leaves or comes, a client's subset changes by one at most.
+//! A thousand clients with a connection to each of ten thousand instances have ten million nearly idle
+//! connections. With a subset every client connects to `size` instances. Rendezvous hashing selects
+//! them, as in gRFC A68: each instance's ID is hashed with the client's, and the lowest hashes are
+//! chosen. Clients have different subsets, so that the load is spread over all instances. The addition
+//! or removal of one instance changes a subset by at most one.
 //!
-//! Beyond A68, an instance that cannot be connected to has the next in rank as its stand-in for as
-//! long as that lasts: a client whose subset has died at once, while the registry has not noticed,
-//! would otherwise fail every call amid a healthy fleet. There are as many stand-ins as places at
-//! most, so that an outage of everything does not make every client knock at every door.
+//! Unlike in A68, an unreachable instance is replaced by the next in rank until it is reachable again.
+//! Otherwise, if all instances of a subset fail before the registry notices, every call of the client
+//! would fail although other instances are healthy. There are at most `size` replacements, so that
+//! clients do not connect to all instances if all are unreachable.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -30,12 +30,12 @@ impl Subset {
         }
     }
 
-    /// The client's part of these, in their order, with a stand-in for each that is `down`. Of several
-    /// IDs at one address the first one counts: they will be one endpoint.
+    /// The client's subset of `instances`, in their order, with a replacement for each ID in
+    /// `unreachable`. Of several IDs at one address the first is used: they become one endpoint.
     pub(crate) fn choose(
         &self,
         instances: &[Arc<Instance>],
-        down: &HashSet<&str>,
+        unreachable: &HashSet<&str>,
     ) -> Vec<Arc<Instance>> {
         let mut addresses = HashSet::with_capacity(instances.len());
         let mut ranked: Vec<(u64, usize)> = instances
@@ -56,7 +56,7 @@ impl Subset {
             if places == 0 {
                 break;
             }
-            places -= usize::from(!down.contains(instances[index].id.as_str()));
+            places -= usize::from(!unreachable.contains(instances[index].id.as_str()));
             chosen.push(index);
         }
         chosen.sort_unstable();
@@ -85,7 +85,7 @@ mod tests {
             .collect()
     }
 
-    /// The subset where nobody is down.
+    /// The subset if all instances are reachable.
     fn choose(subset: Subset, fleet: &[Arc<Instance>]) -> Vec<Arc<Instance>> {
         subset.choose(fleet, &HashSet::new())
     }
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_fleet_is_taken_whole_and_in_order() {
+    fn a_small_set_is_used_completely_and_in_order() {
         let fleet = fleet(5);
         for size in [5, 6] {
             assert_eq!(choose(Subset::new(size, b"a"), &fleet), fleet);
@@ -115,21 +115,21 @@ mod tests {
     }
 
     #[test]
-    fn each_that_is_down_has_a_stand_in_up_to_twice_the_size() {
+    fn unreachable_instances_are_replaced_up_to_twice_the_size() {
         let fleet = fleet(100);
         let subset = Subset::new(10, b"a");
         let usual = choose(subset, &fleet);
-        let mut down: HashSet<&str> = usual[..3].iter().map(|i| i.id.as_str()).collect();
-        let with_stand_ins = subset.choose(&fleet, &down);
-        assert_eq!(with_stand_ins.len(), 13);
-        assert!(ids(&usual).is_subset(&ids(&with_stand_ins)));
-        down.extend(ids(&fleet));
-        assert_eq!(subset.choose(&fleet, &down).len(), 20);
+        let mut unreachable: HashSet<&str> = usual[..3].iter().map(|i| i.id.as_str()).collect();
+        let chosen = subset.choose(&fleet, &unreachable);
+        assert_eq!(chosen.len(), 13);
+        assert!(ids(&usual).is_subset(&ids(&chosen)));
+        unreachable.extend(ids(&fleet));
+        assert_eq!(subset.choose(&fleet, &unreachable).len(), 20);
     }
 
-    /// As even as chance makes it: each of 100 instances is in 20 of every 100 subsets.
+    /// Each of 100 instances is in 20 of 100 subsets on average, with the variation of random choices.
     #[test]
-    fn many_clients_spread_over_all() {
+    fn the_subsets_of_many_clients_are_spread_over_all_instances() {
         let fleet = fleet(100);
         let mut counts: HashMap<String, f64> = HashMap::new();
         let clients = 1_000;
@@ -147,10 +147,9 @@ mod tests {
     }
 
     proptest! {
-        /// Without one instance, whichever it is, at most that one is replaced; with it back, the
-        /// subset is what it was.
+        /// The removal of any instance replaces at most that instance.
         #[test]
-        fn one_that_leaves_changes_at_most_one(
+        fn the_removal_of_an_instance_changes_a_subset_by_at_most_one(
             count in 2_u16..300,
             size in 1_usize..40,
             gone: prop::sample::Index,

@@ -1,75 +1,112 @@
-//! Zone preference: calls stay near as long as those near can carry them.
-//!
-//! Candidates are ranked by how near they are: the client's zone, its datacenter, anywhere. The
-//! nearest rank that has candidates gets the calls. If what it has left is too little, a part of the
-//! calls goes to the next rank:
-//!
-//! ```text
-//! fair       = weight of all candidates of both ranks / zones (or datacenters) they lie in
-//! near share = min(1, overprovisioning_factor * weight of those near / fair)
-//! ```
-//!
-//! A zone that holds its fair share, or up to a `overprovisioning_factor`th of it, keeps all of its clients' calls;
-//! one that has lost most of its instances keeps as many as those left can carry, so that they are
-//! not buried. This is Envoy's zone aware routing with the overprovisioning factor (1.4) of its
-//! priority levels, and with the assumption that each zone has about as many clients, for a client
-//! does not know how many others there are. A key always makes the same choice.
+//! Zone preference: calls stay in the client's zone as long as it has the capacity for them.
 
 use std::{collections::HashSet, sync::Arc};
 
-use crate::endpoint::Endpoint;
+use crate::{endpoint::Endpoint, error::InvalidSetting};
 
-/// Where a client is, and how much it wants to stay there.
+/// The location of a client, whose calls prefer instances near it.
+///
+/// Instances have three ranks: the client's zone, its datacenter, and elsewhere. The nearest rank with
+/// usable instances receives the calls. If its capacity is too low, a part of the calls goes to the
+/// next rank:
+///
+/// ```text
+/// fair       = weight of all instances of both ranks / number of their zones (or datacenters)
+/// near share = min(1, overprovisioning_factor * weight of the near instances / fair)
+/// ```
+///
+/// A zone with at least its fair share of the weight, divided by the overprovisioning factor, keeps all
+/// calls of its clients. A zone with less keeps the calls that its instances have the capacity for, so
+/// that they are not overloaded. This is Envoy's zone aware routing with the overprovisioning factor
+/// (1.4) of its priority levels. It assumes that all zones have about the same number of clients,
+/// because a client does not know the number of others. Calls with the same key make the same choice.
 ///
 /// ```
-/// let here = discovery::Locality::zone("eu-1a").within("eu-1");
-/// assert_eq!(here.datacenter.as_deref(), Some("eu-1"));
+/// use discovery::Locality;
+///
+/// let locality = Locality::zone("eu-1a").within("eu-1").with_overprovisioning_factor(2.0);
+/// assert_eq!(locality.datacenter.as_deref(), Some("eu-1"));
+/// assert!(locality.validate().is_ok());
+/// assert!(Locality::zone("").validate().is_err());
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Locality {
     /// The failure domain inside a datacenter, as instances name it (Consul: the key `zone` in the
-    /// metadata of the service or its node). Default: none, the datacenter alone counts.
+    /// metadata of the service or its node). If `None`, only the datacenter counts.
     pub zone: Option<String>,
-    /// The datacenter, as instances name it. With a zone, it comes second; and a zone of the same
-    /// name in another datacenter is another zone. Default: none, the zone alone counts.
+    /// The datacenter, as instances name it. If a zone is set, the datacenter comes second, and a zone
+    /// of the same name in another datacenter is a different zone. If `None`, only the zone counts.
     pub datacenter: Option<String>,
-    /// How much more than their fair share those near are trusted to carry; at least 1. Default:
-    /// 1.4 (Envoy's overprovisioning factor).
+    /// Load that the near instances may have, as a multiple of their fair share; at least 1.
+    /// Default: 1.4 (Envoy's overprovisioning factor).
     pub overprovisioning_factor: f64,
 }
 
 impl Locality {
+    /// Envoy's default.
+    const OVERPROVISIONING_FACTOR: f64 = 1.4;
+
     /// A client in this zone.
     #[must_use]
     pub fn zone(zone: impl Into<String>) -> Self {
         Self {
             zone: Some(zone.into()),
             datacenter: None,
-            overprovisioning_factor: 1.4,
+            overprovisioning_factor: Self::OVERPROVISIONING_FACTOR,
         }
     }
 
-    /// A client in this datacenter, of whatever zone.
+    /// A client in this datacenter, without preference of a zone.
     #[must_use]
     pub fn datacenter(datacenter: impl Into<String>) -> Self {
         Self {
             zone: None,
             datacenter: Some(datacenter.into()),
-            overprovisioning_factor: 1.4,
+            overprovisioning_factor: Self::OVERPROVISIONING_FACTOR,
         }
     }
 
-    /// The datacenter that the zone lies in.
+    /// Sets the field `datacenter`: the datacenter that the zone is in.
     #[must_use]
     pub fn within(mut self, datacenter: impl Into<String>) -> Self {
         self.datacenter = Some(datacenter.into());
         self
     }
 
-    /// Puts those near first, and says how many there are and what they are to get.
+    /// Sets [`overprovisioning_factor`](Self::overprovisioning_factor).
+    #[must_use]
+    pub fn with_overprovisioning_factor(mut self, factor: f64) -> Self {
+        self.overprovisioning_factor = factor;
+        self
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot work.
+    pub fn validate(&self) -> Result<(), InvalidSetting> {
+        for (setting, name) in [("zone", &self.zone), ("datacenter", &self.datacenter)] {
+            if let Some(name) = name.as_ref().filter(|name| name.trim().is_empty()) {
+                let expected = "expected a name, or no setting";
+                return Err(InvalidSetting::new(setting, format!("{name:?}"), expected));
+            }
+        }
+        let factor = self.overprovisioning_factor;
+        if !factor.is_finite() || factor < 1.0 {
+            return Err(InvalidSetting::new(
+                "overprovisioning_factor",
+                factor.to_string(),
+                "must be at least 1 and finite",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Sorts candidates by rank, nearest first, and returns the split of the calls among them.
     pub(crate) fn split(&self, candidates: &mut [Arc<Endpoint>]) -> Split {
-        // Stable: within a rank the order stays.
+        // A stable sort: the order within a rank does not change.
         candidates.sort_by_key(|endpoint| self.rank(endpoint));
         let Some(nearest) = candidates.first().map(|endpoint| self.rank(endpoint)) else {
             return Split::all(0);
@@ -90,8 +127,10 @@ impl Locality {
                 (zone, datacenter)
             })
             .collect();
-        // Far from where an `f64` loses whole numbers.
-        #[allow(clippy::cast_precision_loss)]
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "a set has fewer than 2^52 zones"
+        )]
         let fair = weight(&candidates[..end]) / domains.len() as f64;
         let share = if near == end {
             1.0
@@ -116,6 +155,7 @@ impl Locality {
     }
 }
 
+/// The nearness of an instance, nearest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Zone,
@@ -123,19 +163,20 @@ enum Rank {
     Elsewhere,
 }
 
-/// How candidates are split.
+/// The split of candidates that are sorted by rank.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Split {
-    /// The first so many are near.
+    /// The candidates before this index are of the nearest rank.
     pub(crate) near: usize,
-    /// From there to here are the next nearest; what comes after is for want of anything else.
+    /// The candidates from `near` to this index are of the next rank. The others are used only if no
+    /// other candidate works.
     pub(crate) end: usize,
-    /// The share of calls that those near get.
+    /// The share of calls that the nearest rank receives.
     pub(crate) share: f64,
 }
 
 impl Split {
-    /// All of them are as near as any.
+    /// The split of candidates without ranks.
     pub(crate) fn all(count: usize) -> Self {
         Self {
             near: count,
@@ -150,7 +191,7 @@ mod tests {
     use super::*;
     use crate::instance::Instance;
 
-    /// Endpoints in these zones, written `datacenter/zone` with a weight behind a colon.
+    /// Endpoints in these zones, written `datacenter/zone` or `datacenter/zone:weight`.
     fn candidates(places: &[&str]) -> Vec<Arc<Endpoint>> {
         (1..)
             .zip(places)
@@ -179,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn those_near_come_first_in_their_order() {
+    fn near_candidates_come_first_in_their_order() {
         let here = Locality::zone("a").within("x");
         let (ports, split) = split(&here, &["y/a", "x/b", "x/a", "/", "x/a", "x/"]);
         assert_eq!(ports, [3, 5, 2, 6, 1, 4]);
@@ -187,28 +228,25 @@ mod tests {
     }
 
     #[test]
-    fn all_calls_stay_while_those_near_hold_their_fair_share() {
+    fn all_calls_stay_if_the_near_candidates_have_their_fair_share() {
         let here = Locality::zone("a");
         check(&here, &["/a", "/b", "/c"], 1, 3, 1.0);
         check(&here, &["/a", "/a", "/b", "/b", "/b"], 2, 5, 1.0);
-        // 5 of 7 is the least that a overprovisioning_factor of 1.4 takes for a whole.
+        // 5 of 7 is the smallest part of a fair share that an overprovisioning factor of 1.4 accepts.
         check(&here, &["/a:5", "/b:9"], 1, 2, 1.0);
     }
 
     #[test]
-    fn what_those_near_cannot_carry_goes_on() {
+    fn calls_beyond_the_capacity_of_the_near_candidates_go_to_the_next_rank() {
         let here = Locality::zone("a");
         check(&here, &["/a", "/b:9"], 1, 2, 0.28);
         check(&here, &["/a", "/b", "/b", "/c", "/c", "/c"], 1, 6, 0.7);
-        let wide = Locality {
-            overprovisioning_factor: 1_000.0,
-            ..Locality::zone("a")
-        };
+        let wide = Locality::zone("a").with_overprovisioning_factor(1_000.0);
         check(&wide, &["/a", "/b:9"], 1, 2, 1.0);
     }
 
     #[test]
-    fn with_none_near_all_calls_go_elsewhere() {
+    fn without_near_candidates_all_calls_go_elsewhere() {
         check(&Locality::zone("a"), &["/b", "/c", "/"], 3, 3, 1.0);
         check(&Locality::zone("a"), &["/a", "/a"], 2, 2, 1.0);
         check(&Locality::zone("a"), &[], 0, 0, 1.0);
@@ -226,7 +264,27 @@ mod tests {
     }
 
     #[test]
-    fn zones_of_one_name_in_two_datacenters_are_one_where_no_datacenter_is_given() {
+    fn without_a_datacenter_zones_of_the_same_name_are_one_zone() {
         check(&Locality::zone("a"), &["x/a", "y/a", "x/b"], 2, 3, 1.0);
+    }
+
+    #[test]
+    fn names_the_setting_that_cannot_work() {
+        let factor = |factor| Locality::zone("a").with_overprovisioning_factor(factor);
+        for (locality, message) in [
+            (Locality::zone(""), "zone is \"\""),
+            (Locality::datacenter(" "), "datacenter is \" \""),
+            (Locality::zone("a").within(""), "datacenter is \"\""),
+            (
+                factor(0.9),
+                "overprovisioning_factor is 0.9: must be at least 1",
+            ),
+            (factor(f64::NAN), "overprovisioning_factor is NaN"),
+            (factor(f64::INFINITY), "overprovisioning_factor is inf"),
+        ] {
+            let error = locality.validate().unwrap_err().to_string();
+            assert!(error.starts_with(message), "{error}");
+        }
+        assert_eq!(factor(1.0).validate(), Ok(()));
     }
 }

@@ -5,7 +5,7 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::Failure;
+use super::decision::Failure;
 use crate::{code::Code, endpoint::Endpoint, instance::Instance};
 
 /// One attempt that gave no answer.

@@ -1,4 +1,4 @@
-//! What most answers have taken lately: the delay after which a hedged attempt is sent.
+//! The 95th percentile of recent latencies: the delay before a hedged attempt.
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -7,20 +7,20 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Buckets per doubling; a percentile is right to about a tenth.
+/// Number of buckets per doubling. The error of a percentile is at most about a tenth.
 const STEPS: u32 = 8;
-/// From one microsecond to two minutes.
+/// Number of buckets, for latencies from one microsecond to two minutes.
 const BUCKETS: usize = 27 * STEPS as usize;
-/// Samples before a percentile says anything.
-const ENOUGH: u32 = 100;
-/// Every so often all counts are halved, so that old latencies are forgotten.
+/// Minimum number of samples for a percentile.
+const MIN_SAMPLES: u32 = 100;
+/// Interval at which all counts are halved, so that old latencies lose their weight.
 const HALF_LIFE: Duration = Duration::from_secs(10);
 
-/// A histogram of latencies that forgets. Atomics only; the time comes in.
+/// A histogram of latencies whose counts decay. It takes no lock.
 #[derive(Debug)]
 pub(crate) struct Latencies {
     counts: Box<[AtomicU32]>,
-    born: Instant,
+    created: Instant,
     halvings: AtomicU64,
 }
 
@@ -28,7 +28,7 @@ impl Latencies {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             counts: (0..BUCKETS).map(|_| AtomicU32::new(0)).collect(),
-            born: now,
+            created: now,
             halvings: AtomicU64::new(0),
         }
     }
@@ -38,7 +38,7 @@ impl Latencies {
         self.counts[bucket(latency)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The latency that 95 of 100 answers stay below; `None` with too few samples.
+    /// The 95th percentile; `None` if there are fewer than [`MIN_SAMPLES`].
     pub(crate) fn percentile_95(&self) -> Option<Duration> {
         let counts: Vec<u32> = self
             .counts
@@ -46,7 +46,7 @@ impl Latencies {
             .map(|count| count.load(Ordering::Relaxed))
             .collect();
         let total: u32 = counts.iter().sum();
-        if total < ENOUGH {
+        if total < MIN_SAMPLES {
             return None;
         }
         let mut above = total / 20;
@@ -60,7 +60,7 @@ impl Latencies {
     }
 
     fn age(&self, now: Instant) {
-        let due = now.saturating_duration_since(self.born).as_secs() / HALF_LIFE.as_secs();
+        let due = now.saturating_duration_since(self.created).as_secs() / HALF_LIFE.as_secs();
         let done = self.halvings.load(Ordering::Relaxed);
         let claimed = due > done
             && self
@@ -70,7 +70,7 @@ impl Latencies {
         if claimed {
             let shift = (due - done).min(31);
             for count in &self.counts {
-                // The closure never declines.
+                // The closure always returns a value.
                 let _halved =
                     count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |c| Some(c >> shift));
             }
@@ -80,7 +80,7 @@ impl Latencies {
 
 fn bucket(latency: Duration) -> usize {
     let micros = latency.as_secs_f64() * 1e6;
-    // Negative below a microsecond, which the clamp takes to the first bucket.
+    // The logarithm is negative below a microsecond: the clamp gives the first bucket.
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_precision_loss,
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_percentile_to_a_tenth_and_forgets() {
+    fn finds_the_percentile_of_recent_latencies() {
         let start = Instant::now();
         let latencies = Latencies::new(start);
         assert_eq!(latencies.percentile_95(), None);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_any_duration() {
+    fn accepts_any_duration() {
         let now = Instant::now();
         let latencies = Latencies::new(now);
         for latency in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {

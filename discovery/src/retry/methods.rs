@@ -1,5 +1,5 @@
-//! The methods of a service as its protobuf files describe them: the paths that exist, and those
-//! whose `idempotency_level` says that they may be executed twice.
+//! The methods that protobuf descriptors declare: their paths, and the `idempotency_level` that allows
+//! to execute a method twice.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use prost_types::{FileDescriptorSet, method_options::IdempotencyLevel};
 
 use crate::error::InvalidSetting;
 
-/// Paths of all methods, and whether each is declared idempotent.
+/// The paths of all methods, with true for those declared idempotent.
 #[derive(Debug, Default)]
 pub(crate) struct Methods(HashMap<String, bool>);
 
@@ -44,7 +44,7 @@ impl Methods {
             .map(|(path, _)| path)
     }
 
-    /// Refuses a path that no service has.
+    /// Fails for a path that no service has.
     pub(crate) fn check<'a>(
         &self,
         paths: impl IntoIterator<Item = &'a String>,

@@ -1,9 +1,9 @@
-//! The request's body, kept so that another attempt can send it again.
+//! The request's body, kept for further attempts.
 //!
-//! A unary call's message is in hand as soon as the call begins: it is read whole, up to the replay
-//! limit, and every attempt sends the same bytes without copying them. A body that is longer or not
-//! all there yet can be sent once; it is lost to later attempts from the first frame on that a
-//! connection takes.
+//! The message of a unary call is available when the call starts. It is read up to the replay limit,
+//! and every attempt sends the same bytes without copying them. A longer body, or one that is not yet
+//! complete, can be sent once: no later attempt can send it after a connection has read its first
+//! frame.
 
 use std::{
     pin::Pin,
@@ -20,19 +20,19 @@ use crate::{
     connection::{RequestBody, body::OneShot},
 };
 
-/// What a caller's body turned out to be.
+/// A request's body, by how often it can be sent.
 pub(crate) enum Replay {
-    /// All of it, to be sent as often as needed.
+    /// A complete body, which every attempt can send.
     Whole(Bytes),
-    /// Longer than the replay limit, but the caller had it ready: a large message.
+    /// A body above the replay limit. All that was read was available without waiting.
     Large(Arc<OneShot>),
-    /// Not all there when the call began: the caller is streaming.
+    /// A body that was not complete when the call started: the caller is streaming.
     Streaming(Arc<OneShot>),
 }
 
 impl Replay {
-    /// Reads what is ready of `body`, at most `limit` bytes. Never waits; the
-    /// attempt that sends the body polls again for what is not ready.
+    /// Reads the available part of `body`, up to the first frame beyond `limit` bytes, without
+    /// waiting. The attempt that sends the body polls for the rest.
     pub(crate) fn read<B>(body: B, limit: usize) -> Self
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -60,7 +60,7 @@ impl Replay {
         }
     }
 
-    /// The body for one more attempt, if there can be one.
+    /// The body for another attempt; `None` if it was sent and is not kept.
     pub(crate) fn attempt(&self) -> Option<RequestBody> {
         match self {
             Self::Whole(bytes) => Some(RequestBody::whole(bytes.clone())),
@@ -70,7 +70,7 @@ impl Replay {
         }
     }
 
-    /// Whether the caller is still producing the request.
+    /// True if the caller is still producing the request.
     pub(crate) fn is_streaming(&self) -> bool {
         matches!(self, Self::Streaming(_))
     }
@@ -83,7 +83,7 @@ struct Prefix {
 }
 
 impl Prefix {
-    /// Keeps a frame; false when what came cannot be replayed as plain bytes.
+    /// Keeps a frame. False if the body cannot be replayed as bytes, because of trailers or an error.
     fn push(&mut self, frame: Result<Frame<Bytes>, BoxError>) -> bool {
         let plain = match &frame {
             Ok(frame) => frame.data_ref().map(Bytes::len),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_whole_message_is_sent_again_as_often_as_needed() {
+    async fn a_complete_message_can_be_sent_any_number_of_times() {
         let body = Full::new(Bytes::from_static(b"message"));
         let replay = Replay::read(body, 7);
         for _ in 0..3 {
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_over_the_limit_is_sent_once_and_whole() {
+    async fn a_body_above_the_limit_can_be_sent_once() {
         let parts = StreamBody::new(stream::iter(frames(&["1234", "5678", "9"])));
         let replay = Replay::read(parts, 7);
         assert!(!replay.is_streaming());
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_still_being_made_is_streamed() {
+    async fn an_incomplete_body_is_streamed() {
         let later = stream::once(async {
             tokio::task::yield_now().await;
             frames(&["later"]).remove(0)

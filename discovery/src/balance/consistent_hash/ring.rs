@@ -1,19 +1,20 @@
-//! A ring of points, each owned by a member of the set. Immutable: a change makes a new ring from the
-//! old one in one pass.
+//! A ring of points, each owned by a member of the set. It is immutable: a change makes a new ring from
+//! the old one in one pass.
 //!
 //! The place of a key is one of 2^19 slots. The points of a large set exceed a processor's second
-//! level cache; a table of the owner of each slot takes 1 MiB whatever the set's size, so a lookup in
-//! it costs one access. A small set is looked up in its points, which gives the same owners.
+//! level cache. Such a set has a table with the owner of each slot, which takes 1 MiB for any size of
+//! the set and costs one access per lookup. A lookup in a small set searches the points, which gives
+//! the same owners.
 
 use std::collections::HashMap;
 
 use crate::hash;
 
-/// Points per entry of the guide.
-const STEP: usize = 8;
-/// A key's place counts this many upper bits.
+/// Average number of points per part of the guide.
+const POINTS_PER_PART: usize = 8;
+/// Number of upper bits of a hash that are a key's slot.
 const SLOT_BITS: u32 = 19;
-/// Sets of more members have a table of the slots' owners.
+/// Maximum number of members of a set without a table of the slots' owners.
 const MAX_GUIDED: usize = 1_024;
 
 /// A member and how many points it has.
@@ -24,14 +25,14 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Its points. Fewer points are the first of more, so that a change of weight moves only what
-    /// it has to.
+    /// The member's points. A member with fewer points has the first of them, so that a change of
+    /// weight moves as few keys as possible.
     fn places(self, owner: u32) -> impl Iterator<Item = u64> {
         (0..self.points).map(move |nth| point(hash::nth(self.id, u64::from(nth)), owner))
     }
 }
 
-/// The place on the ring in the upper half, the owner's index in the lower one.
+/// A point: its place on the ring in the upper half, the owner's index in the lower half.
 fn point(place: u64, owner: u32) -> u64 {
     (place & !u64::from(u32::MAX)) | u64::from(owner)
 }
@@ -45,13 +46,13 @@ pub(super) struct Ring {
     lookup: Lookup,
 }
 
-/// Finds the first point from a slot on.
+/// The index that finds the first point from a slot on.
 #[derive(Debug)]
 enum Lookup {
     Guide {
         /// The index in `points` at which each of the ring's equal parts begins.
         parts: Vec<u32>,
-        /// From a place to its part.
+        /// Number of lower bits of a place that do not select the part.
         shift: u32,
     },
     /// The owner of each slot.
@@ -74,7 +75,7 @@ fn place(key: u64) -> u64 {
 
 /// The owner's index, which is the lower half of a point.
 fn owner(point: u64) -> usize {
-    #[allow(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+    #[allow(clippy::cast_possible_truncation, reason = "takes the lower half")]
     let owner = point as u32 as usize;
     owner
 }
@@ -84,13 +85,13 @@ impl Ring {
         &self.members
     }
 
-    /// How many members of the ring are among these.
+    /// The number of members of the ring that are among these.
     pub(super) fn in_common(&self, members: &[Member]) -> usize {
         let known = index(&self.members);
         members.iter().filter(|m| known.contains_key(&m.id)).count()
     }
 
-    /// The ring of other members.
+    /// The ring of these members, made from this ring.
     pub(super) fn change(&self, members: Vec<Member>) -> Self {
         let known = index(&self.members);
         let latest = index(&members);
@@ -108,8 +109,10 @@ impl Ring {
             .filter(fresh)
             .flat_map(|(at, member)| member.places(at));
         points.extend(added);
-        // What was kept is one sorted run, which the stable sort takes as it is.
-        #[allow(clippy::stable_sort_primitive)]
+        #[allow(
+            clippy::stable_sort_primitive,
+            reason = "the kept points are one sorted run, which a stable sort uses"
+        )]
         points.sort();
         Self {
             lookup: Lookup::new(&members, &points),
@@ -118,7 +121,7 @@ impl Ring {
         }
     }
 
-    /// The owner of the first point from the key's place on; `None` on an empty ring.
+    /// The owner of the first point from the key's place on; `None` if the ring is empty.
     pub(super) fn first(&self, key: u64) -> Option<usize> {
         match &self.lookup {
             #[allow(clippy::cast_possible_truncation, reason = "2^19 slots")]
@@ -142,7 +145,7 @@ impl Ring {
                 }
                 first
             }
-            // Needed only when the first owner cannot take the call.
+            // Used only if the first owner is overloaded or was tried.
             Lookup::Owners(_) => self.points.partition_point(|point| *point < place),
         };
         let (before, from) = self.points.split_at(first);
@@ -155,7 +158,7 @@ impl Lookup {
         if members.len() > MAX_GUIDED && u16::try_from(members.len()).is_ok() {
             return Self::owners(points);
         }
-        let count = (points.len() / STEP).next_power_of_two().max(2);
+        let count = (points.len() / POINTS_PER_PART).next_power_of_two().max(2);
         let shift = 64 - count.trailing_zeros();
         let mut at = 0;
         let parts = (0..count as u64)
@@ -204,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn begins_at_the_first_point_from_the_key_on_and_goes_once_around() {
+    fn starts_at_the_first_point_from_the_key_on_and_goes_around_once() {
         let members = (0..50).map(|id| Member { id, points: 20 }).collect();
         let ring = Ring::default().change(members);
         assert!(ring.points.is_sorted());

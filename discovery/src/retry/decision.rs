@@ -1,0 +1,207 @@
+//! The step after a failed attempt: a pure function of the failure and the call's progress.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::policy::RetryPolicy;
+use crate::{code::Code, protocol::Pushback};
+
+/// The reason why an attempt gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// No server processed the request.
+    Unprocessed,
+    /// The connection was lost after the request was sent.
+    Broken,
+    /// No answer in the attempt's time.
+    Timeout,
+    /// A status without a message before it, and the server's pushback.
+    Status(Code, Option<Pushback>),
+}
+
+impl Failure {
+    /// The status that the caller receives if no other attempt follows.
+    pub(crate) fn code(self) -> Code {
+        match self {
+            Self::Unprocessed | Self::Broken => Code::Unavailable,
+            Self::Timeout => Code::DeadlineExceeded,
+            Self::Status(code, _) => code,
+        }
+    }
+}
+
+/// The progress of a call when an attempt has failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    /// Number of attempts that reached a server, the failed one included.
+    pub(crate) attempts: u32,
+    /// True if the request can be sent again.
+    pub(crate) replayable: bool,
+    /// True if the method may be executed twice.
+    pub(crate) idempotent: bool,
+    /// True if there is a usable instance that the call has not tried.
+    pub(crate) untried_left: bool,
+}
+
+/// The step after a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// No other attempt.
+    Stop,
+    /// Another attempt.
+    Retry {
+        /// The delay before it.
+        after: Duration,
+        /// True if it takes a token of the budget.
+        paid: bool,
+    },
+}
+
+impl RetryPolicy {
+    /// The time of an attempt that another one may follow.
+    pub(crate) fn attempt_limit(&self) -> Duration {
+        self.attempt_timeout.unwrap_or(self.timeout / 3)
+    }
+
+    /// True if the policy retries `failure`.
+    pub(crate) fn repeats(&self, failure: Failure, idempotent: bool) -> bool {
+        match failure {
+            Failure::Unprocessed => true,
+            Failure::Status(_, Some(Pushback::Stop)) => false,
+            Failure::Timeout => idempotent,
+            Failure::Broken | Failure::Status(..) => {
+                let code = failure.code();
+                self.codes.contains(&code) || idempotent && self.idempotent_codes.contains(&code)
+            }
+        }
+    }
+
+    /// The step after `failure`. `rng` is used for the jitter of the backoff.
+    pub(crate) fn decide(&self, failure: Failure, progress: Progress, rng: &mut Rng) -> Decision {
+        if !progress.replayable {
+            return Decision::Stop;
+        }
+        if failure == Failure::Unprocessed {
+            let after = if progress.untried_left {
+                Duration::ZERO
+            } else {
+                self.backoff.after(1, rng)
+            };
+            return Decision::Retry { after, paid: false };
+        }
+        if !self.repeats(failure, progress.idempotent) || progress.attempts >= self.max_attempts {
+            return Decision::Stop;
+        }
+        let after = match failure {
+            Failure::Status(_, Some(Pushback::After(wait))) => wait,
+            // The second attempt goes to an untried instance without delay.
+            _ if progress.untried_left && progress.attempts == 1 => Duration::ZERO,
+            _ => self.backoff.after(progress.attempts, rng),
+        };
+        Decision::Retry { after, paid: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRESH: Progress = Progress {
+        attempts: 1,
+        replayable: true,
+        idempotent: false,
+        untried_left: true,
+    };
+
+    fn decide(failure: Failure, progress: Progress) -> Decision {
+        RetryPolicy::default().decide(failure, progress, &mut Rng::with_seed(1))
+    }
+
+    const RETRY_AT_ONCE: Decision = Decision::Retry {
+        after: Duration::ZERO,
+        paid: true,
+    };
+
+    #[test]
+    fn an_unprocessed_request_is_retried_after_any_number_of_attempts() {
+        let progress = Progress {
+            attempts: 99,
+            ..FRESH
+        };
+        assert_eq!(
+            decide(Failure::Unprocessed, progress),
+            Decision::Retry {
+                after: Duration::ZERO,
+                paid: false
+            }
+        );
+        let not_replayable = Progress {
+            replayable: false,
+            ..FRESH
+        };
+        assert_eq!(decide(Failure::Unprocessed, not_replayable), Decision::Stop);
+    }
+
+    #[test]
+    fn only_idempotent_methods_are_retried_after_a_timeout_or_an_internal_error() {
+        let idempotent = Progress {
+            idempotent: true,
+            ..FRESH
+        };
+        for failure in [Failure::Timeout, Failure::Status(Code::Internal, None)] {
+            assert_eq!(decide(failure, FRESH), Decision::Stop);
+            assert_eq!(decide(failure, idempotent), RETRY_AT_ONCE);
+        }
+        for failure in [Failure::Broken, Failure::Status(Code::Unavailable, None)] {
+            assert_eq!(decide(failure, FRESH), RETRY_AT_ONCE);
+        }
+        for code in [Code::InvalidArgument, Code::NotFound, Code::Unauthenticated] {
+            assert_eq!(
+                decide(Failure::Status(code, None), idempotent),
+                Decision::Stop
+            );
+        }
+    }
+
+    #[test]
+    fn no_attempt_follows_the_last() {
+        let mut progress = FRESH;
+        progress.attempts = 2;
+        assert!(matches!(
+            decide(Failure::Broken, progress),
+            Decision::Retry { .. }
+        ));
+        progress.attempts = 3;
+        assert_eq!(decide(Failure::Broken, progress), Decision::Stop);
+    }
+
+    #[test]
+    fn another_attempt_at_a_tried_instance_is_delayed() {
+        let all_tried = Progress {
+            untried_left: false,
+            ..FRESH
+        };
+        for failure in [Failure::Broken, Failure::Unprocessed] {
+            let Decision::Retry { after, .. } = decide(failure, all_tried) else {
+                panic!("not retried");
+            };
+            assert!(after >= Duration::from_millis(8), "{after:?}");
+        }
+    }
+
+    #[test]
+    fn the_servers_pushback_sets_the_delay_or_stops_the_call() {
+        let wait = Duration::from_millis(70);
+        let after = Failure::Status(Code::Unavailable, Some(Pushback::After(wait)));
+        assert_eq!(
+            decide(after, FRESH),
+            Decision::Retry {
+                after: wait,
+                paid: true
+            }
+        );
+        let stop = Failure::Status(Code::Unavailable, Some(Pushback::Stop));
+        assert_eq!(decide(stop, FRESH), Decision::Stop);
+    }
+}

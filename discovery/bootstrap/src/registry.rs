@@ -15,7 +15,7 @@ use crate::values::host_port;
 pub struct RegistryArgs {
     /// Consul's address, short for --registry consul://HOST:PORT. The default of both flags is
     /// CONSUL_HTTP_ADDR, or else localhost:8500
-    #[arg(long, value_name = "HOST:PORT", value_parser = host_port, conflicts_with = "registry")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = Private(consul_address), conflicts_with = "registry")]
     consul: Option<String>,
     /// The registry's URL: consul://HOST:PORT, consuls://HOST:PORT (with TLS) or
     /// static://HOST:PORT,HOST:PORT. Consul's own variables (CONSUL_HTTP_TOKEN, CONSUL_HTTP_AUTH,
@@ -26,7 +26,7 @@ pub struct RegistryArgs {
         value_name = "URL",
         env = "REGISTRY_URL",
         hide_env_values = true,
-        value_parser = RegistryUrl
+        value_parser = Private(registry_url)
     )]
     registry: Option<String>,
 }
@@ -49,6 +49,11 @@ impl RegistryArgs {
 ///
 /// When the scheme is unknown or the address is malformed.
 pub fn registry_url(text: &str) -> Result<String, String> {
+    if let (None, Some((_password, host))) = (text.split_once("://"), text.rsplit_once('@')) {
+        return Err(format!(
+            "expected SCHEME://..., for example consul://{host}"
+        ));
+    }
     match discovery::registry::connect(text) {
         // An error of the environment is reported at the start, not as one of the flag.
         Ok(_) | Err(RegistryError::InvalidSetting { .. }) => Ok(text.to_owned()),
@@ -56,24 +61,35 @@ pub fn registry_url(text: &str) -> Result<String, String> {
     }
 }
 
-/// Parses a registry's URL. clap's own error would show the URL with its password.
-#[derive(Clone)]
-struct RegistryUrl;
+/// Consul's address. A password in it is refused, and not shown.
+fn consul_address(text: &str) -> Result<String, String> {
+    match text.rsplit_once('@') {
+        Some((_password, host)) => Err(format!(
+            "expected HOST:PORT without a user and password before {host:?}; set CONSUL_HTTP_TOKEN or \
+             CONSUL_HTTP_AUTH"
+        )),
+        None => host_port(text),
+    }
+}
 
-impl TypedValueParser for RegistryUrl {
+/// A parser whose errors show a value only as far as its function does. clap's own error would show
+/// the value with its password.
+#[derive(Clone)]
+struct Private(fn(&str) -> Result<String, String>);
+
+impl TypedValueParser for Private {
     type Value = String;
 
     fn parse_ref(
         &self,
         command: &Command,
-        _argument: Option<&Arg>,
+        argument: Option<&Arg>,
         value: &OsStr,
     ) -> Result<String, clap::Error> {
-        let text = value
-            .to_str()
-            .ok_or("the URL is not valid UTF-8".to_owned());
-        text.and_then(registry_url).map_err(|reason| {
-            let message = format!("invalid value for '--registry <URL>': {reason}");
+        let text = value.to_str().ok_or("not valid UTF-8".to_owned());
+        text.and_then(self.0).map_err(|reason| {
+            let flag = argument.map_or_else(String::new, |flag| format!(" for '{flag}'"));
+            let message = format!("invalid value{flag}: {reason}");
             command.clone().error(ErrorKind::ValueValidation, message)
         })
     }
@@ -84,8 +100,12 @@ mod tests {
     use super::*;
 
     fn error(url: &str) -> String {
+        refused("--registry", url)
+    }
+
+    fn refused(flag: &str, value: &str) -> String {
         let command = RegistryArgs::augment_args(Command::new("x"));
-        let line = ["x", "--registry", url];
+        let line = ["x", flag, value];
         command.try_get_matches_from(line).unwrap_err().to_string()
     }
 
@@ -97,6 +117,24 @@ mod tests {
             "{error}"
         );
         assert!(!error.contains("hunter2"), "{error}");
+        for (flag, value) in [
+            ("--consul", "me:hunter2@host:8500"),
+            ("--consul", "me:hunter2@host"),
+            ("--consul", "hunter2@host:8500"),
+            ("--consul", "http://me:hunter2@host:8500"),
+            ("--registry", "me:hunter2@host:8500"),
+            ("--registry", "//me:hunter2@host:8500"),
+        ] {
+            let error = refused(flag, value);
+            assert!(error.contains(flag) && error.contains("host"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        let error = refused("--consul", "me:hunter2@host:8500");
+        assert!(error.contains("CONSUL_HTTP_AUTH"), "{error}");
+        let error = refused("--consul", "localhost");
+        let reason =
+            "invalid value for '--consul <HOST:PORT>': invalid instance address \"localhost\"";
+        assert!(error.contains(reason), "{error}");
     }
 
     #[test]

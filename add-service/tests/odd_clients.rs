@@ -12,7 +12,7 @@ use testkit::{Consul, Process, Signal, add_service, eventually, service_binary};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_stream::StreamExt as _;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -113,6 +113,25 @@ async fn a_reflection_stream_does_not_hold_up_the_end() {
     let begun = Instant::now();
     assert_eq!(add.process.exit(LIMIT).await.unwrap().code(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_begin_is_closed() {
+    let add = add_alone(&[]).await;
+    let trim = trims(1, &[]).await.remove(0);
+    let mut held = Vec::new();
+    for address in [add.http, add.grpc, trim.grpc] {
+        for said in [&b""[..], b"P", b"PRI ", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(said).await.unwrap();
+            held.push((address, said, stream));
+        }
+    }
+    for (address, said, mut stream) in held {
+        let mut received = Vec::new();
+        let closed = timeout(LIMIT * 3, stream.read_to_end(&mut received)).await;
+        assert!(closed.is_ok(), "{address} is open after {said:?}");
+    }
 }
 
 /// A client sends all its calls to an instance over one connection.

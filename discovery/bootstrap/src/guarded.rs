@@ -2,7 +2,7 @@
 //!
 //! | guard | around | purpose |
 //! |---|---|---|
-//! | `first_byte::FirstByte` | a connection | sets a time limit for the first byte |
+//! | `preface::PrefaceLimit` | a connection | sets a time limit for its beginning |
 //! | `requests::Unfinished` | a response body | counts the unfinished requests |
 //! | `cancel_on_shutdown::Shutdown` | a request body | ends it when the server stops |
 
@@ -26,8 +26,8 @@ pub(crate) trait Guard {
         Poll::Pending
     }
 
-    /// Called when bytes were read.
-    fn received(&mut self) {}
+    /// Called with the bytes of each read.
+    fn received(&mut self, _bytes: &[u8]) {}
 }
 
 pin_project! {
@@ -83,7 +83,7 @@ impl<S: AsyncRead, G: Guard<End = io::Error>> AsyncRead for Guarded<S, G> {
             return this.guard.poll_end(cx).map(Err);
         };
         if buffer.filled().len() > before {
-            this.guard.received();
+            this.guard.received(&buffer.filled()[before..]);
         }
         Poll::Ready(read)
     }

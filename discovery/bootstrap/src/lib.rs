@@ -14,11 +14,11 @@
 pub mod args;
 mod batched;
 mod cancel_on_shutdown;
-mod first_byte;
 mod grpc;
 mod guarded;
 mod limit;
 pub mod logging;
+mod preface;
 pub mod registry;
 mod requests;
 mod serve;

@@ -45,13 +45,13 @@ use tracing::{debug, warn};
 
 use crate::{
     batched::Batched,
-    first_byte::FirstByte,
     limit::{ConnectionLimit, Slot},
+    preface::PrefaceLimit,
     requests::Requests,
 };
 
-/// A client must send the first byte within this time.
-const FIRST_BYTE: Duration = Duration::from_secs(10);
+/// A client must begin within this time: with HTTP/2's preface, or a first byte of HTTP/1.
+const BEGINNING: Duration = Duration::from_secs(10);
 /// Maximum time that an HTTP/1 connection may wait for its next request, headers included. Longer
 /// than Go's clients (90 s), nginx and load balancers (60 s) keep an idle connection: the client
 /// should close first, because a request to a closing connection is lost.
@@ -224,7 +224,7 @@ where
         let connection = self
             .builder
             .serve_connection(
-                TokioIo::new(FirstByte::within(FIRST_BYTE, stream)),
+                TokioIo::new(PrefaceLimit::within(BEGINNING, stream)),
                 service_fn(answer),
             )
             .into_owned();

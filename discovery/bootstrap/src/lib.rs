@@ -1,7 +1,8 @@
 //! The parts of a service around its handlers: flags, logging, signals, health, reflection, serving,
 //! registration and an orderly shutdown.
 //!
-//! [`Server`] runs the whole life of a service in one call. The other modules are for its `main`:
+//! [`Server`] runs the whole life of a service in one call, inside [`block_on`]. The other modules are
+//! for its `main`:
 //!
 //! | module | contents |
 //! |---|---|
@@ -14,13 +15,18 @@
 pub mod args;
 mod batched;
 mod cancel_on_shutdown;
+mod deadline;
+#[macro_use]
 mod grpc;
 mod guarded;
+mod health;
 mod limit;
 pub mod logging;
+mod one_message;
 mod preface;
 pub mod registry;
 mod requests;
+mod runtime;
 mod serve;
 mod server;
 pub mod signals;
@@ -28,5 +34,8 @@ pub mod values;
 
 pub use self::{
     grpc::Services,
+    limit::raise_open_files,
+    runtime::block_on,
     server::{Listen, Server, Serving, Stage, announce},
 };
+pub use tonic::codec::CompressionEncoding;

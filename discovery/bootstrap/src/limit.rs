@@ -5,12 +5,12 @@
 
 use std::{future::pending, num::NonZeroU32, sync::Arc, time::Duration};
 
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// Minimum interval between two warnings that the limit is reached.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
@@ -18,8 +18,30 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Used if the system does not tell the process's limit of open files. It is Linux's usual default.
 const OPEN_FILES: u64 = 1024;
 
+/// Maximum of the default limit. Each connection costs memory too, and the limit of open files is a
+/// million in many containers.
+const MAX_DEFAULT: u32 = 16_384;
+
+/// Raises the process's soft limit of open files to the hard one (`ulimit -Hn`). Usual soft limits are
+/// low for the sake of programs that use `select`, which a tokio program does not.
+///
+/// Call it at the start: limits of connections are derived from the soft limit.
+pub fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard {
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+            debug!(from = soft, to = hard, "limit of open files raised");
+        }
+        Ok(())
+    });
+    if let Err(error) = raised {
+        warn!(%error, "cannot raise the limit of open files (ulimit -n)");
+    }
+}
+
 /// The default limit of each of `listeners` listeners: their equal part of three quarters of the
-/// process's limit of open files (`ulimit -n`). The last quarter remains for everything else.
+/// process's limit of open files (`ulimit -n`), at most [`MAX_DEFAULT`]. The last quarter remains for
+/// everything else.
 pub(crate) fn default_limit(listeners: usize) -> NonZeroU32 {
     let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(OPEN_FILES, |(soft, _hard)| soft);
     limit_of(open_files, listeners)
@@ -28,8 +50,7 @@ pub(crate) fn default_limit(listeners: usize) -> NonZeroU32 {
 fn limit_of(open_files: u64, listeners: usize) -> NonZeroU32 {
     let for_connections = open_files - open_files / 4;
     let each = for_connections / (listeners.max(1) as u64);
-    // An unlimited process reports the largest number there is.
-    let each = u32::try_from(each).unwrap_or(u32::MAX);
+    let each = u32::try_from(each).map_or(MAX_DEFAULT, |each| each.min(MAX_DEFAULT));
     NonZeroU32::new(each).unwrap_or(NonZeroU32::MIN)
 }
 
@@ -93,7 +114,9 @@ mod tests {
             (1024, 0, 768),
             (3, 4, 1),
             (0, 1, 1),
-            (u64::MAX, 1, u32::MAX),
+            (20_000, 1, 15_000),
+            (1 << 20, 2, MAX_DEFAULT),
+            (u64::MAX, 1, MAX_DEFAULT),
         ] {
             let limit = limit_of(open_files, listeners).get();
             assert_eq!(limit, expected, "{open_files} files, {listeners} listeners");

@@ -22,7 +22,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::sleep};
 use tracing::{info, warn};
 
 use crate::{
-    grpc::{Health, Services},
+    grpc::{Reported, Services},
     limit::default_limit,
     serve::{Protocol, Settings, serve},
     signals::Shutdown,
@@ -122,28 +122,25 @@ impl<I: Into<IpAddr>> From<(I, u16)> for Listen {
 /// #     }
 /// # }
 /// # fn registration(instance: Instance) -> Registration {
-/// #     Registration {
-/// #         instance,
-/// #         check: registry::Check::Ttl { ttl: Duration::from_secs(5) },
-/// #         deregister_critical_after: None,
-/// #     }
+/// #     Registration::new(instance, registry::Check::ttl(Duration::from_secs(5)))
 /// # }
 ///
-/// #[tokio::main]
-/// async fn main() -> anyhow::Result<()> {
+/// fn main() -> anyhow::Result<()> {
 ///     let services = Services::new(proto::FILE_DESCRIPTOR_SET)
 ///         .add(TrimServer::new(MyTrim))
 ///         .add(AddServer::new(MyAdd));
-///     let consul = registry::connect("consul://localhost:8500")?;
-///     Server::new()
-///         .grpc(([0, 0, 0, 0], 8975), services)
-///         .register(consul, |bound| {
-///             let ip = advertised(None, bound[0].ip())?;
-///             let instance = Instance::named("my_service", ip, bound[0].port())?;
-///             Ok(registration(instance))
-///         })
-///         .run()
-///         .await
+///     bootstrap::block_on(async {
+///         let consul = registry::connect("consul://localhost:8500")?;
+///         Server::new()
+///             .grpc(([0, 0, 0, 0], 8975), services)
+///             .register(consul, |bound| {
+///                 let ip = advertised(None, bound[0].ip())?;
+///                 let instance = Instance::named("my_service", ip, bound[0].port())?;
+///                 Ok(registration(instance))
+///             })
+///             .run()
+///             .await
+///     })
 /// }
 /// ```
 #[must_use = "a server does nothing until it runs"]
@@ -208,7 +205,7 @@ impl Server {
     /// Open connections per listener. At the limit, new connections wait until one closes.
     ///
     /// `None`, the default: three quarters of the process's limit of open files (`ulimit -n`),
-    /// divided by the number of listeners.
+    /// divided by the number of listeners, at most 16384.
     pub fn max_connections(mut self, max: Option<NonZeroU32>) -> Self {
         self.max_connections = max;
         self
@@ -312,11 +309,11 @@ impl Server {
 
         let mut running = Running {
             servers: JoinSet::new(),
-            health: Vec::new(),
+            reported: Vec::new(),
             stage: self.stage,
         };
         for (listener, service) in listeners {
-            running.start(listener, service, settings).await?;
+            running.start(listener, service, settings)?;
         }
         let serving = Serving {
             addresses: bound,
@@ -341,12 +338,12 @@ impl Default for Server {
 /// A server that accepts requests.
 struct Running {
     servers: JoinSet<Served>,
-    health: Vec<Health>,
+    reported: Vec<Reported>,
     stage: watch::Sender<Stage>,
 }
 
 impl Running {
-    async fn start(
+    fn start(
         &mut self,
         listener: TcpListener,
         service: Serve,
@@ -359,10 +356,10 @@ impl Running {
         });
         match service {
             Serve::Grpc(services) => {
-                let (health, router) = services.into_router().await?;
-                self.health.push(health);
+                let (reported, server) = services.into_server()?;
+                self.reported.push(reported);
                 self.servers
-                    .spawn(serve(listener, router, Protocol::Grpc, settings, stop));
+                    .spawn(serve(listener, server, Protocol::Grpc, settings, stop));
             }
             Serve::Http(start) => {
                 self.servers.spawn(start(listener, settings, stop));
@@ -373,8 +370,8 @@ impl Running {
 
     /// Ends in order: unhealthy, deregistered, seen by the clients, drained.
     async fn leave(mut self, registrars: Vec<Registrar>, before_stop: Duration) -> Served {
-        for health in &self.health {
-            health.not_serving().await;
+        for reported in &self.reported {
+            reported.health.not_serving();
         }
         self.stage.send_replace(Stage::Leaving);
         let deregistrations = registrars
@@ -389,9 +386,7 @@ impl Running {
         // Watchers of the registry see the change within milliseconds.
         sleep(before_stop).await;
         self.stage.send_replace(Stage::Finishing);
-        for health in self.health {
-            health.end_streams().await;
-        }
+        drop(self.reported);
         let mut result = Ok(());
         while let Some(ended) = self.servers.join_next().await {
             let ended = ended

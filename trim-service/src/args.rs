@@ -42,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long, env = "TRIM_FAULT", value_name = "FAULT", value_delimiter = ';')]
     pub(crate) fault: Vec<Fault>,
     /// Maximum open connections; at the limit, new ones wait until one closes [default: three
-    /// quarters of the process's limit of open files]
+    /// quarters of the process's limit of open files, at most 16384]
     #[arg(long, env = "TRIM_MAX_CONNECTIONS", value_name = "N", value_parser = positive_number)]
     pub(crate) max_connections: Option<NonZeroU32>,
 

@@ -6,7 +6,10 @@ mod service;
 
 use std::net::{IpAddr, SocketAddr};
 
-use bootstrap::{Listen, Server, Services, announce, args::parse, logging, values::advertised};
+use bootstrap::{
+    Listen, Server, Services, announce, args::parse, block_on, compressed, logging,
+    raise_open_files, values::advertised,
+};
 use discovery::{Instance, registry};
 use proto::trim_server::TrimServer;
 
@@ -16,13 +19,17 @@ use crate::{args::Args, service::TrimService};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     let args: Args = parse();
     logging::init(&args.log);
+    raise_open_files();
+    block_on(serve(args))
+}
+
+async fn serve(args: Args) -> anyhow::Result<()> {
     let ip = advertised(args.ip, args.listen)?;
     let registry = registry::connect(&args.registry.url())?;
-    let trim = TrimServer::new(TrimService::new(args.fault.clone()));
+    let trim = compressed!(TrimServer::new(TrimService::new(args.fault.clone())));
     Server::new()
         .drain(args.drain)
         .max_connections(args.max_connections)

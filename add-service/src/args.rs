@@ -14,6 +14,7 @@ use std::{
 use anyhow::Context as _;
 use axum::http::HeaderName;
 use bootstrap::{
+    CompressionEncoding,
     logging::LogArgs,
     registry::RegistryArgs,
     values::{duration, positive_number},
@@ -61,7 +62,7 @@ pub(crate) struct Args {
     #[arg(long, env = "ADD_RATE_LIMIT", value_name = "N", value_parser = positive_number)]
     pub(crate) rate_limit: Option<NonZeroU32>,
     /// Maximum open connections per port; at the limit, new ones wait until one closes [default:
-    /// three eighths of the process's limit of open files]
+    /// three eighths of the process's limit of open files, at most 16384]
     #[arg(long, env = "ADD_MAX_CONNECTIONS", value_name = "N", value_parser = positive_number)]
     pub(crate) max_connections: Option<NonZeroU32>,
 
@@ -92,6 +93,11 @@ impl Args {
         let builder = self.ejection.apply(builder);
         let builder = self.connections.apply(builder);
         builder.build().context("cannot set up discovery")
+    }
+
+    /// The compression of calls to the trim service.
+    pub(crate) fn trim_compression(&self) -> Option<CompressionEncoding> {
+        self.calls.trim_compression()
     }
 
     /// The header whose value keeps requests with one trim instance.
@@ -168,6 +174,11 @@ mod tests {
                  weighted-round-robin, consistent-hash]",
             ),
             ("--key-header", "a b", "invalid HTTP header name"),
+            (
+                "--trim-compression",
+                "deflate",
+                "[possible values: off, gzip, zstd]",
+            ),
             ("--retry-max", "0", "0 is not in 1..=100"),
             ("--retry-timeout", "500", unit),
             ("--retry-timeout", "0s", "must be greater than zero"),

@@ -1,10 +1,9 @@
-//! The caller of a request, as its headers describe it; the same on gRPC and HTTP.
+//! The caller of a request; the same on gRPC and HTTP.
 
 use std::future::Future;
 
-use axum::http::{HeaderMap, HeaderName};
 use discovery::{Deadline, HashKey};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 /// The caller's deadline and key.
@@ -16,23 +15,6 @@ pub(crate) struct Caller {
     pub(crate) key: Option<HashKey>,
 }
 
-impl Caller {
-    /// Reads the headers.
-    ///
-    /// # Errors
-    ///
-    /// `INVALID_ARGUMENT` when the deadline is malformed.
-    pub(crate) fn of(headers: &HeaderMap, key_header: Option<&HeaderName>) -> Result<Self, Status> {
-        let deadline = Deadline::from_headers(headers)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let key = key_header.and_then(|name| headers.get(name));
-        Ok(Self {
-            deadline,
-            key: key.map(|value| HashKey::of(value.as_bytes())),
-        })
-    }
-}
-
 /// Runs `work` until the deadline.
 ///
 /// # Errors
@@ -42,10 +24,14 @@ pub(crate) async fn keep<T>(
     deadline: Option<Deadline>,
     work: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, Status> {
-    match deadline {
-        None => work.await,
-        Some(deadline) => timeout_at(deadline.instant(), work)
-            .await
-            .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer by the deadline"))),
+    let Some(deadline) = deadline else {
+        return work.await;
+    };
+    let exceeded = || Err(Status::deadline_exceeded("no answer by the deadline"));
+    // The work would be polled once.
+    if deadline.instant() <= Instant::now() {
+        return exceeded();
     }
+    let done = timeout_at(deadline.instant(), work).await;
+    done.unwrap_or_else(|_| exceeded())
 }

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Instant};
 
-use bootstrap::Services;
+use bootstrap::{Services, compressed};
+use discovery::Deadline;
 use proto::{
     ConcatRequest, ConcatResponse, SumRequest, SumResponse,
     add_server::{Add, AddServer},
@@ -20,7 +21,7 @@ pub(crate) const INSTANCE: &str = "x-trim-instance";
 
 /// The gRPC services.
 pub(crate) fn services(service: Arc<AddService>, max_body: usize) -> Services {
-    let add = AddServer::new(Grpc(service)).max_decoding_message_size(max_body);
+    let add = compressed!(AddServer::new(Grpc(service)).max_decoding_message_size(max_body));
     Services::new(proto::FILE_DESCRIPTOR_SET).add(add)
 }
 
@@ -31,8 +32,6 @@ impl Add for Grpc {
     async fn sum(&self, request: Request<SumRequest>) -> Result<Response<SumResponse>, Status> {
         measured("Sum", async {
             self.0.admit()?;
-            // Only for its errors: a sum takes no time.
-            self.0.caller(request.metadata().as_ref())?;
             let SumRequest { a, b } = request.into_inner();
             Ok(Response::new(match service::sum(a, b) {
                 Ok(v) => SumResponse {
@@ -54,7 +53,9 @@ impl Add for Grpc {
     ) -> Result<Response<ConcatResponse>, Status> {
         measured("Concat", async {
             self.0.admit()?;
-            let caller = self.0.caller(request.metadata().as_ref())?;
+            // `bootstrap` reads it from the headers, and refuses a malformed one.
+            let deadline = request.extensions().get::<Deadline>().copied();
+            let caller = self.0.caller(request.metadata().as_ref(), deadline);
             let ConcatRequest { a, b } = request.into_inner();
             let joined = keep(caller.deadline, self.0.concat(a, b, caller)).await?;
             let mut response = Response::new(match joined.result {

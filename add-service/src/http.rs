@@ -12,7 +12,7 @@ use axum::{
     Json, Router,
     body::{Body, Bytes, HttpBody as _},
     extract::{MatchedPath, Request, State},
-    http::{HeaderValue, StatusCode},
+    http::{HeaderMap, HeaderValue, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -21,13 +21,15 @@ use bootstrap::Stage;
 use discovery::{Channel, Deadline, chain};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use tokio::{sync::watch, time::timeout};
 use tonic::{Code, Status};
 
 use crate::{
     caller::keep,
-    grpc, metrics,
+    grpc,
+    json::{Field, Operands},
+    metrics,
     service::{self, AddService, BusinessError},
 };
 
@@ -75,23 +77,6 @@ struct Calls {
     max_body: usize,
 }
 
-/// Missing fields are zero values, as in Go. Unknown fields are ignored.
-#[derive(Deserialize)]
-#[serde(default)]
-#[derive(Default)]
-struct SumBody {
-    a: i64,
-    b: i64,
-}
-
-#[derive(Deserialize)]
-#[serde(default)]
-#[derive(Default)]
-struct ConcatBody {
-    a: String,
-    b: String,
-}
-
 #[derive(Serialize)]
 struct Reply<V> {
     v: V,
@@ -116,8 +101,8 @@ async fn sum(
     request: Request,
 ) -> Result<Json<Reply<i64>>, Failure> {
     service.admit()?;
-    let caller = service.caller(request.headers())?;
-    let SumBody { a, b } = parse(&read(request, max_body, caller.deadline).await?)?;
+    let deadline = deadline(request.headers())?;
+    let Operands::<i64> { a, b } = parse(&read(request, max_body, deadline).await?)?;
     Ok(Json(service::sum(a, b).into()))
 }
 
@@ -126,8 +111,9 @@ async fn concat(
     request: Request,
 ) -> Result<Response, Failure> {
     service.admit()?;
-    let caller = service.caller(request.headers())?;
-    let ConcatBody { a, b } = parse(&read(request, max_body, caller.deadline).await?)?;
+    let deadline = deadline(request.headers())?;
+    let caller = service.caller(request.headers(), deadline);
+    let Operands::<String> { a, b } = parse(&read(request, max_body, caller.deadline).await?)?;
     let joined = keep(caller.deadline, service.concat(a, b, caller)).await?;
     let mut response = Json(Reply::from(joined.result)).into_response();
     // Registries accept any ID. One that is not a valid header value is left out.
@@ -135,6 +121,11 @@ async fn concat(
         response.headers_mut().insert(grpc::INSTANCE, instances);
     }
     Ok(response)
+}
+
+/// The caller's deadline, which counts from the headers on, as on gRPC.
+fn deadline(headers: &HeaderMap) -> Result<Option<Deadline>, Status> {
+    Deadline::from_headers(headers).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
 /// Reads a body up to the size limit, by the caller's deadline and within [`BODY_TIMEOUT`].
@@ -181,8 +172,7 @@ async fn discard(mut body: Body) {
 }
 
 /// Parses JSON. Content-Type is ignored: clients often send a wrong one.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    // serde would also accept a list for a struct; the contract has objects only.
+fn parse<T: Field>(body: &[u8]) -> Result<Operands<T>, Failure> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Failure::new(
             StatusCode::BAD_REQUEST,

@@ -8,13 +8,14 @@ mod args;
 mod caller;
 mod grpc;
 mod http;
+mod json;
 mod metrics;
 mod service;
 mod trim;
 
 use std::sync::Arc;
 
-use bootstrap::{Listen, Server, announce, args::parse, logging};
+use bootstrap::{Listen, Server, announce, args::parse, block_on, logging, raise_open_files};
 
 use crate::{args::Args, http::Readiness, service::AddService, trim::RemoteTrim};
 
@@ -22,14 +23,18 @@ use crate::{args::Args, http::Readiness, service::AddService, trim::RemoteTrim};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     let args: Args = parse();
     logging::init(&args.log);
+    raise_open_files();
+    block_on(serve(args))
+}
+
+async fn serve(args: Args) -> anyhow::Result<()> {
     // Before the channel, which registers its counters when it is built.
     let recorder = metrics::install()?;
     let channel = args.channel()?;
-    let trim = RemoteTrim::new(channel.clone(), args.max_body);
+    let trim = RemoteTrim::new(channel.clone(), args.max_body, args.trim_compression());
     let service = Arc::new(AddService::new(trim, args.rate_limit, args.key_header()));
     let server = Server::new()
         .drain(args.drain)

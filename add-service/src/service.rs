@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use axum::http::{HeaderMap, HeaderName};
+use discovery::{Deadline, HashKey};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tonic::Status;
 
@@ -63,8 +64,12 @@ impl AddService {
     }
 
     /// The caller of a request.
-    pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Status> {
-        Caller::of(headers, self.key_header.as_ref())
+    pub(crate) fn caller(&self, headers: &HeaderMap, deadline: Option<Deadline>) -> Caller {
+        let key = self.key_header.as_ref().and_then(|name| headers.get(name));
+        Caller {
+            deadline,
+            key: key.map(|value| HashKey::of(value.as_bytes())),
+        }
     }
 
     /// Joins two texts without their spaces. Both are trimmed at the same time.

@@ -1,5 +1,6 @@
 //! The client of the trim service, on a channel that finds its instances, balances and retries.
 
+use bootstrap::CompressionEncoding;
 use discovery::{Channel, ServedBy};
 use proto::{TrimRequest, trim_client::TrimClient};
 use tonic::{Code, Request, Status};
@@ -20,10 +21,16 @@ pub(crate) struct RemoteTrim {
 }
 
 impl RemoteTrim {
-    pub(crate) fn new(channel: Channel, max_message: usize) -> Self {
-        Self {
-            client: TrimClient::new(channel).max_decoding_message_size(max_message),
+    pub(crate) fn new(
+        channel: Channel,
+        max_message: usize,
+        compression: Option<CompressionEncoding>,
+    ) -> Self {
+        let mut client = TrimClient::new(channel).max_decoding_message_size(max_message);
+        if let Some(encoding) = compression {
+            client = client.send_compressed(encoding).accept_compressed(encoding);
         }
+        Self { client }
     }
 
     /// Trims one text, within the caller's deadline.

@@ -118,6 +118,33 @@ async fn a_flood_leaves_file_descriptors_and_the_service_answers_after_it() {
 }
 
 #[tokio::test]
+async fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
+    for (name, ports) in [
+        ("trim-service", "--port 0 --consul 127.0.0.1:1"),
+        (
+            "add-service",
+            "--http-port 0 --grpc-port 0 --consul 127.0.0.1:1",
+        ),
+    ] {
+        let binary = service_binary(name).await.unwrap();
+        let command = format!(
+            "ulimit -Sn 100 && ulimit -Hn 200 && echo pid=$$ && exec {} --listen 127.0.0.1 {ports}",
+            binary.display()
+        );
+        let process = Process::spawn(Path::new("/bin/sh"), ["-c", &command]).unwrap();
+        let line = process.stdout_line("pid=", LIMIT).await.unwrap();
+        let pid = line.trim_start_matches("pid=").to_owned();
+        process.stdout_line("listening", LIMIT).await.unwrap();
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let files = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        let files: Vec<_> = files.unwrap().split_whitespace().collect();
+        assert_eq!(files[3..5], ["200", "200"], "{name}: {limits}");
+    }
+}
+
+#[tokio::test]
 async fn a_health_check_is_answered_after_the_limit_was_reached() {
     let trim = trims(1, &["--max-connections", "1"]).await.remove(0);
     let mut only = begin(trim.grpc).await;

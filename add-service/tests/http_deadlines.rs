@@ -44,6 +44,18 @@ async fn past_the_deadline_it_is_504() {
 }
 
 #[tokio::test]
+async fn a_deadline_that_is_over_at_once_is_504() {
+    let add = add_alone(&[]).await;
+    let http = Http::new(&add);
+    for path in ["/sum", "/concat"] {
+        let request = http.request("POST", path).header("grpc-timeout", "0S");
+        let answer = send(request.body("{}")).await;
+        assert_eq!(answer.status, 504, "{answer:?}");
+        answer.reason();
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_stalls_is_bounded_by_the_deadline() {
     let add = add_alone(&[]).await;
     for path in ["/sum", "/concat"] {

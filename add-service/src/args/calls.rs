@@ -3,8 +3,11 @@
 use std::{fmt, time::Duration};
 
 use axum::http::HeaderName;
-use bootstrap::values::{duration, positive_duration};
-use clap::Args;
+use bootstrap::{
+    CompressionEncoding,
+    values::{duration, positive_duration},
+};
+use clap::{Args, ValueEnum};
 use discovery::{
     ChannelBuilder, Code,
     balance::Policy,
@@ -56,6 +59,21 @@ pub(super) struct CallArgs {
     /// of response times (p95), or never (off)
     #[arg(long, env = "ADD_HEDGE", value_name = "off|p95|DURATION", default_value = "off", value_parser = hedge)]
     hedge: HedgeArg,
+    /// Compression of calls to trim instances and of their answers; all instances must accept it
+    #[arg(
+        long,
+        env = "ADD_TRIM_COMPRESSION",
+        value_name = "NAME",
+        default_value = "off"
+    )]
+    trim_compression: Compression,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Compression {
+    Off,
+    Gzip,
+    Zstd,
 }
 
 /// A type of its own: with `Option`, clap would make the flag optional instead of its value.
@@ -79,6 +97,14 @@ impl CallArgs {
             .balancer(self.balancer)
             .retry(self.retry())
             .file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+    }
+
+    pub(super) fn trim_compression(&self) -> Option<CompressionEncoding> {
+        match self.trim_compression {
+            Compression::Off => None,
+            Compression::Gzip => Some(CompressionEncoding::Gzip),
+            Compression::Zstd => Some(CompressionEncoding::Zstd),
+        }
     }
 
     fn retry(&self) -> RetryPolicy {

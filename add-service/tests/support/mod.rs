@@ -4,11 +4,16 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use bytes::Bytes;
+use h2::{SendStream, client};
 use reqwest::{Client, StatusCode, header::HeaderMap};
 use serde_json::Value;
 use testkit::{AddService, TrimService, add_service, eventually, http_client, trim_service};
 use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
 
 /// Far above the time that any step takes.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -102,6 +107,67 @@ impl Http {
 pub(crate) async fn connect(address: SocketAddr) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     endpoint.connect().await.unwrap()
+}
+
+/// A gRPC call on a connection of its own, whose request is sent in parts.
+pub(crate) struct RawCall {
+    response: client::ResponseFuture,
+    body: SendStream<Bytes>,
+    _client: client::SendRequest<Bytes>,
+}
+
+impl RawCall {
+    /// Sends the headers.
+    pub(crate) async fn begin(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (client, connection) = client::handshake(stream).await.unwrap();
+        // Its error is that of the response.
+        tokio::spawn(connection);
+        let mut client = client.ready().await.unwrap();
+        let mut request = http::Request::post(format!("http://{address}{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (response, body) = client
+            .send_request(request.body(()).unwrap(), false)
+            .unwrap();
+        Self {
+            response,
+            body,
+            _client: client,
+        }
+    }
+
+    /// Sends a part of the request, and leaves it open.
+    pub(crate) fn part(mut self, bytes: &[u8]) -> Self {
+        let bytes = Bytes::copy_from_slice(bytes);
+        self.body.send_data(bytes, false).unwrap();
+        self
+    }
+
+    /// Ends the request.
+    pub(crate) fn end(mut self) -> Self {
+        self.body.send_data(Bytes::new(), true).unwrap();
+        self
+    }
+
+    /// The status with which the call ends.
+    pub(crate) async fn status(self) -> Status {
+        let ended = async {
+            let (head, mut body) = self.response.await.unwrap().into_parts();
+            if let Some(status) = Status::from_header_map(&head.headers) {
+                return status;
+            }
+            while let Some(data) = body.data().await {
+                data.unwrap();
+            }
+            let trailers = body.trailers().await.unwrap().unwrap();
+            Status::from_header_map(&trailers).unwrap()
+        };
+        timeout(LIMIT, ended).await.unwrap()
+    }
 }
 
 pub(crate) async fn send(request: reqwest::RequestBuilder) -> Answer {

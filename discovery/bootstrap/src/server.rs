@@ -97,8 +97,7 @@ impl<I: Into<IpAddr>> From<(I, u16)> for Listen {
 ///
 /// ```no_run
 /// use bootstrap::{Server, Services, values::advertised};
-/// use discovery::{Instance, registry::{self, Registration}};
-/// # use std::time::Duration;
+/// use discovery::{Instance, registry::{self, Check, Registration}};
 /// # use proto::{
 /// #     ConcatRequest, ConcatResponse, SumRequest, SumResponse, TrimRequest, TrimResponse,
 /// #     add_server::{Add, AddServer}, trim_server::{Trim, TrimServer},
@@ -121,13 +120,6 @@ impl<I: Into<IpAddr>> From<(I, u16)> for Listen {
 /// #         Err(Status::unimplemented("example"))
 /// #     }
 /// # }
-/// # fn registration(instance: Instance) -> Registration {
-/// #     Registration {
-/// #         instance,
-/// #         check: registry::Check::Ttl { ttl: Duration::from_secs(5) },
-/// #         deregister_critical_after: None,
-/// #     }
-/// # }
 ///
 /// #[tokio::main]
 /// async fn main() -> anyhow::Result<()> {
@@ -140,7 +132,7 @@ impl<I: Into<IpAddr>> From<(I, u16)> for Listen {
 ///         .register(consul, |bound| {
 ///             let ip = advertised(None, bound[0].ip())?;
 ///             let instance = Instance::named("my_service", ip, bound[0].port())?;
-///             Ok(registration(instance))
+///             Ok(Registration::new(instance, Check::grpc()))
 ///         })
 ///         .run()
 ///         .await

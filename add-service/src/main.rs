@@ -14,7 +14,7 @@ mod trim;
 
 use std::sync::Arc;
 
-use bootstrap::{Listen, Server, announce, args::parse, logging};
+use bootstrap::{Listen, Server, announce, args::parse, block_on, logging};
 
 use crate::{args::Args, http::Readiness, service::AddService, trim::RemoteTrim};
 
@@ -22,8 +22,11 @@ use crate::{args::Args, http::Readiness, service::AddService, trim::RemoteTrim};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
+    block_on(run())
+}
+
+async fn run() -> anyhow::Result<()> {
     let args: Args = parse();
     logging::init(&args.log);
     // Before the channel, which registers its counters when it is built.

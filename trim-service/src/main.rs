@@ -6,7 +6,9 @@ mod service;
 
 use std::net::{IpAddr, SocketAddr};
 
-use bootstrap::{Listen, Server, Services, announce, args::parse, logging, values::advertised};
+use bootstrap::{
+    Listen, Server, Services, announce, args::parse, block_on, logging, values::advertised,
+};
 use discovery::{Instance, registry};
 use proto::trim_server::TrimServer;
 
@@ -16,8 +18,11 @@ use crate::{args::Args, service::TrimService};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
+    block_on(run())
+}
+
+async fn run() -> anyhow::Result<()> {
     let args: Args = parse();
     logging::init(&args.log);
     let ip = advertised(args.ip, args.listen)?;

@@ -21,6 +21,7 @@ mod limit;
 pub mod logging;
 pub mod registry;
 mod requests;
+mod runtime;
 mod serve;
 mod server;
 pub mod signals;
@@ -28,5 +29,6 @@ pub mod values;
 
 pub use self::{
     grpc::Services,
+    runtime::block_on,
     server::{Listen, Server, Serving, Stage, announce},
 };

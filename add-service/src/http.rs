@@ -33,6 +33,13 @@ use crate::{
     service::{self, AddService, BusinessError},
 };
 
+const SUM: &str = "/sum";
+const CONCAT: &str = "/concat";
+const METRICS: &str = "/metrics";
+const HEALTHZ: &str = "/healthz";
+const READYZ: &str = "/readyz";
+/// The paths as labels.
+const ROUTES: [&str; 5] = [SUM, CONCAT, METRICS, HEALTHZ, READYZ];
 /// A client must send a request's body within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum number of bytes that are read and discarded of a body that is too long. Some clients read
@@ -50,14 +57,14 @@ pub(crate) struct Readiness {
 /// All routes.
 pub(crate) fn routes(service: Arc<AddService>, readiness: Readiness, max_body: usize) -> Router {
     let operator = Router::new()
-        .route("/metrics", get(show_metrics))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
+        .route(METRICS, get(show_metrics))
+        .route(HEALTHZ, get(|| async { "ok\n" }))
+        .route(READYZ, get(ready))
         .with_state(readiness);
     let calls = Calls { service, max_body };
     Router::new()
-        .route("/sum", post(sum))
-        .route("/concat", post(concat))
+        .route(SUM, post(sum))
+        .route(CONCAT, post(concat))
         .with_state(calls)
         .merge(operator)
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "no such path") })
@@ -261,7 +268,8 @@ async fn measured(request: Request, next: Next) -> Response {
     let route = request
         .extensions()
         .get::<MatchedPath>()
-        .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+        .and_then(|path| ROUTES.into_iter().find(|route| *route == path.as_str()))
+        .unwrap_or("none");
     let method = request.method().clone();
     let response = next.run(request).await;
     metrics::http(&method, route, response.status(), begun.elapsed());

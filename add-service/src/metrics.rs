@@ -4,11 +4,16 @@
 //! Names and labels are those of Prometheus's HTTP conventions and of go-grpc-prometheus, so that
 //! existing dashboards show this service too.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{LazyLock, PoisonError, RwLock},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use axum::http::{Method, StatusCode};
-use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tonic::Code;
 
@@ -49,8 +54,9 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     Ok(handle)
 }
 
-pub(crate) fn http(method: &Method, route: String, status: StatusCode, elapsed: Duration) {
-    // Callers may send any method; each label value costs memory.
+/// Counts and times an HTTP request.
+pub(crate) fn http(method: &Method, route: &'static str, status: StatusCode, elapsed: Duration) {
+    // Clients may invent methods; only the standard ones are labels.
     let method = match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
@@ -61,29 +67,72 @@ pub(crate) fn http(method: &Method, route: String, status: StatusCode, elapsed: 
         Method::PATCH => "PATCH",
         _ => "other",
     };
-    let status = status.as_u16().to_string();
-    counter!(HTTP_REQUESTS, "method" => method, "route" => route.clone(), "status" => status)
-        .increment(1);
-    histogram!(HTTP_DURATION, "method" => method, "route" => route).record(elapsed);
+    HTTP_SERIES.with((method, route, status.as_u16()), http_series, |series| {
+        series.count.increment(1);
+        series.time.record(elapsed);
+    });
 }
 
+/// Counts and times a gRPC call.
 pub(crate) fn grpc(method: &'static str, code: Code, elapsed: Duration) {
+    GRPC_SERIES.with((method, code as i32), grpc_series, |series| {
+        series.count.increment(1);
+        series.time.record(elapsed);
+    });
+}
+
+/// The counter and the histogram of one combination of labels.
+struct Series {
+    count: Counter,
+    time: Histogram,
+}
+
+/// Series that were used before: a lookup in the recorder costs several times as much.
+struct SeriesCache<K>(LazyLock<RwLock<HashMap<K, Series>>>);
+
+static HTTP_SERIES: SeriesCache<(&str, &str, u16)> = SeriesCache(LazyLock::new(RwLock::default));
+static GRPC_SERIES: SeriesCache<(&str, i32)> = SeriesCache(LazyLock::new(RwLock::default));
+
+impl<K: Copy + Eq + Hash> SeriesCache<K> {
+    fn with(&self, key: K, make: fn(K) -> Series, add: impl FnOnce(&Series)) {
+        if let Some(series) = self
+            .0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+        {
+            return add(series);
+        }
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        add(all.entry(key).or_insert_with(|| make(key)));
+    }
+}
+
+fn http_series((method, route, status): (&'static str, &'static str, u16)) -> Series {
+    let status = status.to_string();
+    Series {
+        count: counter!(HTTP_REQUESTS, "method" => method, "route" => route, "status" => status),
+        time: histogram!(HTTP_DURATION, "method" => method, "route" => route),
+    }
+}
+
+fn grpc_series((method, code): (&'static str, i32)) -> Series {
     const SERVICE: &str = "pb.Add";
-    counter!(
-        GRPC_HANDLED,
-        "grpc_type" => "unary",
-        "grpc_service" => SERVICE,
-        "grpc_method" => method,
-        "grpc_code" => name(code),
-    )
-    .increment(1);
-    histogram!(
-        GRPC_DURATION,
-        "grpc_type" => "unary",
-        "grpc_service" => SERVICE,
-        "grpc_method" => method,
-    )
-    .record(elapsed);
+    Series {
+        count: counter!(
+            GRPC_HANDLED,
+            "grpc_type" => "unary",
+            "grpc_service" => SERVICE,
+            "grpc_method" => method,
+            "grpc_code" => name(Code::from_i32(code)),
+        ),
+        time: histogram!(
+            GRPC_DURATION,
+            "grpc_type" => "unary",
+            "grpc_service" => SERVICE,
+            "grpc_method" => method,
+        ),
+    }
 }
 
 /// The code as Go prints it, which dashboards expect.

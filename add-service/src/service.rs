@@ -79,7 +79,11 @@ impl AddService {
         b: String,
         caller: Caller,
     ) -> Result<Joined, Status> {
-        let (a, b) = tokio::try_join!(self.trim.trim(a, caller), self.trim.trim(b, caller))?;
+        let (a, b) = tokio::try_join!(
+            // Boxed: the futures around them are moved several times, and these are large.
+            Box::pin(self.trim.trim(a, caller)),
+            Box::pin(self.trim.trim(b, caller)),
+        )?;
         let text = a.text + &b.text;
         Ok(Joined {
             result: if text.is_empty() {

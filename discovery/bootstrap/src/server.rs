@@ -97,8 +97,7 @@ impl<I: Into<IpAddr>> From<(I, u16)> for Listen {
 ///
 /// ```no_run
 /// use bootstrap::{Server, Services, values::advertised};
-/// use discovery::{Instance, registry::{self, Registration}};
-/// # use std::time::Duration;
+/// use discovery::{Instance, registry::{self, Check, Registration}};
 /// # use proto::{
 /// #     ConcatRequest, ConcatResponse, SumRequest, SumResponse, TrimRequest, TrimResponse,
 /// #     add_server::{Add, AddServer}, trim_server::{Trim, TrimServer},

@@ -1,9 +1,10 @@
 //! The channel: discovery, balancing, retry and ejection together, as one `tower::Service` that any
 //! generated client takes.
 //!
-//! A request travels through these files: `run` (the loop of attempts, with hedging) on the state in
-//! `call`; `pick` (an endpoint from the snapshot); `attempt` (one send); `answer` (reading up to the
-//! first message); `tracker` (bookkeeping); `response` (the body that the caller reads). `shared` is
+//! A request travels through these files: `run` (the loop of attempts) and `race` (several at a time)
+//! on the state in `call`; `pick` (an endpoint from the snapshot); `attempt` (one send); `answer`
+//! (reading up to the first message); `tracker` (bookkeeping); `response` (the body that the caller
+//! reads). `shared` is
 //! what all calls of a channel have in common, `builder` makes it, `grpc_status` and this file are the
 //! only ones that know tonic's types.
 
@@ -15,6 +16,7 @@ mod grpc_status;
 mod in_process;
 mod limit;
 mod pick;
+mod race;
 mod response;
 mod run;
 mod shared;

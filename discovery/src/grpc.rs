@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, response::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response::Parts};
 use percent_encoding::percent_decode;
 
 use crate::{
     code::Code,
     ejection::Classification,
-    protocol::{InvalidDeadline, Message, Protocol, Pushback},
+    protocol::{Head, InvalidDeadline, Message, Protocol, Pushback},
 };
 
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -42,6 +42,30 @@ fn from_http(status: StatusCode) -> Code {
         404 => Code::Unimplemented,
         429 | 502 | 503 | 504 => Code::Unavailable,
         _ => Code::Unknown,
+    }
+}
+
+/// True for an HTTP status by which a server says that it does not have what was asked for. A gateway
+/// without an upstream server (502) executed nothing either. Other statuses may come from a proxy
+/// behind which the right server is.
+fn is_wrong_server(status: StatusCode) -> bool {
+    status.is_redirection() || matches!(status.as_u16(), 404 | 405 | 410 | 415 | 421 | 501 | 502)
+}
+
+/// The content type of a response that is not gRPC's. One without a content type passes.
+fn other_content_type(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let value = headers.get(header::CONTENT_TYPE)?;
+    let rest = value.as_bytes().strip_prefix(b"application/grpc");
+    let is_grpc = rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')));
+    (!is_grpc).then_some(value)
+}
+
+/// Makes a head that a gRPC client reads as this status.
+fn rewrite(parts: &mut Parts, code: Code, message: &str) {
+    parts.status = StatusCode::OK;
+    parts.headers.insert(STATUS, (code as i32).into());
+    if let Ok(message) = message.parse() {
+        parts.headers.insert(MESSAGE, message);
     }
 }
 
@@ -148,26 +172,38 @@ impl Protocol for Grpc {
         headers.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(attempts));
     }
 
-    fn head(parts: &mut Parts) -> Option<Code> {
+    fn head(parts: &mut Parts) -> Head {
         match status(&parts.headers) {
-            Some(code) => Some(code),
-            None if parts.status == StatusCode::OK => None,
-            None => {
+            Some(Code::Unimplemented) => Head::WrongServer(Code::Unimplemented),
+            Some(code) => Head::Status(code),
+            None if parts.status != StatusCode::OK => {
                 // Most likely a proxy's page. A gRPC client would otherwise try to decode it.
-                let code = from_http(parts.status);
-                let message = format!("HTTP status {}", parts.status);
-                parts.headers.insert(STATUS, (code as i32).into());
-                if let Ok(message) = message.parse() {
-                    parts.headers.insert(MESSAGE, message);
+                let (status, code) = (parts.status, from_http(parts.status));
+                rewrite(parts, code, &format!("HTTP status {status}"));
+                if is_wrong_server(status) {
+                    Head::WrongServer(code)
+                } else {
+                    Head::Status(code)
                 }
-                parts.status = StatusCode::OK;
-                Some(code)
             }
+            None => match other_content_type(&parts.headers) {
+                None => Head::Open,
+                Some(other) => {
+                    // The code that gRPC's mapping has for it.
+                    rewrite(parts, Code::Unknown, &format!("content-type {other:?}"));
+                    Head::WrongServer(Code::Unknown)
+                }
+            },
         }
     }
 
     fn trailers(trailers: &HeaderMap) -> Code {
         status(trailers).unwrap_or(Code::Unknown)
+    }
+
+    fn is_timeout(code: Code) -> bool {
+        // tonic's server answers CANCELLED.
+        matches!(code, Code::Cancelled | Code::DeadlineExceeded)
     }
 
     fn classify(code: Code) -> Classification {
@@ -225,6 +261,12 @@ impl Message for LengthPrefixed {
         let [_flag, length @ ..] = self.prefix;
         let length = u32::from_be_bytes(length) as usize;
         self.len >= PREFIX && self.len - PREFIX >= length
+    }
+
+    fn has_next(&self) -> bool {
+        let [_flag, length @ ..] = self.prefix;
+        let length = u32::from_be_bytes(length) as usize;
+        self.len >= PREFIX && self.len - PREFIX > length
     }
 }
 
@@ -298,6 +340,66 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(STATUS, HeaderValue::from_static(value));
             assert_eq!(status(&headers), Some(Code::Unknown));
+        }
+    }
+
+    #[test]
+    fn a_head_tells_the_wrong_server_from_a_status_and_from_an_answer() {
+        let json = "application/json";
+        let grpc = "application/grpc";
+        for (http, content_type, status, expected) in [
+            (200, Some(grpc), None, Head::Open),
+            (200, Some("application/grpc+proto"), None, Head::Open),
+            (
+                200,
+                Some("application/grpc;charset=utf-8"),
+                None,
+                Head::Open,
+            ),
+            (200, None, None, Head::Open),
+            (200, Some(json), None, Head::WrongServer(Code::Unknown)),
+            (
+                200,
+                Some("application/grpc-web"),
+                None,
+                Head::WrongServer(Code::Unknown),
+            ),
+            (200, Some(grpc), Some(0), Head::Status(Code::Ok)),
+            (200, Some(grpc), Some(5), Head::Status(Code::NotFound)),
+            (
+                200,
+                Some(grpc),
+                Some(12),
+                Head::WrongServer(Code::Unimplemented),
+            ),
+            (
+                404,
+                Some(json),
+                None,
+                Head::WrongServer(Code::Unimplemented),
+            ),
+            (502, Some(json), None, Head::WrongServer(Code::Unavailable)),
+            (301, None, None, Head::WrongServer(Code::Unknown)),
+            (401, Some(json), None, Head::Status(Code::Unauthenticated)),
+            (503, Some(json), None, Head::Status(Code::Unavailable)),
+            (504, Some(json), None, Head::Status(Code::Unavailable)),
+        ] {
+            let mut response = http::Response::builder().status(http);
+            if let Some(content_type) = content_type {
+                response = response.header(header::CONTENT_TYPE, content_type);
+            }
+            if let Some(status) = status {
+                response = response.header(STATUS, HeaderValue::from(status));
+            }
+            let (mut parts, ()) = response.body(()).unwrap().into_parts();
+            let head = Grpc::head(&mut parts);
+            assert_eq!(head, expected, "{http} {content_type:?} {status:?}");
+            assert_eq!(parts.status, StatusCode::OK);
+            let code = self::status(&parts.headers);
+            match head {
+                Head::Open => assert_eq!(code, None),
+                Head::Status(known) | Head::WrongServer(known) => assert_eq!(code, Some(known)),
+            }
         }
     }
 

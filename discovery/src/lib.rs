@@ -71,7 +71,9 @@
 //! |---|---|---|
 //! | no connection, `REFUSED_STREAM`, `GOAWAY` before it was processed | always, and it does not count as one | no; the connection's state changes |
 //! | connection lost after the request was sent | yes (`UNAVAILABLE` is in [`codes`](RetryPolicy::codes)) | yes |
-//! | no answer in the attempt's time | if the method is idempotent | yes, unless a short deadline of the caller caused it |
+//! | overdue: no answer in [`attempt_timeout`](RetryPolicy::attempt_timeout) | if the method is idempotent, beside the first, which may still answer | yes, unless the method usually takes longer |
+//! | no answer by the deadline, or a reset, `CANCELLED` or `DEADLINE_EXCEEDED` at that time | no: `DEADLINE_EXCEEDED` | yes, unless the method usually takes longer |
+//! | `UNIMPLEMENTED` without a message, an HTTP page (404, 502), another content type | elsewhere, always; the caller's answer if all say so | if another instance answers the method |
 //! | a status in [`codes`](RetryPolicy::codes) | yes | by its code, below |
 //! | a status in [`idempotent_codes`](RetryPolicy::idempotent_codes) | if the method is idempotent | by its code, below |
 //! | any other status | no | by its code, below |

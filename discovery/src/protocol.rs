@@ -21,12 +21,15 @@ pub(crate) trait Protocol: Send + Sync + 'static {
     /// Writes the number of earlier attempts into a request's headers.
     fn set_previous_attempts(headers: &mut HeaderMap, attempts: u32);
 
-    /// The status of a response that consists of its head alone; `None` if a body follows. A head
-    /// that does not follow the protocol is rewritten into one that does.
-    fn head(parts: &mut Parts) -> Option<Code>;
+    /// The meaning of a response's head. A head that does not follow the protocol is rewritten into
+    /// one that does.
+    fn head(parts: &mut Parts) -> Head;
 
     /// The status in the trailers of a response.
     fn trailers(trailers: &HeaderMap) -> Code;
+
+    /// True if servers end a call with this status when its deadline has passed.
+    fn is_timeout(code: Code) -> bool;
 
     /// What a status says about the server that sent it.
     fn classify(code: Code) -> Classification;
@@ -36,6 +39,18 @@ pub(crate) trait Protocol: Send + Sync + 'static {
 
     /// A status and the server's message in one line.
     fn describe(code: Code, headers: &HeaderMap) -> String;
+}
+
+/// The meaning of a response's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// A body follows.
+    Open,
+    /// The response is its head alone, a status.
+    Status(Code),
+    /// The same from a server that does not have the method, or does not speak the protocol: it
+    /// executed nothing.
+    WrongServer(Code),
 }
 
 /// A deadline header that does not follow the protocol.
@@ -57,6 +72,9 @@ pub(crate) trait Message: Default + Send {
 
     /// True once the message is complete.
     fn is_whole(&self) -> bool;
+
+    /// True if bytes of another message follow the complete one.
+    fn has_next(&self) -> bool;
 }
 
 /// A server's own wish for the next attempt.

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | not processed: no connection, `GOAWAY`, `REFUSED_STREAM` | always, and not counted as an attempt |
 //! | a status in [`RetryPolicy::codes`], or a connection lost after the request was sent (`UNAVAILABLE`) | yes |
-//! | a status in [`RetryPolicy::idempotent_codes`], or no answer in time | if the method is declared idempotent |
+//! | a status in [`RetryPolicy::idempotent_codes`] | if the method is declared idempotent |
+//! | no answer in [`RetryPolicy::attempt_timeout`] | if the method is declared idempotent: another attempt begins elsewhere, and the first may still answer |
 //! | any other outcome, or any failure after the first message of the response | no |
 //!
 //! Every retry needs time before the deadline, an attempt left, and a token of the
@@ -24,8 +25,9 @@ pub(crate) mod latency;
 pub(crate) mod methods;
 mod policy;
 pub(crate) mod replay;
+pub(crate) mod usual;
 
-pub(crate) use self::decision::{Decision, Failure, Progress};
+pub(crate) use self::decision::{Decision, Failure, Progress, max_wrong_servers};
 pub use self::{
     attempts::{Attempt, CallError, CallErrorKind},
     budget::BudgetPolicy,

@@ -44,11 +44,17 @@ fn channel(memory: &Memory) -> ChannelBuilder {
 }
 
 fn retrying(registry: StaticRegistry) -> ChannelBuilder {
-    let mut ejection = EjectionPolicy::default();
-    ejection.enabled = false;
+    without_ejection(registry).retry_timeout(LONG)
+}
+
+fn without_ejection(registry: StaticRegistry) -> ChannelBuilder {
     Channel::from_registry(Arc::new(registry), "trim_service")
-        .retry_timeout(LONG)
-        .ejection(ejection)
+        .ejection(EjectionPolicy::default().with_enabled(false))
+}
+
+/// A channel in memory with the default timeouts.
+fn untimed(memory: &Memory) -> ChannelBuilder {
+    without_ejection(memory.registry()).factory(memory.clone())
 }
 
 async fn built(builder: ChannelBuilder) -> TrimClient<Channel> {
@@ -81,7 +87,7 @@ async fn a_call_is_saved_by_another_instance_and_never_goes_back_while_one_is_le
     let servers = memory.servers();
     servers[..2].iter().for_each(unavailable);
     let mut retry = RetryPolicy::default();
-    retry.timeout = LONG;
+    retry.timeout = Some(LONG);
     retry.budget.reserve = 1_000;
     let builder = channel(&memory).retry(retry);
     let mut client = built(builder).await;
@@ -148,6 +154,78 @@ async fn a_hung_instance_costs_an_attempt_and_not_the_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_overdue_attempt_may_still_answer() {
+    for count in [1, 3] {
+        let memory = Memory::with_servers(count);
+        let servers = memory.servers();
+        for server in servers {
+            server.behave(|_| async {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                Ok(())
+            });
+        }
+        let mut client = built(untimed(&memory).idempotent([TRIM])).await;
+        for nth in 1..=30 {
+            let begun = Instant::now();
+            call(&mut client).await.unwrap();
+            assert_eq!(begun.elapsed().as_millis(), 301);
+            let calls: usize = servers.iter().map(MemoryServer::calls).sum();
+            // Overdue attempts are followed by others elsewhere, as far as the budget allows.
+            let others = usize::from(count > 1) * nth.min(20);
+            assert!(calls <= nth + others, "{calls} for {nth}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overdue_attempt_is_cancelled_when_another_has_answered() {
+    let memory = Memory::with_servers(2);
+    let servers = memory.servers();
+    let under_way = Arc::new(());
+    let held = Arc::clone(&under_way);
+    servers[0].behave(move |_| {
+        let held = Arc::clone(&held);
+        async move {
+            pending::<()>().await;
+            drop(held);
+            Ok(())
+        }
+    });
+    let mut client = built(untimed(&memory).idempotent([TRIM])).await;
+    for _ in 0..2 {
+        call(&mut client).await.unwrap();
+    }
+    assert_eq!(servers[0].calls(), 1);
+    // One clone is in the behaviour itself.
+    assert_eq!(Arc::strong_count(&under_way), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_fails_beside_an_overdue_one_is_followed_at_once() {
+    let memory = Memory::with_servers(3);
+    let servers = memory.servers();
+    let builder = channel(&memory)
+        .attempt_timeout(Duration::from_millis(50))
+        .idempotent([TRIM]);
+    let mut client = built(builder).await;
+    // The order of the rotation.
+    let mut order = Vec::new();
+    for _ in 0..3 {
+        let response = call(&mut client).await.unwrap();
+        let served = response.extensions().get::<ServedBy>().unwrap();
+        order.push(usize::from(served.0.port) - 1);
+    }
+    servers[order[0]].behave(|_| pending());
+    unavailable(&servers[order[1]]);
+    let begun = Instant::now();
+    let response = call(&mut client).await.unwrap();
+    let served = response.extensions().get::<ServedBy>().unwrap();
+    assert_eq!(served.0.id, servers[order[2]].instance().id);
+    let elapsed = begun.elapsed().as_millis();
+    assert!((52..=80).contains(&elapsed), "{elapsed}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_is_not_idempotent_is_sent_once_with_the_whole_timeout() {
     let memory = Memory::with_servers(1);
     let servers = memory.servers();
@@ -176,7 +254,7 @@ async fn the_callers_deadline_comes_first_and_attempts_get_what_is_left() {
     request.set_timeout(Duration::from_millis(200));
     let status = built(builder).await.trim_space(request).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
-    // The first attempt has its own timeout, the second what is left of the deadline.
+    // The header has what is left of the caller's deadline, not the limit of the attempt.
     let sent = servers[0].timeouts();
     let left = |text: &String| {
         let value = text.parse().unwrap();
@@ -184,9 +262,55 @@ async fn the_callers_deadline_comes_first_and_attempts_get_what_is_left() {
         let deadline = Deadline::from_headers(&headers).unwrap().unwrap();
         deadline.instant() - Instant::now()
     };
-    assert_eq!(sent[0], "150m");
+    assert_eq!(sent[0], "200m");
     let rest = Duration::from_millis(50);
     assert!(sent[1..].iter().all(|text| left(text) <= rest), "{sent:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_deadline_of_the_caller_no_deadline_is_sent_and_500_ms_apply() {
+    let memory = Memory::with_servers(1);
+    let server = &memory.servers()[0];
+    server.behave(|_| pending());
+    let mut client = built(untimed(&memory)).await;
+    let begun = Instant::now();
+    let status = call(&mut client).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    let expected = "within 500ms (the default of retry_timeout)";
+    assert!(status.message().contains(expected), "{status}");
+    assert_eq!(begun.elapsed().as_millis(), 500);
+    assert_eq!(server.calls(), 1);
+    assert!(server.timeouts().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_gets_the_time_it_gives() {
+    let memory = Memory::with_servers(1);
+    let server = &memory.servers()[0];
+    server.behave(|_| async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        Ok(())
+    });
+    let call = async |builder: ChannelBuilder, given| {
+        let mut request = Request::new(TrimRequest { s: "x".into() });
+        request.set_timeout(Duration::from_millis(given));
+        let mut client = built(builder).await;
+        let begun = Instant::now();
+        let answer = client.trim_space(request).await;
+        (answer.map(drop), begun.elapsed().as_millis())
+    };
+    let (answer, _) = call(untimed(&memory), 5_000).await;
+    answer.unwrap();
+    assert_eq!(server.timeouts(), ["5000m"]);
+    let second = Duration::from_secs(1);
+    let (answer, _) = call(untimed(&memory).retry_timeout(second), 5_000).await;
+    answer.unwrap();
+    let capped = untimed(&memory).retry_timeout(second / 2);
+    for (builder, given) in [(untimed(&memory), 300), (capped, 5_000)] {
+        let (answer, elapsed) = call(builder, given).await;
+        assert_eq!(answer.unwrap_err().code(), Code::DeadlineExceeded);
+        assert_eq!(elapsed, u128::from(given.min(500)));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -297,6 +421,28 @@ async fn a_stream_of_answers_outlives_the_retry_timeout() {
     assert_eq!(updates.message().await.unwrap().unwrap().status, 1);
     let next = tokio::time::timeout(Duration::from_millis(600), updates.message()).await;
     assert!(next.is_err(), "the stream ended: {next:?}");
+}
+
+#[cfg(feature = "descriptors")]
+#[tokio::test(start_paused = true)]
+async fn a_declared_stream_has_no_limit_for_its_first_message() {
+    use tonic_health::pb::{FILE_DESCRIPTOR_SET, HealthCheckRequest, health_client::HealthClient};
+    let memory = Memory::with_servers(1);
+    for (builder, waits) in [
+        (untimed(&memory), false),
+        (
+            untimed(&memory).file_descriptor_set(FILE_DESCRIPTOR_SET),
+            true,
+        ),
+    ] {
+        let channel = builder.build().unwrap();
+        channel.ready().await;
+        memory.servers()[0].fall_silent();
+        let mut client = HealthClient::new(channel);
+        let updates = client.watch(HealthCheckRequest::default());
+        let waited = tokio::time::timeout(LONG, updates).await;
+        assert_eq!(waited.is_err(), waits, "{waited:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,10 +28,11 @@ pub(super) struct CallArgs {
     /// Maximum attempts of a call, the first included
     #[arg(long, env = "ADD_RETRY_MAX", value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     retry_max: u32,
-    /// Time limit of a call with all its attempts
-    #[arg(long, env = "ADD_RETRY_TIMEOUT", value_name = "DURATION", default_value = "500ms", value_parser = positive_duration)]
-    retry_timeout: Duration,
-    /// Time limit of one attempt [default: a third of --retry-timeout]
+    /// Time limit of a call with all its attempts, also where the caller's deadline is later
+    /// [default: the caller's deadline, or 500ms without one]
+    #[arg(long, env = "ADD_RETRY_TIMEOUT", value_name = "DURATION", value_parser = positive_duration)]
+    retry_timeout: Option<Duration>,
+    /// Time limit of one attempt [default: a third of --retry-timeout, or of 500ms]
     #[arg(long, env = "ADD_ATTEMPT_TIMEOUT", value_name = "DURATION", value_parser = positive_duration)]
     attempt_timeout: Option<Duration>,
     /// Status codes after which any call is retried

@@ -11,8 +11,11 @@ use crate::{
     BoxError,
     code::Code,
     connection::{SendError, TransportBody},
-    protocol::{Message as _, Protocol},
+    protocol::{Head, Message as _, Protocol},
 };
+
+/// The reason why a response that ends without trailers is not complete.
+pub(super) const NO_STATUS: &str = "the response ended without a status";
 
 /// An answer, as far as it was read.
 pub(super) enum Answer {
@@ -25,16 +28,28 @@ pub(super) enum Answer {
     /// A status without a message.
     Status {
         code: Code,
+        /// True if the server does not have the method.
+        wrong_server: bool,
         read: VecDeque<Frame<Bytes>>,
         details: HeaderMap,
     },
+}
+
+impl Answer {
+    /// The status that ends it, if it was read.
+    pub(super) fn code(&self) -> Option<Code> {
+        match self {
+            Self::Message { code, .. } => *code,
+            Self::Status { code, .. } => Some(*code),
+        }
+    }
 }
 
 /// The reason why an attempt has no answer.
 pub(super) enum AttemptError {
     /// The server did not begin to process the request.
     Unprocessed(BoxError),
-    /// The connection was lost after the request was sent.
+    /// The connection or the stream ended after the request was sent.
     Broken(BoxError),
     /// The attempt's time was over.
     Timeout,
@@ -54,14 +69,16 @@ pub(super) async fn read<P: Protocol>(
         }
     })?;
     let (mut parts, body) = response.into_parts();
-    let answer = match (P::head(&mut parts), hold) {
-        (Some(code), _) => Answer::Status {
+    let head = P::head(&mut parts);
+    let answer = match (head, hold) {
+        (Head::Status(code) | Head::WrongServer(code), _) => Answer::Status {
             code,
+            wrong_server: matches!(head, Head::WrongServer(_)),
             read: VecDeque::new(),
             details: parts.headers.clone(),
         },
-        (None, Some(limit)) => first_message::<P>(body, limit).await?,
-        (None, None) => Answer::Message {
+        (Head::Open, Some(limit)) => first_message::<P>(body, limit).await?,
+        (Head::Open, None) => Answer::Message {
             read: VecDeque::new(),
             rest: Some(body),
             code: None,
@@ -79,14 +96,7 @@ async fn first_message<P: Protocol>(
     let mut message = P::Message::default();
     while !message.is_whole() && message.len() <= limit {
         match body.frame().await {
-            None => {
-                // Without trailers there is no status: the generated client reports that.
-                return Ok(Answer::Message {
-                    read,
-                    rest: None,
-                    code: Some(Code::Unknown),
-                });
-            }
+            None => return Err(AttemptError::Broken(NO_STATUS.into())),
             Some(Err(error)) => return Err(AttemptError::Broken(error)),
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
@@ -95,6 +105,7 @@ async fn first_message<P: Protocol>(
                     read.push_back(frame);
                     return Ok(Answer::Status {
                         code,
+                        wrong_server: false,
                         read,
                         details,
                     });
@@ -120,7 +131,7 @@ async fn first_message<P: Protocol>(
             (code.is_none().then_some(body), code)
         }
         Some(Some(Err(error))) => return Err(AttemptError::Broken(error)),
-        Some(None) => (None, Some(Code::Unknown)),
+        Some(None) => return Err(AttemptError::Broken(NO_STATUS.into())),
         None => (Some(body), None),
     };
     Ok(Answer::Message { read, rest, code })
@@ -172,6 +183,20 @@ mod tests {
             panic!("no status");
         };
         assert_eq!(code, Code::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn an_end_without_trailers_is_no_answer() {
+        for frames in [
+            vec![],
+            vec![data(&[0, 0, 0])],
+            vec![data(&[0, 0, 0, 0, 1, 7])],
+        ] {
+            let Err(AttemptError::Broken(error)) = look(frames).await else {
+                panic!("an answer");
+            };
+            assert_eq!(error.to_string(), NO_STATUS);
+        }
     }
 
     #[tokio::test]

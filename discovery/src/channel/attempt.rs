@@ -1,14 +1,13 @@
-//! One attempt: sends the request over one connection, reads the answer as far as its first message,
-//! and notes what it says about the endpoint.
+//! One attempt: its limits, its end, and what it says about the endpoint.
 
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Response, response::Parts};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{
-    answer::{self, Answer, AttemptError},
+    answer::{Answer, AttemptError},
     response::ResponseBody,
     tracker::{Outcome, Tracker},
 };
@@ -23,11 +22,14 @@ use crate::{
     retry::Failure,
 };
 
-/// A deadline that leaves an endpoint less than this many times its usual latency says nothing
-/// about the endpoint when it runs out.
-const FAIR_CHANCE: u32 = 4;
-/// The usual latency of an endpoint that has not answered yet.
-const UNKNOWN_LATENCY: Duration = Duration::from_millis(10);
+/// A server that keeps the same deadline may end the call this much earlier than this side: timers
+/// have a resolution of a millisecond.
+const TIMER_RESOLUTION: Duration = Duration::from_millis(2);
+
+/// True at a deadline and after it. A server may have ended the call because of it.
+pub(super) fn is_at(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() + TIMER_RESOLUTION >= deadline)
+}
 
 /// The instance that answered: an extension of every response.
 #[derive(Clone, Debug)]
@@ -41,6 +43,9 @@ pub(super) struct FailedAttempt {
     pub(super) reason: String,
     /// The server's own answer, if there is one.
     pub(super) answer: Option<ServerStatus>,
+    /// The attempt at a server that does not have the method: it counts against its endpoint if
+    /// another one answers.
+    pub(super) wrong_server: Option<Tracker>,
 }
 
 /// A status that a server sent instead of a message.
@@ -50,35 +55,74 @@ pub(super) struct ServerStatus {
     pub(super) trailers: HeaderMap,
 }
 
-/// An attempt whose request was handed to its connection.
+/// The response of a request that was handed to its connection.
+pub(super) type Sent = BoxFuture<'static, Result<Response<TransportBody>, SendError>>;
+
+/// What was read of the answer.
+pub(super) type Read = Result<(Parts, Answer), AttemptError>;
+
+/// The end of an attempt.
+pub(super) type Ended = Result<Response<ResponseBody>, Box<FailedAttempt>>;
+
+/// An attempt under way, apart from the reading of its answer.
 pub(super) struct AttemptRun<P> {
     pub(super) tracker: Tracker,
-    pub(super) response: BoxFuture<'static, Result<Response<TransportBody>, SendError>>,
+    /// When the attempt is overdue: another one may begin, and this one may still answer.
+    pub(super) overdue: Option<Instant>,
+    /// True after that time.
+    pub(super) is_overdue: bool,
     /// When the attempt is cancelled.
     pub(super) limit: Option<Instant>,
     /// The caller's own deadline, which holds for the whole response.
     pub(super) caller: Option<Instant>,
-    /// True if the answer is held back until its first message is whole.
-    pub(super) hold: bool,
     pub(super) protocol: PhantomData<P>,
 }
 
 impl<P: Protocol> AttemptRun<P> {
-    pub(super) async fn run(mut self) -> Result<Response<ResponseBody>, Box<FailedAttempt>> {
-        let hold = self
-            .hold
-            .then_some(self.tracker.shared().policy.replay_limit);
-        let answer = answer::read::<P>(&mut self.response, hold);
-        let result = match self.limit {
-            Some(limit) => timeout_at(limit, answer)
-                .await
-                .unwrap_or(Err(AttemptError::Timeout)),
-            None => answer.await,
-        };
-        match result {
+    /// Ends the attempt with what was read.
+    pub(super) fn finish(self, read: Read) -> Ended {
+        let is_late = self.is_overdue || is_at(self.limit);
+        match read {
+            Err(AttemptError::Broken(_)) if is_late => Err(self.timed_out()),
+            Ok((_, answer)) if is_late && answer.code().is_some_and(P::is_timeout) => {
+                Err(self.timed_out())
+            }
             Ok((parts, answer)) => self.answered(parts, answer),
             Err(error) => Err(self.failed(error)),
         }
+    }
+
+    /// Ends the attempt at the end of its time.
+    pub(super) fn timed_out(self) -> Box<FailedAttempt> {
+        self.failed(AttemptError::Timeout)
+    }
+
+    /// When it will be overdue.
+    pub(super) fn next_overdue(&self) -> Option<Instant> {
+        self.overdue.filter(|_| !self.is_overdue)
+    }
+
+    /// Counts an attempt that has become overdue against its endpoint.
+    pub(super) fn note_overdue(&mut self, now: Instant) {
+        if self.next_overdue().is_some_and(|at| now >= at) {
+            self.is_overdue = true;
+            if self.had_a_fair_chance() {
+                self.tracker.blame();
+            }
+        }
+    }
+
+    /// Ends the attempt because one that began later has answered.
+    pub(super) fn overtaken(mut self) {
+        if self.is_overdue {
+            self.tracker.outcome(Outcome::Timeout, None);
+            if self.had_a_fair_chance() {
+                self.tracker.blame();
+            }
+        } else {
+            self.tracker.observe(false);
+        }
+        self.tracker.settle(Classification::Overtaken);
     }
 
     fn failed(self, error: AttemptError) -> Box<FailedAttempt> {
@@ -106,17 +150,11 @@ impl<P: Protocol> AttemptRun<P> {
         failed
     }
 
-    /// True if the endpoint, not a short caller deadline, caused the timeout.
+    /// True if the endpoint, not a short limit, caused the timeout. Where no answer of the method is
+    /// known, a caller's deadline says nothing, and a limit of this side is taken for long enough.
     fn had_a_fair_chance(&self) -> bool {
-        let now = Instant::now();
-        let waited = now - self.tracker.begun();
-        let usual = self
-            .tracker
-            .endpoint()
-            .stats()
-            .latency(now)
-            .unwrap_or(UNKNOWN_LATENCY);
-        waited >= self.tracker.shared().policy.attempt_limit() || waited >= usual * FAIR_CHANCE
+        let is_callers = !self.is_overdue && self.limit == self.caller;
+        self.tracker.had_a_fair_chance().unwrap_or(!is_callers)
     }
 
     fn failed_attempt(
@@ -131,14 +169,11 @@ impl<P: Protocol> AttemptRun<P> {
             failure,
             reason,
             answer,
+            wrong_server: None,
         })
     }
 
-    fn answered(
-        self,
-        mut parts: Parts,
-        answer: Answer,
-    ) -> Result<Response<ResponseBody>, Box<FailedAttempt>> {
+    fn answered(self, mut parts: Parts, answer: Answer) -> Ended {
         let instance = Arc::clone(self.tracker.endpoint().instance());
         parts.extensions.insert(ServedBy(instance));
         match answer {
@@ -156,6 +191,7 @@ impl<P: Protocol> AttemptRun<P> {
             }
             Answer::Status {
                 code,
+                wrong_server,
                 read,
                 details,
             } => {
@@ -166,14 +202,21 @@ impl<P: Protocol> AttemptRun<P> {
                     self.tracker.settle(classification);
                     return Ok(response);
                 }
-                let failed = classification != Classification::Success;
-                self.tracker.outcome(Outcome::Status, Some(failed));
-                let failure = Failure::Status(code, P::pushback(&details));
                 let reason = P::describe(code, &details);
+                let failure = Failure::Status(code, P::pushback(&details));
                 let answer = ServerStatus {
                     response,
                     trailers: details,
                 };
+                if wrong_server {
+                    self.tracker.outcome(Outcome::Status, None);
+                    let failure = Failure::WrongServer(code);
+                    let mut failed = self.failed_attempt(failure, reason, Some(answer));
+                    failed.wrong_server = Some(self.tracker);
+                    return Err(failed);
+                }
+                let failed = classification != Classification::Success;
+                self.tracker.outcome(Outcome::Status, Some(failed));
                 let failed = self.failed_attempt(failure, reason, Some(answer));
                 self.tracker.settle(classification);
                 Err(failed)

@@ -26,7 +26,7 @@ use crate::{
     filter::{subset::Subset, zone::Locality},
     metrics::{Endpoints, ServiceMetrics},
     registry::{self, Query, Registry, RegistryError},
-    retry::{Hedge, RetryPolicy, budget::Budget, latency::Latencies},
+    retry::{Hedge, RetryPolicy, budget::Budget, latency::Latencies, usual::UsualLatency},
 };
 
 pub(super) enum Source {
@@ -72,7 +72,7 @@ struct RetryOverrides {
 impl RetryOverrides {
     fn apply(self, mut policy: RetryPolicy) -> RetryPolicy {
         policy.max_attempts = self.max_attempts.unwrap_or(policy.max_attempts);
-        policy.timeout = self.timeout.unwrap_or(policy.timeout);
+        policy.timeout = self.timeout.or(policy.timeout);
         policy.attempt_timeout = self.attempt_timeout.or(policy.attempt_timeout);
         policy.hedge = self.hedge.or(policy.hedge);
         policy.idempotent.extend(self.idempotent);
@@ -167,13 +167,15 @@ impl ChannelBuilder {
         self
     }
 
-    /// Time for a call with all its attempts. Default: 500 ms.
+    /// Time for a unary call with all its attempts. It caps the caller's deadline. Default: the
+    /// caller's deadline, or 500 ms where the caller gives none.
     pub fn retry_timeout(mut self, timeout: Duration) -> Self {
         self.overrides.timeout = Some(timeout);
         self
     }
 
-    /// Time for one attempt of an idempotent method. Default: a third of the call's.
+    /// Time after which another attempt of an idempotent method begins beside one without an answer.
+    /// Default: a third of [`retry_timeout`](Self::retry_timeout), or of its 500 ms.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.overrides.attempt_timeout = Some(timeout);
         self
@@ -191,7 +193,8 @@ impl ChannelBuilder {
     /// The service's encoded `FileDescriptorSet`, as `protoc --descriptor_set_out` and tonic's build
     /// script write it. Methods with `option idempotency_level = NO_SIDE_EFFECTS` or `IDEMPOTENT`
     /// are [`idempotent`](Self::idempotent), and [`build`](Self::build) refuses an idempotent path
-    /// that no service has. Default: none.
+    /// that no service has. Calls of methods declared with `stream` have the caller's deadline only,
+    /// and their response is handed out with its headers. Default: none.
     #[cfg(feature = "descriptors")]
     pub fn file_descriptor_set(
         mut self,
@@ -319,11 +322,14 @@ impl ChannelBuilder {
         self.check().map_err(refuse)?;
         #[allow(unused_mut, reason = "descriptors add to it")]
         let mut retry = self.overrides.apply(self.retry);
+        #[allow(unused_mut, reason = "descriptors add to it")]
+        let mut streaming = HashSet::new();
         #[cfg(feature = "descriptors")]
         if let Some(descriptors) = &self.descriptors {
             let methods = Methods::read(descriptors).map_err(refuse)?;
             methods.check(&retry.idempotent).map_err(refuse)?;
             retry.idempotent.extend(methods.idempotent().cloned());
+            streaming.extend(methods.streaming().cloned());
         }
         retry.validate().map_err(refuse)?;
         self.ejection.validate().map_err(refuse)?;
@@ -378,8 +384,10 @@ impl ChannelBuilder {
                 endpointer: Endpointer::start(instancer, config),
                 budget: Budget::new(retry.budget, now),
                 latencies: Latencies::new(now),
+                usual: UsualLatency::default(),
                 counters: metrics,
                 policy: retry,
+                streaming,
                 ejection,
                 user_agent,
                 registry: registry.name().to_owned(),
@@ -470,6 +478,7 @@ mod tests {
     async fn names_the_setting_that_cannot_work_and_its_value() {
         let hour = Duration::from_secs(3_600);
         let hedged = || builder().idempotent(["/svc.S/M"]);
+        let timed = || builder().retry_timeout(Duration::from_millis(500));
         for (builder, message) in [
             (
                 Channel::builder("static://127.0.0.1:1", " "),
@@ -480,7 +489,7 @@ mod tests {
                 builder().retry_timeout(Duration::ZERO),
                 "retry_timeout is 0ns",
             ),
-            (builder().attempt_timeout(hour), "attempt_timeout is 3600s"),
+            (timed().attempt_timeout(hour), "attempt_timeout is 3600s"),
             (
                 builder().idempotent(["TrimSpace"]),
                 "idempotent is \"TrimSpace\"",
@@ -505,7 +514,10 @@ mod tests {
                 hedged().hedge(Hedge::After(Duration::ZERO)),
                 "hedge is After(0ns)",
             ),
-            (hedged().hedge(Hedge::After(hour)), "hedge is After(3600s)"),
+            (
+                timed().idempotent(["/svc.S/M"]).hedge(Hedge::After(hour)),
+                "hedge is After(3600s)",
+            ),
             (builder().hedge(Hedge::Percentile95), "none is declared"),
             (
                 builder().connect_backoff(hour, Duration::from_secs(1)),
@@ -624,7 +636,7 @@ mod tests {
             .retry_timeout(ms)
             .idempotent(["/b.B/B"]);
         let expected = ["/a.A/A", "/b.B/B"].map(str::to_owned);
-        let expected = (5, ms, HashSet::from(expected));
+        let expected = (5, Some(ms), HashSet::from(expected));
         assert_eq!(result(before), expected);
         assert_eq!(result(after), expected);
     }

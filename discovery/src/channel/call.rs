@@ -9,7 +9,7 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::{
-    attempt::AttemptRun,
+    attempt::{AttemptRun, FailedAttempt, Sent},
     limit::Limit,
     pick::{Picked, Picking},
     shared::Shared,
@@ -20,9 +20,13 @@ use crate::{
     code::Code,
     connection::RequestBody,
     deadline::Deadline,
+    ejection::Classification,
     hash::HashKey,
     protocol::Protocol,
-    retry::{CallError, CallErrorKind, attempts::Attempts, replay::Replay},
+    retry::{
+        CallError, CallErrorKind, Progress, attempts::Attempts, max_wrong_servers, replay::Replay,
+        usual::MethodSlot,
+    },
 };
 
 /// The head of the request, which every attempt repeats.
@@ -36,13 +40,21 @@ struct Head {
 pub(super) struct Call<'a, P> {
     pub(super) shared: &'a Arc<Shared>,
     head: Head,
+    method: MethodSlot,
     pub(super) replay: Replay,
+    /// True if the call has one request message and one response message, as far as is known when it
+    /// begins: a server stream is only known by its descriptor.
+    unary: bool,
+    /// True if the response is held back until its first message is whole.
+    hold: bool,
     pub(super) idempotent: bool,
     pub(super) key: Option<u64>,
     pub(super) limit: Limit,
     /// The time as of the last step that could have taken any: the clock is read once per attempt.
     pub(super) now: Instant,
     pub(super) attempts: Attempts,
+    /// The attempts at instances that do not have the method.
+    wrong_servers: Vec<Tracker>,
     pub(super) rng: Rng,
     protocol: PhantomData<P>,
 }
@@ -69,15 +81,24 @@ impl<'a, P: Protocol> Call<'a, P> {
             .map(|time| Deadline::of(now, time));
         let extension = parts.extensions.get::<Deadline>().copied();
         let caller = in_header.into_iter().chain(extension).min();
-        let replay = Replay::read(body, policy.replay_limit);
-        let setting = (!replay.is_streaming()).then_some(policy.timeout);
+        let replay = Replay::read::<P::Message, B>(body, policy.replay_limit);
+        let declared_stream = shared.streaming.contains(parts.uri.path());
+        let unary = replay.is_unary() && !declared_stream;
+        let limit = if unary {
+            Limit::unary(now, caller, policy.timeout)
+        } else {
+            Limit::stream(now, caller)
+        };
         let mut headers = parts.headers;
         headers
             .entry(header::USER_AGENT)
             .or_insert_with(|| shared.user_agent.clone());
         Ok(Self {
+            method: MethodSlot::of(parts.uri.path()),
             idempotent: policy.idempotent.contains(parts.uri.path()),
-            limit: Limit::new(now, caller, setting),
+            unary,
+            hold: !replay.is_streaming() && !declared_stream,
+            limit,
             now,
             key: parts.extensions.get::<HashKey>().map(|key| key.0),
             head: Head {
@@ -87,6 +108,7 @@ impl<'a, P: Protocol> Call<'a, P> {
             },
             replay,
             attempts: Attempts::default(),
+            wrong_servers: Vec::new(),
             rng: Rng::new(),
             shared,
             protocol: PhantomData,
@@ -105,34 +127,44 @@ impl<'a, P: Protocol> Call<'a, P> {
         }
     }
 
-    /// Begins an attempt over the picked connection, to be cancelled at `limit`.
-    pub(super) fn attempt(
-        &mut self,
-        picked: Picked,
-        body: RequestBody,
-        limit: Option<Instant>,
-    ) -> AttemptRun<P> {
-        let request = self.request(body, limit);
+    /// Begins an attempt over the picked connection.
+    pub(super) fn attempt(&mut self, picked: Picked, body: RequestBody) -> (AttemptRun<P>, Sent) {
+        let request = self.request(body);
+        let overdue = self.overdue();
         self.attempts.begin(&picked.endpoint);
-        AttemptRun {
-            tracker: Tracker::begin(self.shared, picked.endpoint, picked.trial, self.now),
-            response: picked.transport.send(request),
-            limit,
+        let sent = picked.transport.send(request);
+        let attempt = AttemptRun {
+            tracker: Tracker::begin(
+                self.shared,
+                picked.endpoint,
+                self.method,
+                picked.trial,
+                self.now,
+            ),
+            overdue,
+            is_overdue: false,
+            limit: self.limit.deadline(),
             caller: self.limit.caller(),
-            hold: !self.replay.is_streaming(),
             protocol: PhantomData,
-        }
+        };
+        (attempt, sent)
     }
 
-    fn request(&self, body: RequestBody, limit: Option<Instant>) -> Request<RequestBody> {
+    /// The size up to which the first message is held back; `None` to hand out the response with its
+    /// headers.
+    pub(super) fn held(&self) -> Option<usize> {
+        self.hold.then_some(self.shared.policy.replay_limit)
+    }
+
+    fn request(&self, body: RequestBody) -> Request<RequestBody> {
         let mut request = Request::new(body);
         *request.method_mut() = self.head.method.clone();
         *request.uri_mut() = self.head.uri.clone();
         let headers = request.headers_mut();
         headers.clone_from(&self.head.headers);
-        if let Some(limit) = limit {
-            // A server need not go on with an attempt that was cancelled.
-            P::set_deadline(headers, limit.saturating_duration_since(self.now));
+        if let Some(deadline) = self.limit.caller() {
+            // Servers apply it to the whole response, so it must not be the limit of an attempt.
+            P::set_deadline(headers, deadline.saturating_duration_since(self.now));
         }
         if self.attempts.sent() > 0 {
             P::set_previous_attempts(headers, self.attempts.sent());
@@ -140,20 +172,73 @@ impl<'a, P: Protocol> Call<'a, P> {
         request
     }
 
-    /// The time at which an attempt that begins now is cancelled.
-    pub(super) fn attempt_limit(&self) -> Option<Instant> {
+    /// The time at which an attempt that begins now is overdue; `None` if no other may begin then.
+    fn overdue(&self) -> Option<Instant> {
         let policy = &self.shared.policy;
-        let deadline = self.limit.deadline();
         let last = self.attempts.sent() + 1 >= policy.max_attempts;
-        if last || !self.idempotent || self.replay.is_streaming() {
-            return deadline;
+        (self.idempotent && self.unary && !last).then(|| self.now + policy.attempt_limit())
+    }
+
+    /// The time at which a second attempt begins while the first one, begun now, is under way.
+    pub(super) fn hedge(&self) -> Option<Instant> {
+        let last = self.attempts.sent() >= self.shared.policy.max_attempts;
+        let delay = self.shared.hedge_delay()?;
+        (self.idempotent && self.unary && !last).then(|| self.now + delay)
+    }
+
+    /// The progress of the call when an attempt has failed.
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            attempts: self.attempts.sent(),
+            replayable: self.replay.attempt().is_some(),
+            idempotent: self.idempotent,
+            untried_left: self.has_untried(),
+            wrong_servers: self.wrong_servers.len(),
+            max_wrong_servers: max_wrong_servers(self.is_method_known()),
         }
-        let own = self.now + policy.attempt_limit();
-        Some(deadline.map_or(own, |deadline| deadline.min(own)))
+    }
+
+    /// True if an instance is known to have answered the method.
+    pub(super) fn is_method_known(&self) -> bool {
+        self.shared.usual.get(self.method).is_some()
+    }
+
+    /// Adds a failed attempt to the call's record.
+    pub(super) fn note(&mut self, failed: &mut FailedAttempt) {
+        let trailers = failed
+            .answer
+            .as_mut()
+            .map(|answer| std::mem::take(&mut answer.trailers));
+        self.wrong_servers.extend(failed.wrong_server.take());
+        self.attempts.fail(
+            &failed.endpoint,
+            failed.begun,
+            failed.failure,
+            std::mem::take(&mut failed.reason),
+            trailers,
+        );
+    }
+
+    /// True if all attempts were made at instances that do not have the method.
+    pub(super) fn all_are_wrong(&self) -> bool {
+        self.attempts.failures() == self.wrong_servers.len()
+    }
+
+    /// Counts against the instances that do not have the method, as another one has answered it.
+    pub(super) fn blame_wrong_servers(&mut self) {
+        for tracker in self.wrong_servers.drain(..) {
+            tracker.observe(true);
+            tracker.settle(Classification::Status);
+        }
+    }
+
+    /// Forgets that an instance has answered the method.
+    pub(super) fn forget_method(&self) {
+        self.shared.usual.forget(self.method);
     }
 
     /// True if an instance that can take a call has not had one of this call's attempts.
-    pub(super) fn has_untried(&self) -> bool {
+    fn has_untried(&self) -> bool {
         let snapshot = self.shared.endpointer.snapshot();
         snapshot
             .candidates

@@ -14,7 +14,7 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
-use super::tracker::Tracker;
+use super::{answer::NO_STATUS, attempt::is_at, tracker::Tracker};
 use crate::{
     code::Code,
     connection::TransportBody,
@@ -31,11 +31,12 @@ pub struct ResponseBody {
     read: VecDeque<Frame<Bytes>>,
     rest: Option<TransportBody>,
     /// The attempt's bookkeeping, and how its protocol reads trailers.
-    tracker: Option<(Tracker, Classify)>,
+    tracker: Option<(Tracker, ReadTrailers)>,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-type Classify = fn(&HeaderMap) -> Classification;
+/// What trailers say about the server, and true if they may stand for a passed deadline.
+type ReadTrailers = fn(&HeaderMap) -> (Classification, bool);
 
 impl ResponseBody {
     /// A body that was read to its end.
@@ -56,7 +57,10 @@ impl ResponseBody {
         Self {
             read,
             rest: Some(rest),
-            tracker: Some((tracker, |trailers| P::classify(P::trailers(trailers)))),
+            tracker: Some((tracker, |trailers| {
+                let code = P::trailers(trailers);
+                (P::classify(code), P::is_timeout(code))
+            })),
             deadline: deadline.map(|at| Box::pin(sleep_until(at))),
         }
     }
@@ -66,6 +70,31 @@ impl ResponseBody {
         if let Some((tracker, _)) = self.tracker.take() {
             tracker.settle(classification);
         }
+    }
+
+    /// True if the server may have ended the response because of the caller's deadline.
+    fn is_late(&self) -> bool {
+        is_at(self.deadline.as_ref().map(|sleep| sleep.deadline()))
+    }
+
+    /// Ends the response at the caller's deadline, which says nothing about the endpoint: it has
+    /// answered.
+    fn out_of_time(&mut self) -> Status {
+        let reason = format!(
+            "{} had not finished its response at the deadline of the caller",
+            self.instance()
+        );
+        self.rest = None;
+        self.tracker = None;
+        CallError::new(Code::DeadlineExceeded, CallErrorKind::Deadline, reason).into()
+    }
+
+    /// Ends a response that broke off.
+    fn interrupted(&mut self, reason: &str) -> Status {
+        let reason = format!("{} {reason}", self.instance());
+        self.settle(Classification::Transport);
+        let kind = CallErrorKind::ResponseInterrupted;
+        CallError::new(Code::Unavailable, kind, reason).into()
     }
 
     fn instance(&self) -> String {
@@ -100,31 +129,25 @@ impl Body for ResponseBody {
         match Pin::new(rest).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref()
-                    && let Some((_, classify)) = &self.tracker
+                    && let Some((_, read)) = &self.tracker
                 {
-                    let classification = classify(trailers);
+                    let (classification, may_be_timeout) = read(trailers);
+                    if may_be_timeout && self.is_late() {
+                        return Poll::Ready(Some(Err(self.out_of_time())));
+                    }
                     self.settle(classification);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
+            Poll::Ready(_) if self.is_late() => Poll::Ready(Some(Err(self.out_of_time()))),
             Poll::Ready(Some(Err(error))) => {
-                let reason = format!(
-                    "{} ended the connection within its response: {}",
-                    self.instance(),
-                    chain(&*error)
-                );
-                self.settle(Classification::Transport);
-                let error = CallError::new(
-                    Code::Unavailable,
-                    CallErrorKind::ResponseInterrupted,
-                    reason,
-                );
-                Poll::Ready(Some(Err(error.into())))
+                let reason = format!("broke off its response: {}", chain(&*error));
+                Poll::Ready(Some(Err(self.interrupted(&reason))))
             }
+            // A stream that the server cancels ends like this too.
             Poll::Ready(None) => {
-                // Without trailers there is no status: the generated client reports that.
-                self.settle(Classification::Transport);
-                Poll::Ready(None)
+                let reason = format!("broke off its response: {NO_STATUS}");
+                Poll::Ready(Some(Err(self.interrupted(&reason))))
             }
             Poll::Pending => {
                 let over = self
@@ -134,19 +157,13 @@ impl Body for ResponseBody {
                 if !over {
                     return Poll::Pending;
                 }
-                let reason = format!(
-                    "{} had not finished its response at the deadline of the caller",
-                    self.instance()
-                );
-                self.rest = None;
-                self.tracker = None;
-                let error = CallError::new(Code::DeadlineExceeded, CallErrorKind::Deadline, reason);
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(self.out_of_time())))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.read.is_empty() && self.rest.as_ref().is_none_or(Body::is_end_stream)
+        // An end without trailers is an error, which must be polled.
+        self.read.is_empty() && self.rest.is_none()
     }
 }

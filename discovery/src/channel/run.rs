@@ -6,13 +6,14 @@
 //!   '---- wait, if the policy retries -'
 //! ```
 //!
+//! Where an attempt is slow or overdue, others are begun beside it: see `race`.
+//!
 //! An answer is handed out when its first message is whole: up to there another attempt can take
 //! its place. The response to a streamed request is handed out with its headers.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::future::{Either, select};
 use http::{Request, Response};
 use http_body::Body;
 use tokio::{
@@ -22,24 +23,24 @@ use tokio::{
 };
 
 use super::{
-    attempt::{AttemptRun, FailedAttempt},
+    answer,
+    attempt::{Ended, FailedAttempt, is_at},
     call::Call,
-    pick::{Choice, Picked, out_of_time},
+    pick::{Picked, out_of_time},
+    race::until,
     response::ResponseBody,
     shared::Shared,
-    tracker::note,
 };
 use crate::{
     BoxError,
     code::Code,
-    ejection::Classification,
     protocol::Protocol,
     retry::{CallError, CallErrorKind, Decision, Failure, Progress},
 };
 
 /// An attempt that no server processed is repeated while time is left; this bounds a call that has
 /// no deadline.
-const MAX_TRANSPARENT_RETRIES: usize = 64;
+pub(super) const MAX_TRANSPARENT_RETRIES: usize = 64;
 
 /// Carries out one call.
 pub(super) async fn run<P: Protocol, B>(
@@ -83,6 +84,7 @@ impl<P: Protocol> Call<'_, P> {
             let failed = match self.try_once(picked).await {
                 Ok(response) => {
                     self.shared.budget.deposit(Instant::now());
+                    self.blame_wrong_servers();
                     return Ok(response);
                 }
                 Err(failed) => failed,
@@ -105,15 +107,15 @@ impl<P: Protocol> Call<'_, P> {
     ) -> Option<Result<Response<ResponseBody>, CallError>> {
         let failure = failed.failure;
         self.note(&mut failed);
-        let progress = Progress {
-            attempts: self.attempts.sent(),
-            replayable: self.replay.attempt().is_some(),
-            idempotent: self.idempotent,
-            untried_left: self.has_untried(),
-        };
+        let progress = self.progress();
         let policy = &self.shared.policy;
         let (kind, why) = match policy.decide(failure, progress, &mut self.rng) {
-            Decision::Stop => self.stopped(failure, progress),
+            Decision::Stop => {
+                if let Failure::WrongServer(_) = failure {
+                    return Some(self.no_right_server(failed, progress));
+                }
+                self.stopped(failure, progress)
+            }
             Decision::Retry { paid: false, .. }
                 if self.attempts.failures() >= MAX_TRANSPARENT_RETRIES =>
             {
@@ -122,7 +124,7 @@ impl<P: Protocol> Call<'_, P> {
             }
             Decision::Retry { after, paid } => {
                 let now = Instant::now();
-                if failure == Failure::Timeout && self.limit.is_over(now) {
+                if failure == Failure::Timeout && is_at(self.limit.deadline()) {
                     return Some(Err(self.out_of_time()));
                 }
                 if self.limit.is_over(now + after) {
@@ -144,6 +146,7 @@ impl<P: Protocol> Call<'_, P> {
         if let Some(answer) = failed.answer
             && (self.attempts.failures() == 1 || !policy.repeats(failure, self.idempotent))
         {
+            self.blame_wrong_servers();
             return Some(Ok(answer.response));
         }
         let reason = match kind {
@@ -158,42 +161,60 @@ impl<P: Protocol> Call<'_, P> {
         Some(Err(self.error(failure.code(), kind, reason)))
     }
 
+    /// Ends a call for which no other instance can be tried after one that does not have the method.
+    /// Where all say so, it is the caller's answer.
+    fn no_right_server(
+        &mut self,
+        failed: FailedAttempt,
+        progress: Progress,
+    ) -> Result<Response<ResponseBody>, CallError> {
+        if !progress.replayable {
+            if self.is_method_known() {
+                self.blame_wrong_servers();
+            }
+        } else if self.all_are_wrong() {
+            self.forget_method();
+        } else {
+            let reason = format!(
+                "no answer from {}: the instances that could be tried do not have the method",
+                self.shared.service
+            );
+            return Err(self.error(Code::Unavailable, CallErrorKind::NotRetryable, reason));
+        }
+        match failed.answer {
+            Some(answer) => Ok(answer.response),
+            None => Err(self.error(
+                failed.failure.code(),
+                CallErrorKind::NotRetryable,
+                format!("{} does not have the method", self.shared.service),
+            )),
+        }
+    }
+
     /// The reason for which the policy does not repeat an attempt.
     fn stopped(&self, failure: Failure, progress: Progress) -> (CallErrorKind, &'static str) {
         let not_retryable = CallErrorKind::NotRetryable;
         match failure {
+            Failure::Timeout => {
+                let why = if !progress.replayable {
+                    "the request cannot be sent again"
+                } else if !progress.idempotent {
+                    "the method is not declared idempotent, so it was sent once"
+                } else {
+                    "all attempts are used up"
+                };
+                (CallErrorKind::Deadline, why)
+            }
             _ if !progress.replayable => (not_retryable, "the request cannot be sent again"),
             _ if progress.attempts >= self.shared.policy.max_attempts => {
                 (CallErrorKind::AttemptsExhausted, "all attempts are used up")
             }
-            Failure::Timeout => (
-                CallErrorKind::Deadline,
-                "the method is not declared idempotent, so it was sent once",
-            ),
             _ => (not_retryable, "the method may not be repeated"),
         }
     }
 
-    /// Adds a failed attempt to the call's record.
-    fn note(&mut self, failed: &mut FailedAttempt) {
-        let trailers = failed
-            .answer
-            .as_mut()
-            .map(|answer| std::mem::take(&mut answer.trailers));
-        self.attempts.fail(
-            &failed.endpoint,
-            failed.begun,
-            failed.failure,
-            std::mem::take(&mut failed.reason),
-            trailers,
-        );
-    }
-
-    /// Makes one attempt, or two if the policy hedges.
-    async fn try_once(
-        &mut self,
-        picked: Picked,
-    ) -> Result<Response<ResponseBody>, Box<FailedAttempt>> {
+    /// Makes one attempt, and others beside it if it is slow.
+    async fn try_once(&mut self, picked: Picked) -> Ended {
         let Some(body) = self.replay.attempt() else {
             // `after` has looked; the connection's task may have taken the body since.
             return Err(Box::new(FailedAttempt {
@@ -202,81 +223,22 @@ impl<P: Protocol> Call<'_, P> {
                 failure: Failure::Broken,
                 reason: "an earlier attempt has taken the request's body".to_owned(),
                 answer: None,
+                wrong_server: None,
             }));
         };
-        let first = self.attempt(picked, body, self.attempt_limit());
-        match self.shared.hedge_delay() {
-            Some(delay)
-                if self.idempotent && self.attempts.sent() < self.shared.policy.max_attempts =>
-            {
-                Box::pin(self.hedged(first, delay)).await
-            }
-            _ => first.run().await,
-        }
-    }
-
-    /// A first attempt, and a second one if the first takes longer than `delay`.
-    async fn hedged(
-        &mut self,
-        first: AttemptRun<P>,
-        delay: std::time::Duration,
-    ) -> Result<Response<ResponseBody>, Box<FailedAttempt>> {
-        let limit = first.limit;
-        let endpoint = Arc::clone(first.tracker.endpoint());
-        let (begun, trial) = (first.tracker.begun(), first.tracker.is_trial());
-        let first = first.run();
-        tokio::pin!(first);
-        tokio::select! {
-            biased;
-            result = &mut first => return result,
-            () = sleep(delay) => {}
-        }
-        let Some(second) = self.second(limit) else {
-            return first.await;
-        };
-        let second = second.run();
-        tokio::pin!(second);
-        match select(first, second).await {
-            Either::Left((Ok(response), _)) => Ok(response),
-            Either::Right((Ok(response), _)) => {
-                // The first is cancelled, so its own timeout cannot report a hung instance.
-                let now = Instant::now();
-                endpoint.stats().observe(now, now - begun, false);
-                note(self.shared, &endpoint, Classification::Overtaken, trial);
-                Ok(response)
-            }
-            Either::Left((Err(failed), other)) | Either::Right((Err(failed), other)) => {
-                match self.outlived(failed) {
-                    None => other.await,
-                    Some(failed) => Err(failed),
+        let (attempt, sent) = self.attempt(picked, body);
+        let next = self.next_after(&attempt);
+        let mut reading = pin!(answer::read::<P>(sent, self.held()));
+        let first = attempt.limit.into_iter().chain(next.map(|next| next.at));
+        match until(first.min(), reading.as_mut()).await {
+            Some(read) => attempt.finish(read),
+            None => match next {
+                Some(next) if !self.limit.is_over(Instant::now()) => {
+                    // Boxed, so that calls that are not slow do not pay for its size.
+                    Box::pin(self.race(attempt, reading, next)).await
                 }
-            }
+                _ => Err(attempt.timed_out()),
+            },
         }
-    }
-
-    /// Notes an attempt that failed while another one is under way. Gives it back if it decides the
-    /// call, as a status that another attempt cannot mend does (gRFC A6).
-    fn outlived(&mut self, mut failed: Box<FailedAttempt>) -> Option<Box<FailedAttempt>> {
-        if !self.shared.policy.repeats(failed.failure, self.idempotent) {
-            return Some(failed);
-        }
-        self.note(&mut failed);
-        None
-    }
-
-    /// A second attempt while the first is under way, if another instance can take it and the budget
-    /// allows it.
-    fn second(&mut self, limit: Option<Instant>) -> Option<AttemptRun<P>> {
-        self.now = Instant::now();
-        let body = self.replay.attempt()?;
-        let Choice::Picked(picked) = self.picking().choose() else {
-            return None;
-        };
-        let elsewhere = !self.attempts.has_tried(&picked.endpoint);
-        if !elsewhere || !self.shared.budget.withdraw(self.now) {
-            return None;
-        }
-        self.shared.counters.hedges.increment(1);
-        Some(self.attempt(picked, body, limit))
     }
 }

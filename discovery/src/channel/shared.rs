@@ -1,6 +1,6 @@
 //! The state that all calls of a channel share.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use tokio::time::Instant;
@@ -9,7 +9,12 @@ use crate::{
     ejection::EjectionPolicy,
     endpointer::Endpointer,
     metrics::ServiceMetrics,
-    retry::{Hedge, RetryPolicy, budget::Budget, latency::Latencies},
+    retry::{
+        Hedge, RetryPolicy,
+        budget::Budget,
+        latency::Latencies,
+        usual::{MethodSlot, UsualLatency},
+    },
 };
 
 pub(crate) struct Shared {
@@ -18,18 +23,31 @@ pub(crate) struct Shared {
     pub(crate) registry: String,
     pub(crate) endpointer: Endpointer,
     pub(crate) policy: RetryPolicy,
+    /// Paths of the methods whose request or response is declared to be a stream.
+    pub(crate) streaming: HashSet<String>,
     pub(crate) ejection: Arc<EjectionPolicy>,
     pub(crate) budget: Budget,
     pub(crate) latencies: Latencies,
+    pub(crate) usual: UsualLatency,
     pub(crate) counters: Arc<ServiceMetrics>,
     pub(crate) user_agent: HeaderValue,
 }
 
 impl Shared {
     /// Notes the latency of one attempt.
-    pub(super) fn observe(&self, elapsed: Duration, now: Instant, failed: bool) {
+    pub(super) fn observe(
+        &self,
+        method: MethodSlot,
+        elapsed: Duration,
+        now: Instant,
+        failed: bool,
+    ) {
         self.counters.observe(elapsed);
-        if !failed && self.policy.hedge == Some(Hedge::Percentile95) {
+        if failed {
+            return;
+        }
+        self.usual.add(method, elapsed);
+        if self.policy.hedge == Some(Hedge::Percentile95) {
             self.latencies.add(elapsed, now);
         }
     }

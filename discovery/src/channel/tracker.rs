@@ -1,20 +1,27 @@
 //! The bookkeeping of one attempt: in flight, latency, outcome, and what the outcome says about the
 //! endpoint. Every attempt ends here, however it ends.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::shared::Shared;
-use crate::{ejection::Classification, endpoint::Endpoint};
+use crate::{ejection::Classification, endpoint::Endpoint, retry::usual::MethodSlot};
+
+/// An attempt that had less than this many times the mean latency of its method says nothing about
+/// its endpoint.
+const FAIR_CHANCE: f32 = 1.5;
 
 /// Counts an attempt as in flight until it is settled or dropped.
 pub(super) struct Tracker {
     shared: Arc<Shared>,
     endpoint: Arc<Endpoint>,
+    method: MethodSlot,
     begun: Instant,
     /// True for the one call of a probation.
     trial: bool,
+    /// True if the attempt was counted against its endpoint before its end.
+    blamed: bool,
     settled: bool,
 }
 
@@ -37,6 +44,7 @@ impl Tracker {
     pub(super) fn begin(
         shared: &Arc<Shared>,
         endpoint: Arc<Endpoint>,
+        method: MethodSlot,
         trial: bool,
         begun: Instant,
     ) -> Self {
@@ -44,14 +52,12 @@ impl Tracker {
         Self {
             shared: Arc::clone(shared),
             endpoint,
+            method,
             begun,
             trial,
+            blamed: false,
             settled: false,
         }
-    }
-
-    pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
     }
 
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
@@ -60,10 +66,6 @@ impl Tracker {
 
     pub(super) fn begun(&self) -> Instant {
         self.begun
-    }
-
-    pub(super) fn is_trial(&self) -> bool {
-        self.trial
     }
 
     /// Counts the outcome and, if it is `Some`, notes the latency; `failed` latencies count as long.
@@ -78,37 +80,55 @@ impl Tracker {
         };
         counter.increment(1);
         if let Some(failed) = failed {
-            let now = Instant::now();
-            let elapsed = now - self.begun;
-            self.endpoint.stats().observe(now, elapsed, failed);
-            self.shared.observe(elapsed, now, failed);
+            let (now, elapsed) = self.observe(failed);
+            self.shared.observe(self.method, elapsed, now, failed);
         }
+    }
+
+    /// Notes the time since it began as a latency of the endpoint.
+    pub(super) fn observe(&self, failed: bool) -> (Instant, Duration) {
+        let now = Instant::now();
+        let elapsed = now - self.begun;
+        self.endpoint.stats().observe(now, elapsed, failed);
+        (now, elapsed)
+    }
+
+    /// Counts an attempt against its endpoint that has not answered yet. Its end counts no more.
+    pub(super) fn blame(&mut self) {
+        if !self.blamed {
+            self.blamed = true;
+            self.observe(true);
+            self.note(Classification::Transport);
+        }
+    }
+
+    /// True if the time since it began is long enough for this method, by what is known of it.
+    pub(super) fn had_a_fair_chance(&self) -> Option<bool> {
+        let usual = self.shared.usual.get(self.method)?;
+        Some(self.begun.elapsed() >= usual.mul_f32(FAIR_CHANCE))
     }
 
     /// Ends the attempt with what it says about its endpoint.
     pub(super) fn settle(mut self, classification: Classification) {
         self.settled = true;
-        note(&self.shared, &self.endpoint, classification, self.trial);
+        if !self.blamed {
+            self.note(classification);
+        }
     }
-}
 
-/// Notes what an attempt says about its endpoint, and asks for a review where that may eject it.
-pub(super) fn note(
-    shared: &Shared,
-    endpoint: &Endpoint,
-    classification: Classification,
-    trial: bool,
-) {
-    let health = endpoint.stats().health();
-    if health.note(classification, trial, &shared.ejection) {
-        shared.endpointer.review();
+    /// Notes what the attempt says about its endpoint, and asks for a review where that may eject it.
+    fn note(&self, classification: Classification) {
+        let health = self.endpoint.stats().health();
+        if health.note(classification, self.trial, &self.shared.ejection) {
+            self.shared.endpointer.review();
+        }
     }
 }
 
 impl Drop for Tracker {
     fn drop(&mut self) {
         self.endpoint.stats().end();
-        if !self.settled && self.trial {
+        if self.trial && !self.settled && !self.blamed {
             self.endpoint.stats().health().return_trial();
         }
     }

@@ -147,7 +147,7 @@ impl Attempts {
         }
     }
 
-    /// Notes an attempt that failed. One that no server has processed does not count as sent.
+    /// Notes an attempt that failed. One that no server has executed does not count as sent.
     pub(crate) fn fail(
         &mut self,
         endpoint: &Endpoint,
@@ -156,7 +156,7 @@ impl Attempts {
         reason: String,
         trailers: Option<HeaderMap>,
     ) {
-        if failure == Failure::Unprocessed {
+        if matches!(failure, Failure::Unprocessed | Failure::WrongServer(_)) {
             self.sent -= 1;
         }
         self.trailers = trailers;

@@ -18,6 +18,8 @@ pub(crate) enum Failure {
     Timeout,
     /// A status without a message before it, and the server's pushback.
     Status(Code, Option<Pushback>),
+    /// The server does not have the method, and executed nothing.
+    WrongServer(Code),
 }
 
 impl Failure {
@@ -26,7 +28,7 @@ impl Failure {
         match self {
             Self::Unprocessed | Self::Broken => Code::Unavailable,
             Self::Timeout => Code::DeadlineExceeded,
-            Self::Status(code, _) => code,
+            Self::Status(code, _) | Self::WrongServer(code) => code,
         }
     }
 }
@@ -42,6 +44,26 @@ pub(crate) struct Progress {
     pub(crate) idempotent: bool,
     /// True if there is a usable instance that the call has not tried.
     pub(crate) untried_left: bool,
+    /// Number of instances that do not have the method, as this call has seen.
+    pub(crate) wrong_servers: usize,
+    /// Number of such instances from which on the call asks no other.
+    pub(crate) max_wrong_servers: usize,
+}
+
+/// Number of instances without a method that a call asks, if another one has answered the method.
+/// An ejection needs only a few calls, so there are rarely more.
+const MAX_WRONG_SERVERS: usize = 8;
+/// The same if no answer of the method is known: then most likely no instance has it.
+const MAX_WRONG_SERVERS_UNKNOWN: usize = 3;
+
+/// Number of instances without a method that a call asks. `is_known` is true if an instance has answered
+/// the method.
+pub(crate) fn max_wrong_servers(is_known: bool) -> usize {
+    if is_known {
+        MAX_WRONG_SERVERS
+    } else {
+        MAX_WRONG_SERVERS_UNKNOWN
+    }
 }
 
 /// The step after a failed attempt.
@@ -61,13 +83,14 @@ pub(crate) enum Decision {
 impl RetryPolicy {
     /// The time of an attempt that another one may follow.
     pub(crate) fn attempt_limit(&self) -> Duration {
-        self.attempt_timeout.unwrap_or(self.timeout / 3)
+        let third = || self.timeout.unwrap_or(Self::DEFAULT_TIMEOUT) / 3;
+        self.attempt_timeout.unwrap_or_else(third)
     }
 
     /// True if the policy retries `failure`.
     pub(crate) fn repeats(&self, failure: Failure, idempotent: bool) -> bool {
         match failure {
-            Failure::Unprocessed => true,
+            Failure::Unprocessed | Failure::WrongServer(_) => true,
             Failure::Status(_, Some(Pushback::Stop)) => false,
             Failure::Timeout => idempotent,
             Failure::Broken | Failure::Status(..) => {
@@ -89,6 +112,15 @@ impl RetryPolicy {
                 self.backoff.after(1, rng)
             };
             return Decision::Retry { after, paid: false };
+        }
+        if let Failure::WrongServer(_) = failure {
+            if !progress.untried_left || progress.wrong_servers >= progress.max_wrong_servers {
+                return Decision::Stop;
+            }
+            return Decision::Retry {
+                after: Duration::ZERO,
+                paid: false,
+            };
         }
         if !self.repeats(failure, progress.idempotent) || progress.attempts >= self.max_attempts {
             return Decision::Stop;
@@ -112,6 +144,8 @@ mod tests {
         replayable: true,
         idempotent: false,
         untried_left: true,
+        wrong_servers: 0,
+        max_wrong_servers: MAX_WRONG_SERVERS,
     };
 
     fn decide(failure: Failure, progress: Progress) -> Decision {
@@ -141,6 +175,32 @@ mod tests {
             ..FRESH
         };
         assert_eq!(decide(Failure::Unprocessed, not_replayable), Decision::Stop);
+    }
+
+    #[test]
+    fn the_wrong_server_is_passed_over_until_too_many_say_so() {
+        let decide = |wrong_servers, is_known, untried_left| {
+            let progress = Progress {
+                wrong_servers,
+                max_wrong_servers: max_wrong_servers(is_known),
+                untried_left,
+                ..FRESH
+            };
+            decide(Failure::WrongServer(Code::Unimplemented), progress)
+        };
+        let elsewhere = Decision::Retry {
+            after: Duration::ZERO,
+            paid: false,
+        };
+        for (wrong_servers, is_known, untried_left, expected) in [
+            (1, false, true, elsewhere),
+            (3, false, true, Decision::Stop),
+            (3, true, true, elsewhere),
+            (8, true, true, Decision::Stop),
+            (1, true, false, Decision::Stop),
+        ] {
+            assert_eq!(decide(wrong_servers, is_known, untried_left), expected);
+        }
     }
 
     #[test]

@@ -8,9 +8,16 @@ use prost_types::{FileDescriptorSet, method_options::IdempotencyLevel};
 
 use crate::error::InvalidSetting;
 
-/// The paths of all methods, with true for those declared idempotent.
+/// All methods by their paths.
 #[derive(Debug, Default)]
-pub(crate) struct Methods(HashMap<String, bool>);
+pub(crate) struct Methods(HashMap<String, Method>);
+
+/// The declarations of one method.
+#[derive(Clone, Copy, Debug)]
+struct Method {
+    idempotent: bool,
+    streaming: bool,
+}
 
 impl Methods {
     /// Reads an encoded `FileDescriptorSet`, as `protoc --descriptor_set_out` writes it.
@@ -23,13 +30,16 @@ impl Methods {
         for file in &set.file {
             for service in &file.service {
                 for method in &service.method {
-                    let idempotent = method.options.as_ref().is_some_and(|options| {
-                        options.idempotency_level() != IdempotencyLevel::IdempotencyUnknown
-                    });
+                    let declared = Method {
+                        idempotent: method.options.as_ref().is_some_and(|options| {
+                            options.idempotency_level() != IdempotencyLevel::IdempotencyUnknown
+                        }),
+                        streaming: method.client_streaming() || method.server_streaming(),
+                    };
                     let dot = if file.package().is_empty() { "" } else { "." };
                     let (package, service) = (file.package(), service.name());
                     let path = format!("/{package}{dot}{service}/{}", method.name());
-                    methods.insert(path, idempotent);
+                    methods.insert(path, declared);
                 }
             }
         }
@@ -38,9 +48,18 @@ impl Methods {
 
     /// The paths that are declared idempotent.
     pub(crate) fn idempotent(&self) -> impl Iterator<Item = &String> {
+        self.with(|method| method.idempotent)
+    }
+
+    /// The paths whose request or response is declared to be a stream.
+    pub(crate) fn streaming(&self) -> impl Iterator<Item = &String> {
+        self.with(|method| method.streaming)
+    }
+
+    fn with(&self, has: impl Fn(&Method) -> bool) -> impl Iterator<Item = &String> {
         self.0
             .iter()
-            .filter(|(_, idempotent)| **idempotent)
+            .filter(move |(_, method)| has(method))
             .map(|(path, _)| path)
     }
 

@@ -26,13 +26,15 @@ pub struct RetryPolicy {
     /// Maximum number of attempts of a call, the first included; at least 1. Default: 3, as in Go
     /// kit's tutorial.
     pub max_attempts: u32,
-    /// Time for a call with all its attempts, up to the response's first message. A shorter deadline
-    /// of the caller takes precedence. A call whose request is streamed has the caller's only.
-    /// Default: 500 ms, as in Go kit's tutorial.
-    pub timeout: Duration,
-    /// Time for one attempt of an idempotent method; the last attempt has all remaining time. Other
-    /// methods are not retried after a timeout, so each of their attempts has all remaining time.
-    /// Default: a third of [`timeout`](Self::timeout).
+    /// Time for a unary call with all its attempts, up to the response's first message. It caps the
+    /// caller's deadline. Streams have the caller's deadline only. Default: `None`, the caller's
+    /// deadline; a unary call without one has [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
+    pub timeout: Option<Duration>,
+    /// Time after which an attempt of an idempotent method is overdue: it counts against its instance
+    /// as a timeout, and another attempt begins at another instance. The first one to answer wins.
+    /// An attempt that no other can follow has all remaining time, and so have those of other methods.
+    /// Default: a third of [`timeout`](Self::timeout), or of
+    /// [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
     pub attempt_timeout: Option<Duration>,
     /// Status codes retried for all methods. Default: `UNAVAILABLE`.
     pub codes: Vec<Code>,
@@ -68,6 +70,10 @@ pub enum Hedge {
 }
 
 impl RetryPolicy {
+    /// Time of a unary call for which neither the caller nor [`timeout`](Self::timeout) gives one:
+    /// 500 ms, as in Go kit's tutorial.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(500);
+
     /// Sets [`max_attempts`](Self::max_attempts).
     #[must_use]
     pub fn with_max_attempts(mut self, attempts: u32) -> Self {
@@ -78,7 +84,7 @@ impl RetryPolicy {
     /// Sets [`timeout`](Self::timeout).
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = Some(timeout);
         self
     }
 
@@ -150,14 +156,15 @@ impl RetryPolicy {
         if self.max_attempts == 0 {
             return fail("retry_max", "0".to_owned(), "must be at least 1");
         }
-        if timeout.is_zero() {
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return fail(
                 "retry_timeout",
-                format!("{timeout:?}"),
+                "0ns".to_owned(),
                 "must be greater than zero",
             );
         }
-        if let Some(attempt) = attempt.filter(|attempt| attempt.is_zero() || *attempt > timeout) {
+        let is_longer = |attempt| timeout.is_some_and(|timeout| attempt > timeout);
+        if let Some(attempt) = attempt.filter(|attempt| attempt.is_zero() || is_longer(*attempt)) {
             let expected = "must be greater than zero and at most retry_timeout";
             return fail("attempt_timeout", format!("{attempt:?}"), expected);
         }
@@ -182,8 +189,9 @@ impl RetryPolicy {
         } else if self.idempotent.is_empty() {
             "only idempotent methods are hedged, and none is declared"
         } else {
+            let is_too_long = |delay| self.timeout.is_some_and(|timeout| delay >= timeout);
             match hedge {
-                Hedge::After(delay) if delay.is_zero() || delay >= self.timeout => {
+                Hedge::After(delay) if delay.is_zero() || is_too_long(delay) => {
                     "the delay must be greater than zero and less than retry_timeout"
                 }
                 Hedge::After(_) | Hedge::Percentile95 => return Ok(()),
@@ -209,7 +217,7 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             max_attempts: 3,
-            timeout: Duration::from_millis(500),
+            timeout: None,
             attempt_timeout: None,
             codes: vec![Code::Unavailable],
             idempotent_codes: vec![

@@ -18,10 +18,17 @@ use http_body_util::BodyExt as _;
 use crate::{
     BoxError,
     connection::{RequestBody, body::OneShot},
+    protocol::Message,
 };
 
-/// A request's body, by how often it can be sent.
-pub(crate) enum Replay {
+/// A request's body.
+pub(crate) struct Replay {
+    kind: Kind,
+    unary: bool,
+}
+
+/// A body, by how often it can be sent.
+enum Kind {
     /// A complete body, which every attempt can send.
     Whole(Bytes),
     /// A body above the replay limit. All that was read was available without waiting.
@@ -32,20 +39,30 @@ pub(crate) enum Replay {
 
 impl Replay {
     /// Reads the available part of `body`, up to the first frame beyond `limit` bytes, without
-    /// waiting. The attempt that sends the body polls for the rest.
-    pub(crate) fn read<B>(body: B, limit: usize) -> Self
+    /// waiting. The attempt that sends the body polls for the rest. `M` recognises messages.
+    pub(crate) fn read<M, B>(body: B, limit: usize) -> Self
     where
+        M: Message,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let mut body = body.map_err(Into::into).boxed_unsync();
         let mut prefix = Prefix::default();
+        let mut message = M::default();
         let mut cx = Context::from_waker(Waker::noop());
         let streaming = loop {
             match Pin::new(&mut body).poll_frame(&mut cx) {
                 Poll::Pending => break true,
-                Poll::Ready(None) => return Self::Whole(prefix.into_bytes()),
+                Poll::Ready(None) => {
+                    return Self {
+                        kind: Kind::Whole(prefix.into_bytes()),
+                        unary: message.is_whole() && !message.has_next(),
+                    };
+                }
                 Poll::Ready(Some(frame)) => {
+                    if let Some(data) = frame.as_ref().ok().and_then(Frame::data_ref) {
+                        message.add(data);
+                    }
                     if !prefix.push(frame) || prefix.len > limit {
                         break false;
                     }
@@ -54,17 +71,23 @@ impl Replay {
         };
         let rest = Arc::new(OneShot::new(prefix.frames, body));
         if streaming {
-            Self::Streaming(rest)
+            Self {
+                kind: Kind::Streaming(rest),
+                unary: false,
+            }
         } else {
-            Self::Large(rest)
+            Self {
+                kind: Kind::Large(rest),
+                unary: !message.has_next(),
+            }
         }
     }
 
     /// The body for another attempt; `None` if it was sent and is not kept.
     pub(crate) fn attempt(&self) -> Option<RequestBody> {
-        match self {
-            Self::Whole(bytes) => Some(RequestBody::whole(bytes.clone())),
-            Self::Large(rest) | Self::Streaming(rest) => {
+        match &self.kind {
+            Kind::Whole(bytes) => Some(RequestBody::whole(bytes.clone())),
+            Kind::Large(rest) | Kind::Streaming(rest) => {
                 (!rest.is_touched()).then(|| RequestBody::one_shot(Arc::clone(rest)))
             }
         }
@@ -72,7 +95,13 @@ impl Replay {
 
     /// True if the caller is still producing the request.
     pub(crate) fn is_streaming(&self) -> bool {
-        matches!(self, Self::Streaming(_))
+        matches!(self.kind, Kind::Streaming(_))
+    }
+
+    /// True if the request is one message, as far as it was read. A stream of several messages may
+    /// be complete when the call starts.
+    pub(crate) fn is_unary(&self) -> bool {
+        self.unary
     }
 }
 
@@ -117,6 +146,15 @@ mod tests {
     use http_body_util::{Full, StreamBody};
 
     use super::*;
+    use crate::grpc::LengthPrefixed;
+
+    fn read<B>(body: B, limit: usize) -> Replay
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Replay::read::<LengthPrefixed, B>(body, limit)
+    }
 
     fn frames(parts: &[&'static str]) -> Vec<Result<Frame<Bytes>, BoxError>> {
         parts
@@ -132,12 +170,12 @@ mod tests {
     #[tokio::test]
     async fn a_complete_message_can_be_sent_any_number_of_times() {
         let body = Full::new(Bytes::from_static(b"message"));
-        let replay = Replay::read(body, 7);
+        let replay = read(body, 7);
         for _ in 0..3 {
             assert_eq!(text(replay.attempt().unwrap()).await, "message");
         }
         let parts = StreamBody::new(stream::iter(frames(&["a", "b", "c"])));
-        let replay = Replay::read(parts, 7);
+        let replay = read(parts, 7);
         for _ in 0..2 {
             assert_eq!(text(replay.attempt().unwrap()).await, "abc");
         }
@@ -146,12 +184,30 @@ mod tests {
     #[tokio::test]
     async fn a_body_above_the_limit_can_be_sent_once() {
         let parts = StreamBody::new(stream::iter(frames(&["1234", "5678", "9"])));
-        let replay = Replay::read(parts, 7);
+        let replay = read(parts, 7);
         assert!(!replay.is_streaming());
         let unused = replay.attempt().unwrap();
         drop(unused);
         assert_eq!(text(replay.attempt().unwrap()).await, "123456789");
         assert!(replay.attempt().is_none());
+    }
+
+    #[test]
+    fn a_request_is_unary_if_it_is_one_message() {
+        let one = "\0\0\0\0\u{2}ab";
+        for (parts, limit, unary) in [
+            (&[one][..], 1024, true),
+            (&["\0\0\0\0", "\u{2}ab"], 1024, true),
+            (&["\0\0\0\0\0"], 1024, true),
+            (&[], 1024, false),
+            (&[one, one], 1024, false),
+            // Above the limit, as far as they were read.
+            (&["\0\0\0\0\u{9}ab", "cdefghi"], 5, true),
+            (&[one, one], 8, false),
+        ] {
+            let body = StreamBody::new(stream::iter(frames(parts)));
+            assert_eq!(read(body, limit).is_unary(), unary, "{parts:?}");
+        }
     }
 
     #[tokio::test]
@@ -161,7 +217,7 @@ mod tests {
             frames(&["later"]).remove(0)
         });
         let parts = StreamBody::new(stream::iter(frames(&["now "])).chain(later));
-        let replay = Replay::read(parts, 1024);
+        let replay = read(parts, 1024);
         assert!(replay.is_streaming());
         assert_eq!(text(replay.attempt().unwrap()).await, "now later");
         assert!(replay.attempt().is_none());

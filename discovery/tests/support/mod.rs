@@ -5,6 +5,7 @@
 
 pub(crate) mod memory;
 pub(crate) mod recorder;
+pub(crate) mod scripted;
 
 use std::{
     net::SocketAddr,

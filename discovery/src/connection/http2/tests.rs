@@ -20,6 +20,7 @@ use tokio::{
 use super::*;
 use crate::{
     connection::{RequestBody, Transport},
+    grpc::LengthPrefixed,
     retry::replay::Replay,
 };
 
@@ -63,7 +64,7 @@ fn whole(bytes: &'static [u8]) -> RequestBody {
 /// A body of several parts, too large to be kept.
 fn in_parts(part: usize, count: usize) -> RequestBody {
     let frames = (0..count).map(move |_| Ok::<_, BoxError>(Frame::data(vec![7; part].into())));
-    let replay = Replay::read(StreamBody::new(stream::iter(frames)), part);
+    let replay = Replay::read::<LengthPrefixed, _>(StreamBody::new(stream::iter(frames)), part);
     replay.attempt().unwrap()
 }
 
@@ -71,7 +72,9 @@ fn in_parts(part: usize, count: usize) -> RequestBody {
 fn endless() -> RequestBody {
     let first = stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"first")))]);
     let body = StreamBody::new(futures_util::StreamExt::chain(first, stream::pending()));
-    Replay::read(body, 1024).attempt().unwrap()
+    Replay::read::<LengthPrefixed, _>(body, 1024)
+        .attempt()
+        .unwrap()
 }
 
 async fn read_all(body: &mut h2::RecvStream) -> Result<Bytes, h2::Error> {

@@ -1,16 +1,19 @@
 //! The default factory: HTTP/2 over TCP, on the `h2` crate.
 //!
 //! A connection counts as made when the server's first frame has arrived, as in gRPC: the kernel
-//! accepts connections for a process that hangs.
+//! accepts connections for a process that hangs. A host name is resolved for every attempt, and of
+//! several addresses the first to answer is used (RFC 8305).
 
 mod body_sender;
 mod connector;
 mod driver;
+mod happy_eyeballs;
 mod keep_alive;
 mod preface;
 mod transport;
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -30,6 +33,7 @@ use tokio::{
 use self::{
     connector::{Connector, tcp},
     driver::Driver,
+    happy_eyeballs::{race, resolve},
     keep_alive::{KeepAlive, LastRead},
     preface::PrefaceStream,
     transport::Http2Transport,
@@ -47,6 +51,7 @@ const MAX_SEND_BUFFER: usize = 1 << 20;
 
 const NOT_HTTP2: &str = "the answer is not HTTP/2; does the server expect TLS, or HTTP/1?";
 const CLOSED_EARLY: &str = "closed before the first frame";
+const WENT_AWAY: &str = "the server ended the connection at once";
 
 /// HTTP/2 over TCP, one connection per endpoint. Default: without TLS ("prior knowledge").
 #[derive(Clone, Debug)]
@@ -162,6 +167,21 @@ impl Http2 {
         })
     }
 
+    /// Connects to the first of these addresses that answers.
+    async fn to_any(
+        &self,
+        addresses: Vec<SocketAddr>,
+        instance: &Instance,
+    ) -> Result<Connection, ConnectError> {
+        race(addresses, |address| async move {
+            let stream = tcp(address, self.tcp_keep_alive)
+                .await
+                .map_err(|error| ConnectError::Connect(error.into()))?;
+            self.over(stream, instance).await
+        })
+        .await
+    }
+
     /// Connects over a byte stream: TLS, if set, and HTTP/2.
     async fn over<S>(&self, stream: S, instance: &Instance) -> Result<Connection, ConnectError>
     where
@@ -185,7 +205,9 @@ impl Http2 {
     {
         let handshake = |error: BoxError| ConnectError::Handshake(error);
         let last_read = self.keep_alive.map(|_| Arc::new(LastRead::default()));
-        let (stream, mut preface) = PrefaceStream::of(stream, last_read.clone());
+        let answered = Arc::new(AtomicBool::new(false));
+        let (stream, mut preface) =
+            PrefaceStream::of(stream, Arc::clone(&answered), last_read.clone());
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
@@ -218,17 +240,19 @@ impl Http2 {
                 Ok(false) => return Err(handshake(NOT_HTTP2.into())),
                 Err(_) => return Err(handshake(CLOSED_EARLY.into())),
             },
-            ended = &mut driver => return Err(handshake(match ended {
+            ended = &mut driver => return Err(handshake(match (ended, preface.try_recv()) {
                 // The bytes received say more than h2's error.
-                Err(_) if preface.try_recv() == Ok(false) => NOT_HTTP2.into(),
-                Ok(()) => CLOSED_EARLY.into(),
-                Err(error) => error,
+                (Err(_), Ok(false)) => NOT_HTTP2.into(),
+                (Ok(()), Ok(true)) => WENT_AWAY.into(),
+                (Ok(()), _) => CLOSED_EARLY.into(),
+                (Err(error), _) => error,
             })),
         }
         let transport = Http2Transport {
             sender,
             origin,
             closed,
+            answered,
             _open: open,
         };
         Ok(Connection::new(transport, driver))
@@ -247,10 +271,7 @@ impl Factory for Http2 {
                     .over(stream.map_err(ConnectError::Connect)?, instance)
                     .await;
             }
-            let stream = tcp(instance, self.tcp_keep_alive)
-                .await
-                .map_err(|error| ConnectError::Connect(error.into()))?;
-            self.over(stream, instance).await
+            self.to_any(resolve(instance).await?, instance).await
         })
     }
 }

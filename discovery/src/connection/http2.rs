@@ -10,10 +10,12 @@ mod driver;
 mod happy_eyeballs;
 mod keep_alive;
 mod preface;
+mod scaling;
 mod transport;
 
 use std::{
     net::SocketAddr,
+    num::NonZeroUsize,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -36,6 +38,7 @@ use self::{
     happy_eyeballs::{race, resolve},
     keep_alive::{KeepAlive, LastRead},
     preface::PrefaceStream,
+    scaling::scaled,
     transport::Http2Transport,
 };
 #[cfg(feature = "tls")]
@@ -60,6 +63,7 @@ pub struct Http2 {
     keep_alive: Option<(Duration, Duration)>,
     tcp_keep_alive: Option<Duration>,
     connector: Option<Connector>,
+    max_connections: usize,
     #[cfg(feature = "tls")]
     tls: Option<TlsHandshake>,
 }
@@ -71,6 +75,7 @@ impl Default for Http2 {
             keep_alive: None,
             tcp_keep_alive: Some(Duration::from_secs(10)),
             connector: None,
+            max_connections: 1,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -142,6 +147,15 @@ impl Http2 {
         self
     }
 
+    /// Makes up to this many connections to an instance (gRFC A105). Another one is made when the
+    /// calls under way use up the server's limit of concurrent streams on all that there are.
+    /// Default: 1, so that more calls go to other instances or wait.
+    #[must_use]
+    pub fn with_max_connections(mut self, connections: NonZeroUsize) -> Self {
+        self.max_connections = connections.get();
+        self
+    }
+
     /// Uses TLS with these settings. Default: no TLS.
     ///
     /// # Errors
@@ -165,6 +179,17 @@ impl Http2 {
                     .map_err(|error| ConnectError::Connect(error.into()))?,
             },
         })
+    }
+
+    /// Makes one connection.
+    async fn connect_once(&self, instance: &Instance) -> Result<Connection, ConnectError> {
+        if let Some(connector) = &self.connector {
+            let stream = connector.open(instance).await;
+            return self
+                .over(stream.map_err(ConnectError::Connect)?, instance)
+                .await;
+        }
+        self.to_any(resolve(instance).await?, instance).await
     }
 
     /// Connects to the first of these addresses that answers.
@@ -265,13 +290,12 @@ impl Factory for Http2 {
         instance: &'a Instance,
     ) -> BoxFuture<'a, Result<Connection, ConnectError>> {
         Box::pin(async move {
-            if let Some(connector) = &self.connector {
-                let stream = connector.open(instance).await;
-                return self
-                    .over(stream.map_err(ConnectError::Connect)?, instance)
-                    .await;
-            }
-            self.to_any(resolve(instance).await?, instance).await
+            let connection = self.connect_once(instance).await?;
+            Ok(if self.max_connections > 1 {
+                scaled(self, instance, connection)
+            } else {
+                connection
+            })
         })
     }
 }

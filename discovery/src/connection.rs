@@ -116,7 +116,8 @@ pub struct Connection {
     /// Carries calls.
     pub transport: Box<dyn Transport>,
     /// Must be polled for the connection to work. Ends when the connection accepts no new calls,
-    /// with the reason if it broke. Calls in flight may still finish afterwards.
+    /// with the reason if it broke. Calls in flight may still finish afterwards. A new connection is
+    /// begun at once.
     pub driver: BoxFuture<'static, Result<(), BoxError>>,
 }
 
@@ -156,6 +157,13 @@ pub trait Transport: Send + Sync + 'static {
     /// True if the connection is known to accept no more calls. Must become true when the driver
     /// ends or is dropped.
     fn is_closed(&self) -> bool;
+
+    /// True if the server has answered a call on this connection. The orderly end of such a
+    /// connection is not a failure, however short the connection's life was. Default: false; then a
+    /// connection that lasts less than a second counts as a failed attempt to connect.
+    fn has_answered(&self) -> bool {
+        false
+    }
 
     /// The number of calls that the server accepts at a time; more are queued on this side.
     /// Default: unlimited. Read only while many calls are in flight.

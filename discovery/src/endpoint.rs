@@ -3,8 +3,11 @@
 //! Both halves outlive a change of the set: an instance that stays keeps its connection and its
 //! [`Stats`]; one that returns under the same ID at another address gets new ones.
 
+mod connector;
+mod driver;
+mod failures;
 pub mod stats;
-pub(crate) mod subchannel;
+mod subchannel;
 
 use std::sync::Arc;
 
@@ -12,7 +15,7 @@ use tokio::time::Instant;
 
 pub use self::stats::Stats;
 pub use self::subchannel::ConnectivityState;
-pub(crate) use self::subchannel::{Connector, Subchannel};
+pub(crate) use self::{connector::Connector, subchannel::Subchannel};
 use crate::{connection::Transport, instance::Instance};
 
 /// One instance of the set that a balancer picks from.

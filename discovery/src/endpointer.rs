@@ -32,6 +32,10 @@ use crate::{
     registry::{InstanceSet, Instancer},
 };
 
+/// Minimum interval between two updates because of connections or reviews, per endpoint: several times
+/// what an update costs. Small sets are updated at every change.
+const SPACING: Duration = Duration::from_micros(2);
+const SMALL_SET: usize = 500;
 /// Maximum interval between updates when no timer is pending.
 const IDLE: Duration = Duration::from_secs(60);
 /// Interval between probes of an ejected endpoint without a connection. A new connection is probed at
@@ -80,6 +84,7 @@ impl Endpointer {
             unreachable: HashSet::new(),
             ejector: Ejector::new(Arc::clone(&config.ejection)),
             due: Instant::now(),
+            published: Instant::now(),
             config,
         };
         let snapshot = Arc::clone(&task.snapshot);
@@ -144,6 +149,8 @@ struct Task {
     ejector: Ejector,
     /// The time of the next update without an event.
     due: Instant,
+    /// The time of the last update.
+    published: Instant,
 }
 
 impl Task {
@@ -165,11 +172,26 @@ impl Task {
                     let latest = instances.borrow_and_update().clone();
                     self.take(&latest);
                 }
-                () = self.config.connector.changed.notified() => {}
+                () = self.config.connector.changed.notified() => {
+                    let earliest = self.published + self.spacing();
+                    if Instant::now() < earliest {
+                        self.due = self.due.min(earliest);
+                        continue;
+                    }
+                }
                 () = sleep_until(self.due) => {}
             }
             self.publish();
         }
+    }
+
+    /// Minimum interval between two updates because of connections and reviews.
+    fn spacing(&self) -> Duration {
+        let count = self.set.endpoints().len();
+        if count < SMALL_SET {
+            return Duration::ZERO;
+        }
+        SPACING.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
     /// Applies an update of the registry.
@@ -238,6 +260,7 @@ impl Task {
     /// Reviews the records and publishes a snapshot.
     fn publish(&mut self) {
         let now = Instant::now();
+        self.published = now;
         if self.needs_another_subset() {
             let instances = Arc::clone(&self.registry.instances);
             self.follow(&instances);

@@ -9,9 +9,9 @@
 
 mod support;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 
-use discovery::{Channel, EjectionPolicy, Instance, registry::StaticRegistry};
+use discovery::{Channel, EjectionPolicy, Instance, connection::Http2, registry::StaticRegistry};
 use proto::{TrimRequest, trim_client::TrimClient};
 use support::TrimServer;
 use tonic::Code;
@@ -258,6 +258,41 @@ async fn a_subset_that_is_down_has_stand_ins_until_it_is_back() {
     }
     support::eventually(|| channel.status().instances == 2 && channel.status().ready == 2).await;
     assert_eq!(spread(&mut client, 20).await, members);
+}
+
+#[tokio::test]
+async fn calls_above_the_stream_limit_use_further_connections_up_to_their_limit() {
+    let server = TrimServer::start_for(Some(100)).await;
+    server.behave(|_| std::future::pending());
+    let http2 = Http2::new().with_max_connections(NonZeroUsize::new(3).unwrap());
+    let channel = channel(&support::fixed([&server]))
+        .factory(http2)
+        .retry_timeout(Duration::from_secs(60))
+        .build()
+        .unwrap();
+    all_ready(&channel, 1).await;
+    let mut calls = tokio::task::JoinSet::new();
+    for (begun, connections) in [(100, 1), (250, 3), (300, 3)] {
+        while calls.len() < begun {
+            let mut client = TrimClient::new(channel.clone());
+            calls.spawn(async move { call(&mut client).await });
+        }
+        support::eventually(|| server.calls() == begun).await;
+        assert_eq!(server.connections(), connections);
+    }
+    // Further calls wait until a call has ended.
+    for _ in 0..5 {
+        let mut client = TrimClient::new(channel.clone());
+        calls.spawn(async move { call(&mut client).await });
+    }
+    tokio::task::yield_now().await;
+    assert_eq!(server.calls(), 300);
+    server.recover();
+    calls.abort_all();
+    while calls.join_next().await.is_some() {}
+    call(&mut TrimClient::new(channel.clone())).await.unwrap();
+    drop(channel);
+    support::eventually(|| server.connections() == 0).await;
 }
 
 #[tokio::test]

@@ -1,16 +1,21 @@
 //! The default factory: HTTP/2 over TCP, on the `h2` crate.
 //!
 //! A connection counts as made when the server's first frame has arrived, as in gRPC: the kernel
-//! accepts connections for a process that hangs.
+//! accepts connections for a process that hangs. A host name is resolved for every attempt, and of
+//! several addresses the first to answer is used (RFC 8305).
 
 mod body_sender;
 mod connector;
 mod driver;
+mod happy_eyeballs;
 mod keep_alive;
 mod preface;
+mod scaling;
 mod transport;
 
 use std::{
+    net::SocketAddr,
+    num::NonZeroUsize,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -30,8 +35,10 @@ use tokio::{
 use self::{
     connector::{Connector, tcp},
     driver::Driver,
+    happy_eyeballs::{race, resolve},
     keep_alive::{KeepAlive, LastRead},
     preface::PrefaceStream,
+    scaling::scaled,
     transport::Http2Transport,
 };
 #[cfg(feature = "tls")]
@@ -47,6 +54,7 @@ const MAX_SEND_BUFFER: usize = 1 << 20;
 
 const NOT_HTTP2: &str = "the answer is not HTTP/2; does the server expect TLS, or HTTP/1?";
 const CLOSED_EARLY: &str = "closed before the first frame";
+const WENT_AWAY: &str = "the server ended the connection at once";
 
 /// HTTP/2 over TCP, one connection per endpoint. Default: without TLS ("prior knowledge").
 #[derive(Clone, Debug)]
@@ -55,6 +63,7 @@ pub struct Http2 {
     keep_alive: Option<(Duration, Duration)>,
     tcp_keep_alive: Option<Duration>,
     connector: Option<Connector>,
+    max_connections: usize,
     #[cfg(feature = "tls")]
     tls: Option<TlsHandshake>,
 }
@@ -66,6 +75,7 @@ impl Default for Http2 {
             keep_alive: None,
             tcp_keep_alive: Some(Duration::from_secs(10)),
             connector: None,
+            max_connections: 1,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -137,6 +147,15 @@ impl Http2 {
         self
     }
 
+    /// Makes up to this many connections to an instance (gRFC A105). Another one is made when the
+    /// calls under way use up the server's limit of concurrent streams on all that there are.
+    /// Default: 1, so that more calls go to other instances or wait.
+    #[must_use]
+    pub fn with_max_connections(mut self, connections: NonZeroUsize) -> Self {
+        self.max_connections = connections.get();
+        self
+    }
+
     /// Uses TLS with these settings. Default: no TLS.
     ///
     /// # Errors
@@ -162,6 +181,32 @@ impl Http2 {
         })
     }
 
+    /// Makes one connection.
+    async fn connect_once(&self, instance: &Instance) -> Result<Connection, ConnectError> {
+        if let Some(connector) = &self.connector {
+            let stream = connector.open(instance).await;
+            return self
+                .over(stream.map_err(ConnectError::Connect)?, instance)
+                .await;
+        }
+        self.to_any(resolve(instance).await?, instance).await
+    }
+
+    /// Connects to the first of these addresses that answers.
+    async fn to_any(
+        &self,
+        addresses: Vec<SocketAddr>,
+        instance: &Instance,
+    ) -> Result<Connection, ConnectError> {
+        race(addresses, |address| async move {
+            let stream = tcp(address, self.tcp_keep_alive)
+                .await
+                .map_err(|error| ConnectError::Connect(error.into()))?;
+            self.over(stream, instance).await
+        })
+        .await
+    }
+
     /// Connects over a byte stream: TLS, if set, and HTTP/2.
     async fn over<S>(&self, stream: S, instance: &Instance) -> Result<Connection, ConnectError>
     where
@@ -185,7 +230,9 @@ impl Http2 {
     {
         let handshake = |error: BoxError| ConnectError::Handshake(error);
         let last_read = self.keep_alive.map(|_| Arc::new(LastRead::default()));
-        let (stream, mut preface) = PrefaceStream::of(stream, last_read.clone());
+        let answered = Arc::new(AtomicBool::new(false));
+        let (stream, mut preface) =
+            PrefaceStream::of(stream, Arc::clone(&answered), last_read.clone());
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
@@ -218,17 +265,19 @@ impl Http2 {
                 Ok(false) => return Err(handshake(NOT_HTTP2.into())),
                 Err(_) => return Err(handshake(CLOSED_EARLY.into())),
             },
-            ended = &mut driver => return Err(handshake(match ended {
+            ended = &mut driver => return Err(handshake(match (ended, preface.try_recv()) {
                 // The bytes received say more than h2's error.
-                Err(_) if preface.try_recv() == Ok(false) => NOT_HTTP2.into(),
-                Ok(()) => CLOSED_EARLY.into(),
-                Err(error) => error,
+                (Err(_), Ok(false)) => NOT_HTTP2.into(),
+                (Ok(()), Ok(true)) => WENT_AWAY.into(),
+                (Ok(()), _) => CLOSED_EARLY.into(),
+                (Err(error), _) => error,
             })),
         }
         let transport = Http2Transport {
             sender,
             origin,
             closed,
+            answered,
             _open: open,
         };
         Ok(Connection::new(transport, driver))
@@ -241,16 +290,12 @@ impl Factory for Http2 {
         instance: &'a Instance,
     ) -> BoxFuture<'a, Result<Connection, ConnectError>> {
         Box::pin(async move {
-            if let Some(connector) = &self.connector {
-                let stream = connector.open(instance).await;
-                return self
-                    .over(stream.map_err(ConnectError::Connect)?, instance)
-                    .await;
-            }
-            let stream = tcp(instance, self.tcp_keep_alive)
-                .await
-                .map_err(|error| ConnectError::Connect(error.into()))?;
-            self.over(stream, instance).await
+            let connection = self.connect_once(instance).await?;
+            Ok(if self.max_connections > 1 {
+                scaled(self, instance, connection)
+            } else {
+                connection
+            })
         })
     }
 }

@@ -91,6 +91,10 @@ impl Transport for WithOrigin<Box<dyn Transport>> {
         self.inner.is_closed()
     }
 
+    fn has_answered(&self) -> bool {
+        self.inner.has_answered()
+    }
+
     fn capacity(&self) -> usize {
         self.inner.capacity()
     }

@@ -10,35 +10,23 @@
 //! A connection that gives no answers, but has not failed, is replaced. Calls in flight stay on it;
 //! new calls wait for the new connection.
 //!
+//! A connection that the server ends in order after answers (GOAWAY, `NO_ERROR`) is not a failure:
+//! the next attempt begins at once, while calls in flight finish on the old connection.
+//!
 //! During its first attempt a subchannel is `Connecting`: a call without an alternative waits for
 //! it. After a failure it stays `TransientFailure` until an attempt succeeds, so that calls skip it
 //! at once however long the attempts take (as gRPC's `TRANSIENT_FAILURE`).
 
-use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU8, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 use arc_swap::ArcSwapOption;
-use tokio::{
-    sync::{Notify, Semaphore},
-    time::{Instant, timeout},
-};
-use tracing::{debug, warn};
+use tokio::{sync::Notify, time::Instant};
 
-use crate::{
-    BoxError,
-    backoff::Backoff,
-    connection::{ConnectError, Connection, Factory, Transport},
-    error::chain,
-    instance::Instance,
-};
-
-/// A connection shorter than this counts as a failed attempt for the backoff.
-const SHORT_LIFE: Duration = Duration::from_secs(1);
+use super::{connector::Connector, driver::Driver, failures::Failures};
+use crate::{BoxError, connection::Transport, instance::Instance};
 
 /// The state of the connection to an instance, as gRPC names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,35 +55,39 @@ impl ConnectivityState {
     ];
 }
 
-/// The settings and limits shared by all subchannels of a channel.
-pub(crate) struct Connector {
-    pub(crate) factory: Arc<dyn Factory>,
-    /// Limits the attempts to connect that run at the same time.
-    pub(crate) parallel: Semaphore,
-    /// Time limit of one attempt.
-    pub(crate) timeout: Duration,
-    /// Delay after failed attempts.
-    pub(crate) backoff: Backoff,
-    /// True if connections are made before a call needs them.
-    pub(crate) eager: bool,
-    /// Notified after every change of state.
-    pub(crate) changed: Arc<Notify>,
-}
-
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Subchannel {
     state: AtomicU8,
     /// True if the last attempt to connect failed. Outlasts `TransientFailure`, which a subchannel
     /// that connects on demand leaves after its backoff.
-    unreachable: AtomicBool,
-    transport: ArcSwapOption<Box<dyn Transport>>,
-    connected_at: Mutex<Option<Instant>>,
-    last_error: Mutex<Option<Arc<BoxError>>>,
+    pub(super) unreachable: AtomicBool,
+    pub(super) transport: ArcSwapOption<Box<dyn Transport>>,
+    record: Mutex<Record>,
     /// Ends a backoff early, and lets the driver see that the subchannel was retired.
-    interrupt: Notify,
+    pub(super) interrupt: Notify,
     /// Requests a new connection in place of the one that is ready.
-    renewal: Notify,
+    pub(super) renewal: Notify,
+}
+
+/// The past of a subchannel. It outlasts the driver of one that connects on demand.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    pub(super) connected_at: Option<Instant>,
+    pub(super) last_error: Option<Arc<BoxError>>,
+    pub(super) failures: Failures,
+}
+
+impl Record {
+    /// Notes the end of a connection. Returns the number of failures in a row.
+    pub(super) fn end_connection(&mut self, useful: bool) -> u32 {
+        if useful {
+            self.failures = Failures::default();
+        } else {
+            self.failures.add_short_life();
+        }
+        self.failures.count()
+    }
 }
 
 impl std::fmt::Debug for dyn Transport {
@@ -121,18 +113,12 @@ impl Subchannel {
 
     /// The time at which the last connection was made.
     pub(crate) fn connected_at(&self) -> Option<Instant> {
-        *self
-            .connected_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.record().connected_at
     }
 
     /// The error of the last attempt, or of the last connection that broke.
     pub(crate) fn last_error(&self) -> Option<Arc<BoxError>> {
-        self.last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.record().last_error.clone()
     }
 
     /// Starts to connect if it is idle.
@@ -140,13 +126,7 @@ impl Subchannel {
         if self.state() == ConnectivityState::Idle
             && self.transition(ConnectivityState::Idle, ConnectivityState::Connecting)
         {
-            let driver = Driver {
-                subchannel: Arc::clone(self),
-                instance: Arc::clone(instance),
-                connector: Arc::clone(connector),
-                finished: false,
-            };
-            tokio::spawn(driver.run());
+            tokio::spawn(Driver::new(self, instance, connector).run());
         }
     }
 
@@ -177,200 +157,32 @@ impl Subchannel {
     }
 
     /// Changes the state; false if it was not `from`, as `retire` may change it at any time.
-    fn transition(&self, from: ConnectivityState, to: ConnectivityState) -> bool {
+    pub(super) fn transition(&self, from: ConnectivityState, to: ConnectivityState) -> bool {
         self.state
             .compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 
-    fn set_last_error(&self, error: BoxError) {
-        *self
-            .last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error));
-    }
-}
-
-/// The task of a subchannel. Ends when the subchannel is retired, or idle again.
-struct Driver {
-    subchannel: Arc<Subchannel>,
-    instance: Arc<Instance>,
-    connector: Arc<Connector>,
-    finished: bool,
-}
-
-impl Drop for Driver {
-    /// A runtime that ends drops its tasks: the subchannel must not stay `Ready`.
-    fn drop(&mut self) {
-        if self.finished {
-            return;
-        }
-        let subchannel = &self.subchannel;
-        subchannel.transport.store(None);
-        subchannel.unreachable.store(true, Ordering::Release);
-        subchannel.set_last_error("the runtime that drives its connection has ended".into());
-        for state in [ConnectivityState::Connecting, ConnectivityState::Ready] {
-            subchannel.transition(state, ConnectivityState::TransientFailure);
-        }
-        self.connector.changed.notify_one();
-    }
-}
-
-impl Driver {
-    async fn run(mut self) {
-        self.drive().await;
-        self.finished = true;
-    }
-
-    async fn drive(&self) {
-        let mut failures = 0;
-        loop {
-            match self.connect().await {
-                Some(Ok(connection)) => {
-                    let lived = self.serve(connection).await;
-                    failures = if lived < SHORT_LIFE { failures + 1 } else { 0 };
-                    let next = if self.connector.eager {
-                        ConnectivityState::Connecting
-                    } else {
-                        ConnectivityState::Idle
-                    };
-                    let kept = self.subchannel.transition(ConnectivityState::Ready, next);
-                    self.connector.changed.notify_one();
-                    if !kept || next == ConnectivityState::Idle {
-                        return;
-                    }
-                    // The first attempt after a lost connection needs no delay.
-                    if failures > 1 && !self.pause(failures - 1).await {
-                        return;
-                    }
-                }
-                Some(Err(error)) => {
-                    failures += 1;
-                    self.subchannel.unreachable.store(true, Ordering::Release);
-                    let first = self.subchannel.transition(
-                        ConnectivityState::Connecting,
-                        ConnectivityState::TransientFailure,
-                    );
-                    if first {
-                        warn!(instance = %self.instance, "{}", chain(&error));
-                    } else {
-                        debug!(instance = %self.instance, failures, "{}", chain(&error));
-                    }
-                    self.subchannel.set_last_error(error.into());
-                    self.connector.changed.notify_one();
-                    if !self.pause(failures).await {
-                        return;
-                    }
-                    if !self.connector.eager {
-                        self.subchannel.transition(
-                            ConnectivityState::TransientFailure,
-                            ConnectivityState::Idle,
-                        );
-                        self.connector.changed.notify_one();
-                        return;
-                    }
-                }
-                None => return,
-            }
-        }
-    }
-
-    /// One attempt; `None` if the subchannel was retired meanwhile.
-    async fn connect(&self) -> Option<Result<Connection, ConnectError>> {
-        let attempt = async {
-            // The semaphore is never closed, so this cannot fail.
-            let _permit = self.connector.parallel.acquire().await;
-            let limit = self.connector.timeout;
-            timeout(limit, self.connector.factory.connect(&self.instance))
-                .await
-                .unwrap_or(Err(ConnectError::Timeout(limit)))
-        };
-        tokio::pin!(attempt);
-        loop {
-            tokio::select! {
-                biased;
-                result = &mut attempt => return Some(result),
-                () = self.subchannel.interrupt.notified() => {
-                    if self.subchannel.state() == ConnectivityState::Shutdown {
-                        return None;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Offers the connection to calls until it ends. Returns how long it lasted.
-    async fn serve(&self, connection: Connection) -> Duration {
-        let born = Instant::now();
-        let Connection {
-            transport,
-            mut driver,
-        } = connection;
-        let ready = self
-            .subchannel
-            .transition(ConnectivityState::Connecting, ConnectivityState::Ready)
-            || self.subchannel.transition(
-                ConnectivityState::TransientFailure,
-                ConnectivityState::Ready,
-            );
-        if !ready {
-            return born.elapsed();
-        }
-        self.subchannel.unreachable.store(false, Ordering::Release);
-        *self
-            .subchannel
-            .connected_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(born);
-        self.subchannel.transport.store(Some(Arc::new(transport)));
-        if self.subchannel.state() == ConnectivityState::Shutdown {
-            // Retired after the transition to `Ready`.
-            self.subchannel.transport.store(None);
-        }
-        debug!(instance = %self.instance, "connected");
-        self.connector.changed.notify_one();
-        // A retired subchannel drops its transport: the driver ends with the last call in flight.
-        let ended = tokio::select! {
-            ended = &mut driver => ended,
-            () = self.subchannel.renewal.notified() => {
-                warn!(instance = %self.instance, "no answer on this connection; replacing it");
-                tokio::spawn(driver);
-                self.subchannel.transport.store(None);
-                return born.elapsed();
-            }
-        };
-        self.subchannel.transport.store(None);
-        match ended {
-            Err(error) if self.subchannel.state() != ConnectivityState::Shutdown => {
-                warn!(instance = %self.instance, "connection lost: {}", chain(&*error));
-                self.subchannel.set_last_error(error);
-            }
-            _ => debug!(instance = %self.instance, "connection closed"),
-        }
-        born.elapsed()
-    }
-
-    /// Waits after a failure; false if the subchannel was retired.
-    async fn pause(&self, failures: u32) -> bool {
-        let wait = self
-            .connector
-            .backoff
-            .after(failures, &mut fastrand::Rng::new());
-        // `retry_now` and `retire` end it early.
-        let _interrupted = timeout(wait, self.subchannel.interrupt.notified()).await;
-        self.subchannel.state() != ConnectivityState::Shutdown
+    pub(super) fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, ready};
+    use std::{
+        future::{pending, ready},
+        time::Duration,
+    };
 
     use futures_util::future::BoxFuture;
     use http::{Request, Response};
 
     use super::*;
-    use crate::connection::{RequestBody, SendError, TransportBody};
+    use crate::{
+        backoff::Backoff,
+        connection::{ConnectError, Connection, Factory, RequestBody, SendError, TransportBody},
+    };
 
     /// Connects at once and never closes.
     struct Open;
@@ -404,14 +216,8 @@ mod tests {
             .build()
             .unwrap();
         let second = Duration::from_secs(1);
-        let connector = Arc::new(Connector {
-            factory: Arc::new(Open),
-            parallel: Semaphore::new(1),
-            timeout: second,
-            backoff: Backoff::new(second, second),
-            eager: true,
-            changed: Arc::default(),
-        });
+        let backoff = Backoff::new(second, second);
+        let connector = Arc::new(Connector::new(Arc::new(Open), 1, second, backoff, true));
         let subchannel = Arc::<Subchannel>::default();
         runtime.block_on(async {
             let instance = Arc::new(Instance::new("127.0.0.1", 1).unwrap());

@@ -110,7 +110,8 @@ impl Set {
         }
     }
 
-    /// Removes endpoints whose grace period is over or whose connection no longer works.
+    /// Removes endpoints whose grace period is over or whose connection no longer works. One that
+    /// lost its connection stays until an attempt to make it again has failed.
     pub(crate) fn expire(
         &mut self,
         protection: &RemovalProtection,
@@ -120,7 +121,10 @@ impl Set {
             .extract_if(.., |endpoint| {
                 endpoint.missing_since().is_some_and(|since| {
                     now >= since + protection.grace
-                        || endpoint.subchannel().state() != ConnectivityState::Ready
+                        || !matches!(
+                            endpoint.subchannel().state(),
+                            ConnectivityState::Ready | ConnectivityState::Connecting
+                        )
                 })
             })
             .collect()

@@ -1,6 +1,6 @@
 //! The byte stream under an HTTP/2 connection: TCP, or a stream that the application makes.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use socket2::{SockRef, TcpKeepalive};
@@ -53,10 +53,10 @@ impl fmt::Debug for Connector {
 
 /// Connects by TCP, with these probes of the kernel (see `Http2::with_tcp_keep_alive`).
 pub(super) async fn tcp(
-    instance: &Instance,
+    address: SocketAddr,
     keep_alive: Option<Duration>,
 ) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((instance.host.as_str(), instance.port)).await?;
+    let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     if let Some(idle) = keep_alive {
         let probes = 5;

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     mem,
     pin::Pin,
     sync::{
@@ -79,11 +80,18 @@ where
         };
         // The server sent GOAWAY, or the connection has used all its stream IDs.
         this.probe = None;
-        if let Some(connection) = mem::take(&mut this.connection) {
-            tokio::spawn(async move {
-                // Each call in flight gets the error itself.
-                let _ended = connection.await;
-            });
+        if let Some(mut connection) = mem::take(&mut this.connection) {
+            let mut keep_alive = mem::take(&mut this.keep_alive);
+            // Each call in flight gets the error itself.
+            tokio::spawn(poll_fn(move |cx| {
+                if Pin::new(&mut connection).poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                match &mut keep_alive {
+                    Some(keep_alive) => keep_alive.poll_dead(cx).map(|_| ()),
+                    None => Poll::Pending,
+                }
+            }));
         }
         let orderly = error.reason() == Some(h2::Reason::NO_ERROR);
         this.end(if orderly { Ok(()) } else { Err(error.into()) })

@@ -277,3 +277,58 @@ async fn another_protocol_is_no_connection() {
     let connection = Http2::default().establish(client, origin()).await;
     assert!(matches!(connection, Err(ConnectError::Handshake(_))));
 }
+
+#[tokio::test]
+async fn an_answer_is_known_even_if_the_connection_has_ended_with_it() {
+    let (transport, driver, mut server) = pair(Http2::default()).await;
+    assert!(!transport.has_answered());
+    let call = transport.send(request(whole(b"message")));
+    let (_request, mut respond) = server.accept().await.unwrap().unwrap();
+    respond.send_response(Response::new(()), true).unwrap();
+    server.graceful_shutdown();
+    tokio::spawn(async move { while server.accept().await.is_some() {} });
+    // The call has not run since it was sent.
+    driver.await.unwrap().unwrap();
+    assert!(transport.has_answered());
+    assert_eq!(call.await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_hangs_after_it_went_away_is_found_by_the_ping() {
+    let second = Duration::from_secs(1);
+    let http2 = Http2::new().with_keep_alive(10 * second, 3 * second);
+    let (transport, driver, mut server) = pair(http2).await;
+    let call = tokio::spawn(transport.send(request(whole(b"message"))));
+    let _accepted = server.accept().await.unwrap().unwrap();
+    server.graceful_shutdown();
+    let (hang, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(async move {
+        tokio::select! {
+            () = async { while server.accept().await.is_some() {} } => {}
+            _ = stopped => {}
+        }
+        server
+    });
+    driver.await.unwrap().unwrap();
+    hang.send(()).unwrap();
+    let _hung = serving.await.unwrap();
+    let ended = tokio::time::timeout(60 * second, call).await;
+    assert!(ended.unwrap().unwrap().is_err());
+}
+
+#[tokio::test]
+async fn of_several_addresses_the_first_to_answer_is_used() {
+    let listen = || tokio::net::TcpListener::bind("127.0.0.1:0");
+    // The kernel accepts connections to the first; no process answers.
+    let (silent, answering) = (listen().await.unwrap(), listen().await.unwrap());
+    let addresses = [&silent, &answering].map(|listener| listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (stream, _) = answering.accept().await.unwrap();
+        let mut server = server::handshake(stream).await.unwrap();
+        while server.accept().await.is_some() {}
+    });
+    let http2 = Http2::default();
+    let instance = Instance::new("trim.example", 1).unwrap();
+    let connection = http2.to_any(addresses.to_vec(), &instance).await;
+    assert!(connection.is_ok());
+}

@@ -31,6 +31,7 @@ pub(super) struct Http2Transport {
     pub(super) sender: SendRequest<Bytes>,
     pub(super) origin: Origin,
     pub(super) closed: Arc<AtomicBool>,
+    pub(super) answered: Arc<AtomicBool>,
     /// Closes when the transport is dropped, which the driver awaits.
     pub(super) _open: oneshot::Sender<Infallible>,
 }
@@ -65,6 +66,10 @@ impl Transport for Http2Transport {
 
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
     }
 
     fn capacity(&self) -> usize {

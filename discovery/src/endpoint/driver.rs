@@ -1,0 +1,266 @@
+//! Connects a subchannel, and connects it again when the connection has ended.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use fastrand::Rng;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{debug, warn};
+
+use super::{
+    connector::{Connector, Line, Reachable},
+    failures::Delay,
+    subchannel::{ConnectivityState, Subchannel},
+};
+use crate::{
+    connection::{ConnectError, Connection},
+    error::chain,
+    instance::Instance,
+};
+
+/// A connection shorter than this counts as a failed attempt for the backoff, unless the server ended
+/// it in order after answers.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+
+pub(super) struct Driver {
+    subchannel: Arc<Subchannel>,
+    instance: Arc<Instance>,
+    connector: Arc<Connector>,
+    finished: bool,
+}
+
+impl Drop for Driver {
+    /// A runtime that ends drops its tasks: the subchannel must not stay `Ready`.
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        let subchannel = &self.subchannel;
+        subchannel.transport.store(None);
+        subchannel.unreachable.store(true, Ordering::Release);
+        subchannel.record().last_error = Some(Arc::new(
+            "the runtime that drives its connection has ended".into(),
+        ));
+        for state in [ConnectivityState::Connecting, ConnectivityState::Ready] {
+            subchannel.transition(state, ConnectivityState::TransientFailure);
+        }
+        self.connector.changed.notify_one();
+    }
+}
+
+impl Driver {
+    pub(super) fn new(
+        subchannel: &Arc<Subchannel>,
+        instance: &Arc<Instance>,
+        connector: &Arc<Connector>,
+    ) -> Self {
+        Self {
+            subchannel: Arc::clone(subchannel),
+            instance: Arc::clone(instance),
+            connector: Arc::clone(connector),
+            finished: false,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        self.drive().await;
+        self.finished = true;
+    }
+
+    async fn drive(&self) {
+        let mut reachable = None;
+        while let Some(connected) = self.connect().await {
+            match connected {
+                Ok(connection) => {
+                    reachable.get_or_insert_with(|| Reachable::new(&self.connector));
+                    let useful = self.serve(connection).await;
+                    if !self.after_connection(useful).await {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    reachable = None;
+                    let delay = self.note_failure(error);
+                    self.pause(delay).await;
+                }
+            }
+            if self.subchannel.state() == ConnectivityState::Shutdown {
+                return;
+            }
+            if !self.connector.eager {
+                self.subchannel
+                    .transition(ConnectivityState::TransientFailure, ConnectivityState::Idle);
+                self.connector.changed.notify_one();
+                return;
+            }
+        }
+    }
+
+    /// One attempt; `None` if the subchannel was retired meanwhile.
+    async fn connect(&self) -> Option<Result<Connection, ConnectError>> {
+        let again = self.subchannel.is_unreachable();
+        let attempt = self.connector.connect(&self.instance, again);
+        tokio::pin!(attempt);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut attempt => return Some(result),
+                () = self.subchannel.interrupt.notified() => {
+                    if self.subchannel.state() == ConnectivityState::Shutdown {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Offers the connection to calls until it ends. True if it was of use: it lasted, or the server
+    /// ended it in order after answers.
+    async fn serve(&self, connection: Connection) -> bool {
+        let subchannel = &self.subchannel;
+        let born = Instant::now();
+        let Connection {
+            transport,
+            mut driver,
+        } = connection;
+        let ready = subchannel.transition(ConnectivityState::Connecting, ConnectivityState::Ready)
+            || subchannel.transition(
+                ConnectivityState::TransientFailure,
+                ConnectivityState::Ready,
+            );
+        if !ready {
+            return false;
+        }
+        subchannel.unreachable.store(false, Ordering::Release);
+        subchannel.record().connected_at = Some(born);
+        subchannel.transport.store(Some(Arc::new(transport)));
+        if subchannel.state() == ConnectivityState::Shutdown {
+            // Retired after the transition to `Ready`.
+            subchannel.transport.store(None);
+        }
+        debug!(instance = %self.instance, "connected");
+        self.connector.changed.notify_one();
+        // A retired subchannel drops its transport: the driver ends with the last call in flight.
+        let ended = tokio::select! {
+            ended = &mut driver => ended,
+            () = subchannel.renewal.notified() => {
+                warn!(instance = %self.instance, "no answer on this connection; replacing it");
+                tokio::spawn(driver);
+                subchannel.transport.store(None);
+                return born.elapsed() >= SHORT_LIFE;
+            }
+        };
+        let answered = subchannel
+            .transport
+            .swap(None)
+            .is_some_and(|transport| transport.has_answered());
+        let in_order = ended.is_ok();
+        match ended {
+            Err(error) if subchannel.state() != ConnectivityState::Shutdown => {
+                warn!(instance = %self.instance, "connection lost: {}", chain(&*error));
+                subchannel.record().last_error = Some(Arc::new(error));
+            }
+            _ => debug!(instance = %self.instance, answered, "connection closed in order"),
+        }
+        in_order && answered || born.elapsed() >= SHORT_LIFE
+    }
+
+    /// Follows up on the end of a connection. False if the driver ends with it.
+    async fn after_connection(&self, useful: bool) -> bool {
+        let failures = self.subchannel.record().end_connection(useful);
+        // The first attempt after a lost connection needs no delay.
+        let delay =
+            (failures > 1).then(|| self.connector.backoff.after(failures - 1, &mut Rng::new()));
+        let next = match delay {
+            _ if self.connector.eager => ConnectivityState::Connecting,
+            Some(_) => ConnectivityState::TransientFailure,
+            None => ConnectivityState::Idle,
+        };
+        let kept = self.subchannel.transition(ConnectivityState::Ready, next);
+        self.connector.changed.notify_one();
+        if !kept || next == ConnectivityState::Idle {
+            return false;
+        }
+        if let Some(delay) = delay {
+            self.doze(delay).await;
+        }
+        true
+    }
+
+    /// Notes a failed attempt, and returns the delay before the next one.
+    fn note_failure(&self, error: ConnectError) -> Delay {
+        let (subchannel, connector) = (&self.subchannel, &self.connector);
+        let first = !subchannel.unreachable.swap(true, Ordering::AcqRel);
+        let now = Instant::now();
+        let (delay, failures) = {
+            let mut record = subchannel.record();
+            record.failures.add(now, connector.has_reachable());
+            let was_connected = record.connected_at.is_some();
+            let rng = &mut Rng::new();
+            let delay = record
+                .failures
+                .delay(now, &connector.backoff, was_connected, rng);
+            (delay, record.failures.count())
+        };
+        if first {
+            warn!(instance = %self.instance, "{}", chain(&error));
+        } else {
+            debug!(instance = %self.instance, failures, "{}", chain(&error));
+        }
+        subchannel.record().last_error = Some(Arc::new(error.into()));
+        // Another failure in a row changes nothing that the set shows.
+        if subchannel.transition(
+            ConnectivityState::Connecting,
+            ConnectivityState::TransientFailure,
+        ) {
+            connector.changed.notify_one();
+        }
+        delay
+    }
+
+    /// Waits after a failed attempt. `retry_now` and `retire` end it early.
+    async fn pause(&self, delay: Delay) {
+        let due = match delay {
+            Delay::Usual(delay) => return self.doze(delay).await,
+            Delay::Rare(delay) => Instant::now() + delay,
+        };
+        // Begins before the look at the others, so that no change between the two is missed.
+        let all_down = self.connector.all_down();
+        if self.connector.has_reachable() {
+            tokio::select! {
+                () = self.wait_for_turn(due) => return,
+                () = all_down => {}
+            }
+        }
+        // No other instance is left: this one may have come back. Many wake up here at once.
+        let ceiling = self.connector.backoff.ceiling;
+        let spread = ceiling.mul_f64(Rng::new().f64());
+        self.doze_until(due.min(Instant::now() + spread)).await;
+    }
+
+    /// Sleeps until `due`, and then until this attempt has its turn in the whole set.
+    async fn wait_for_turn(&self, due: Instant) {
+        self.doze_until(due).await;
+        let turn = self
+            .connector
+            .take_turn(match self.subchannel.connected_at() {
+                Some(_) => Line::Known,
+                None => Line::Unknown,
+            });
+        while Instant::now() < turn && self.subchannel.state() != ConnectivityState::Shutdown {
+            self.doze_until(turn).await;
+        }
+    }
+
+    /// Sleeps, unless interrupted.
+    async fn doze(&self, delay: Duration) {
+        let _interrupted = timeout(delay, self.subchannel.interrupt.notified()).await;
+    }
+
+    /// Sleeps until this time, unless interrupted.
+    async fn doze_until(&self, at: Instant) {
+        let _interrupted = timeout_at(at, self.subchannel.interrupt.notified()).await;
+    }
+}

@@ -12,7 +12,15 @@
 
 mod support;
 
-use std::{collections::BTreeSet, future::pending, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use discovery::{
     CallError, CallErrorKind, Channel, ChannelBuilder, Deadline, EjectionPolicy, Instance,
@@ -216,11 +224,24 @@ async fn an_attempt_that_fails_beside_an_overdue_one_is_followed_at_once() {
         order.push(usize::from(served.0.port) - 1);
     }
     servers[order[0]].behave(|_| pending());
-    unavailable(&servers[order[1]]);
+    // Whichever of the others is called first fails once.
+    let failed = Arc::new(AtomicBool::new(false));
+    for other in &order[1..] {
+        let failed = Arc::clone(&failed);
+        servers[*other].behave(move |_| {
+            let fails = !failed.swap(true, Ordering::SeqCst);
+            async move {
+                if fails {
+                    return Err(Status::unavailable("overloaded"));
+                }
+                Ok(())
+            }
+        });
+    }
     let begun = Instant::now();
     let response = call(&mut client).await.unwrap();
     let served = response.extensions().get::<ServedBy>().unwrap();
-    assert_eq!(served.0.id, servers[order[2]].instance().id);
+    assert_ne!(served.0.id, servers[order[0]].instance().id);
     let elapsed = begun.elapsed().as_millis();
     assert!((52..=80).contains(&elapsed), "{elapsed}");
 }
@@ -381,13 +402,13 @@ async fn a_status_that_is_not_retried_ends_a_hedged_call() {
     let servers = memory.servers();
     // The second call hangs. The first has a definite answer once both are in flight.
     let out = Arc::new(tokio::sync::Semaphore::new(0));
-    let first = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let first = Arc::new(AtomicBool::new(true));
     for server in servers {
         let (out, first) = (Arc::clone(&out), Arc::clone(&first));
         server.behave(move |_| {
             let (out, first) = (Arc::clone(&out), Arc::clone(&first));
             async move {
-                if first.swap(false, std::sync::atomic::Ordering::SeqCst) {
+                if first.swap(false, Ordering::SeqCst) {
                     let _both_are_out = out.acquire().await;
                     return Err(Status::not_found("no such text"));
                 }

@@ -1,6 +1,6 @@
 //! One attempt: its limits, its end, and what it says about the endpoint.
 
-use std::{marker::PhantomData, sync::Arc, time::Duration};
+use std::{marker::PhantomData, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Response, response::Parts};
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     answer::{Answer, AttemptError},
+    limit::is_at,
     response::ResponseBody,
     tracker::{Outcome, Tracker},
 };
@@ -21,15 +22,6 @@ use crate::{
     protocol::Protocol,
     retry::Failure,
 };
-
-/// A server that keeps the same deadline may end the call this much earlier than this side: timers
-/// have a resolution of a millisecond.
-const TIMER_RESOLUTION: Duration = Duration::from_millis(2);
-
-/// True at a deadline and after it. A server may have ended the call because of it.
-pub(super) fn is_at(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|deadline| Instant::now() + TIMER_RESOLUTION >= deadline)
-}
 
 /// The instance that answered: an extension of every response.
 #[derive(Clone, Debug)]

@@ -29,6 +29,10 @@ use crate::{
     },
 };
 
+/// An attempt that no server processed is repeated while time is left; this bounds a call that has
+/// no deadline.
+pub(super) const MAX_TRANSPARENT_RETRIES: usize = 64;
+
 /// The head of the request, which every attempt repeats.
 struct Head {
     method: Method,

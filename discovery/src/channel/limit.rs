@@ -7,6 +7,15 @@ use tokio::time::Instant;
 
 use crate::{deadline::Deadline, retry::RetryPolicy};
 
+/// A server that keeps the same deadline may end the call this much earlier than this side: timers
+/// have a resolution of a millisecond.
+const TIMER_RESOLUTION: Duration = Duration::from_millis(2);
+
+/// True at a deadline and after it. A server may have ended the call because of it.
+pub(super) fn is_at(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() + TIMER_RESOLUTION >= deadline)
+}
+
 /// The time limit of one call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit {

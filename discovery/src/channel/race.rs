@@ -12,9 +12,8 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     answer,
     attempt::{AttemptRun, Ended, FailedAttempt, Read},
-    call::Call,
+    call::{Call, MAX_TRANSPARENT_RETRIES},
     pick::Choice,
-    run::MAX_TRANSPARENT_RETRIES,
 };
 use crate::{protocol::Protocol, retry::Decision};
 

@@ -14,7 +14,7 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
-use super::{answer::NO_STATUS, attempt::is_at, tracker::Tracker};
+use super::{answer::NO_STATUS, limit::is_at, tracker::Tracker};
 use crate::{
     code::Code,
     connection::TransportBody,

@@ -24,8 +24,9 @@ use tokio::{
 
 use super::{
     answer,
-    attempt::{Ended, FailedAttempt, is_at},
-    call::Call,
+    attempt::{Ended, FailedAttempt},
+    call::{Call, MAX_TRANSPARENT_RETRIES},
+    limit::is_at,
     pick::{Picked, out_of_time},
     race::until,
     response::ResponseBody,
@@ -37,10 +38,6 @@ use crate::{
     protocol::Protocol,
     retry::{CallError, CallErrorKind, Decision, Failure, Progress},
 };
-
-/// An attempt that no server processed is repeated while time is left; this bounds a call that has
-/// no deadline.
-pub(super) const MAX_TRANSPARENT_RETRIES: usize = 64;
 
 /// Carries out one call.
 pub(super) async fn run<P: Protocol, B>(

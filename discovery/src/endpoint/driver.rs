@@ -24,7 +24,7 @@ use crate::{
 /// it in order after answers.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
-pub(super) struct Driver {
+struct Driver {
     subchannel: Arc<Subchannel>,
     instance: Arc<Instance>,
     connector: Arc<Connector>,
@@ -50,8 +50,19 @@ impl Drop for Driver {
     }
 }
 
+impl Subchannel {
+    /// Starts to connect if it is idle.
+    pub(crate) fn wake(self: &Arc<Self>, instance: &Arc<Instance>, connector: &Arc<Connector>) {
+        if self.state() == ConnectivityState::Idle
+            && self.transition(ConnectivityState::Idle, ConnectivityState::Connecting)
+        {
+            tokio::spawn(Driver::new(self, instance, connector).run());
+        }
+    }
+}
+
 impl Driver {
-    pub(super) fn new(
+    fn new(
         subchannel: &Arc<Subchannel>,
         instance: &Arc<Instance>,
         connector: &Arc<Connector>,
@@ -64,7 +75,7 @@ impl Driver {
         }
     }
 
-    pub(super) async fn run(mut self) {
+    async fn run(mut self) {
         self.drive().await;
         self.finished = true;
     }

@@ -25,8 +25,8 @@ use std::sync::{
 use arc_swap::ArcSwapOption;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{connector::Connector, driver::Driver, failures::Failures};
-use crate::{BoxError, connection::Transport, instance::Instance};
+use super::failures::Failures;
+use crate::{BoxError, connection::Transport};
 
 /// The state of the connection to an instance, as gRPC names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -121,15 +121,6 @@ impl Subchannel {
         self.record().last_error.clone()
     }
 
-    /// Starts to connect if it is idle.
-    pub(crate) fn wake(self: &Arc<Self>, instance: &Arc<Instance>, connector: &Arc<Connector>) {
-        if self.state() == ConnectivityState::Idle
-            && self.transition(ConnectivityState::Idle, ConnectivityState::Connecting)
-        {
-            tokio::spawn(Driver::new(self, instance, connector).run());
-        }
-    }
-
     /// Ends the current backoff: the next attempt starts now.
     pub(crate) fn retry_now(&self) {
         if self.state() == ConnectivityState::TransientFailure {
@@ -182,6 +173,8 @@ mod tests {
     use crate::{
         backoff::Backoff,
         connection::{ConnectError, Connection, Factory, RequestBody, SendError, TransportBody},
+        endpoint::connector::Connector,
+        instance::Instance,
     };
 
     /// Connects at once and never closes.

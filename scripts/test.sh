@@ -188,7 +188,9 @@ part_loom() {
 }
 
 part_bench() {
-    cargo bench --locked -p discovery -- --test
+    # Whether each runs, not how fast: the development profile shares the builds of the tests.
+    cargo bench --locked --profile dev --workspace --all-features \
+        --bench pick --bench update --bench call -- --test
     cargo run --quiet --release --locked -p testkit --bin simulation -- \
         --clients 50 --instances 500 --subset 20 --seconds 10
 }

@@ -120,9 +120,6 @@ impl<I: Into<IpAddr>> From<(I, u16)> for Listen {
 /// #         Err(Status::unimplemented("example"))
 /// #     }
 /// # }
-/// # fn registration(instance: Instance) -> Registration {
-/// #     Registration::new(instance, registry::Check::ttl(Duration::from_secs(5)))
-/// # }
 ///
 /// fn main() -> anyhow::Result<()> {
 ///     let services = Services::new(proto::FILE_DESCRIPTOR_SET)
@@ -135,7 +132,7 @@ impl<I: Into<IpAddr>> From<(I, u16)> for Listen {
 ///             .register(consul, |bound| {
 ///                 let ip = advertised(None, bound[0].ip())?;
 ///                 let instance = Instance::named("my_service", ip, bound[0].port())?;
-///                 Ok(registration(instance))
+///                 Ok(Registration::new(instance, Check::grpc()))
 ///             })
 ///             .run()
 ///             .await

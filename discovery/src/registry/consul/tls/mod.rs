@@ -16,7 +16,7 @@ use rustls::{
 
 use self::{
     files::{certificates, files_in, private_key},
-    verifiers::{AnyServer, NamedServer},
+    verifiers::{Certificate, Verifier},
 };
 use super::config::Config;
 use crate::{
@@ -63,7 +63,10 @@ fn verifier(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, String> {
     if !config.tls_verify {
-        return Ok(Arc::new(AnyServer(provider.clone())));
+        return Ok(Arc::new(Verifier {
+            provider: provider.clone(),
+            certificate: Certificate::Any,
+        }));
     }
     let mut roots = RootCertStore::empty();
     let files = match (&config.ca_file, &config.ca_path) {
@@ -96,5 +99,8 @@ fn verifier(
     };
     let name =
         ServerName::try_from(name.clone()).map_err(|e| format!("TLS server name {name:?}: {e}"))?;
-    Ok(Arc::new(NamedServer { webpki, name }))
+    Ok(Arc::new(Verifier {
+        provider: provider.clone(),
+        certificate: Certificate::Named { webpki, name },
+    }))
 }

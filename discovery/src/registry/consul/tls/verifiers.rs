@@ -1,4 +1,4 @@
-//! Verifiers of the server's certificate for Consul's own settings.
+//! The verifier of the server's certificate for Consul's own settings.
 
 use std::sync::Arc;
 
@@ -12,14 +12,26 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-/// Verifies against a configured name instead of the address: `CONSUL_TLS_SERVER_NAME`.
+/// Verifies signatures as usual, and the certificate by one of Consul's settings.
 #[derive(Debug)]
-pub(super) struct NamedServer {
-    pub(super) webpki: Arc<WebPkiServerVerifier>,
-    pub(super) name: ServerName<'static>,
+pub(super) struct Verifier {
+    pub(super) provider: Arc<CryptoProvider>,
+    pub(super) certificate: Certificate,
 }
 
-impl ServerCertVerifier for NamedServer {
+/// The certificates that are accepted.
+#[derive(Debug)]
+pub(super) enum Certificate {
+    /// Any: `CONSUL_HTTP_SSL_VERIFY=false`.
+    Any,
+    /// One for this name instead of the address: `CONSUL_TLS_SERVER_NAME`.
+    Named {
+        webpki: Arc<WebPkiServerVerifier>,
+        name: ServerName<'static>,
+    },
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -28,8 +40,12 @@ impl ServerCertVerifier for NamedServer {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.webpki
-            .verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now)
+        match &self.certificate {
+            Certificate::Any => Ok(ServerCertVerified::assertion()),
+            Certificate::Named { webpki, name } => {
+                webpki.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
+            }
+        }
     }
 
     fn verify_tls12_signature(
@@ -38,46 +54,7 @@ impl ServerCertVerifier for NamedServer {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.webpki.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.webpki.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.webpki.supported_verify_schemes()
-    }
-}
-
-/// Accepts any certificate: `CONSUL_HTTP_SSL_VERIFY=false`.
-#[derive(Debug)]
-pub(super) struct AnyServer(pub(super) Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _connected_to: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls12_signature(message, cert, dss, algorithms)
     }
 
@@ -87,11 +64,13 @@ impl ServerCertVerifier for AnyServer {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

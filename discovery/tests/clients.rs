@@ -218,15 +218,18 @@ async fn changes_are_reported_without_polling() {
     while changes.changed().await.is_ok() {}
 }
 
+/// A server, and a channel that is connected to it.
+async fn ready() -> (TrimServer, Channel) {
+    let server = TrimServer::start().await;
+    let channel = channel(&server);
+    channel.ready().await;
+    (server, channel)
+}
+
 #[test]
 fn a_call_outside_of_a_runtime_is_an_error() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (_server, channel) = runtime.block_on(async {
-        let server = TrimServer::start().await;
-        let channel = channel(&server);
-        channel.ready().await;
-        (server, channel)
-    });
+    let (_server, channel) = runtime.block_on(ready());
     let mut client = TrimClient::new(channel);
     let status = futures_executor::block_on(client.trim_space(message())).unwrap_err();
     assert_eq!(
@@ -238,12 +241,7 @@ fn a_call_outside_of_a_runtime_is_an_error() {
 #[test]
 fn a_channel_whose_runtime_has_ended_says_so() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (server, channel) = runtime.block_on(async {
-        let server = TrimServer::start().await;
-        let channel = channel(&server);
-        channel.ready().await;
-        (server, channel)
-    });
+    let (server, channel) = runtime.block_on(ready());
     runtime.shutdown_timeout(std::time::Duration::from_secs(60));
     drop(server);
     let other = tokio::runtime::Builder::new_current_thread()

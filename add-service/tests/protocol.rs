@@ -1,4 +1,4 @@
-//! What the gRPC protocol demands of both servers: health watches, one message per unary request,
+//! The requirements of the gRPC protocol on both servers: health watches, one message per unary request,
 //! compression.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]

@@ -12,7 +12,7 @@ use discovery::{CallError, CallErrorKind, Channel};
 use proto::{TrimRequest, trim_client::TrimClient};
 use tonic::Status;
 
-/// What a caller decides by: the kind of the error and the code of each attempt.
+/// Prints the kind of the error, by which a caller decides, and the code of each attempt.
 fn explain(status: &Status) {
     let Some(error) = CallError::of(status) else {
         println!(

@@ -86,7 +86,7 @@ impl Endpoint {
             .filter(|transport| !transport.is_closed())
     }
 
-    /// Whether it is the same connection to the same process.
+    /// True if it is the same connection to the same process.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.subchannel, &other.subchannel)
     }

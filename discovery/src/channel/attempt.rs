@@ -50,7 +50,7 @@ pub(super) struct ServerStatus {
 /// The response of a request that was handed to its connection.
 pub(super) type Sent = BoxFuture<'static, Result<Response<TransportBody>, SendError>>;
 
-/// What was read of the answer.
+/// The part of the answer that was read, or the reason why there is none.
 pub(super) type Read = Result<(Parts, Answer), AttemptError>;
 
 /// The end of an attempt.

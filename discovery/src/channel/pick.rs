@@ -50,7 +50,7 @@ pub(super) enum Choice {
     Nothing(CallErrorKind, String),
 }
 
-/// What a pick depends on, besides the snapshot.
+/// The parts of a call that a pick depends on, besides the snapshot.
 pub(super) struct Picking<'c> {
     pub(super) shared: &'c Arc<Shared>,
     pub(super) attempts: &'c mut Attempts,
@@ -85,7 +85,7 @@ impl Picking<'_> {
                 Choice::Nothing(kind, reason) => return Err(self.nothing(kind, reason)),
                 Choice::Wait => {}
             }
-            // Where connections are made on demand, the one begun may hang.
+            // Without eager connections, the one that was begun may hang.
             let stagger = *self.now + CONNECT_STAGGER;
             let deadline = self.limit.deadline();
             let until = deadline.map_or(stagger, |at| at.min(stagger));

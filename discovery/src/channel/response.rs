@@ -35,7 +35,7 @@ pub struct ResponseBody {
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-/// What trailers say about the server, and true if they may stand for a passed deadline.
+/// The classification of trailers, and true if they may stand for a passed deadline.
 type ReadTrailers = fn(&HeaderMap) -> (Classification, bool);
 
 impl ResponseBody {

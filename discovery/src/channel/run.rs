@@ -6,7 +6,7 @@
 //!   '---- wait, if the policy retries -'
 //! ```
 //!
-//! Where an attempt is slow or overdue, others are begun beside it: see `race`.
+//! Other attempts begin beside one that is slow or overdue: see `race`.
 //!
 //! An answer is handed out when its first message is whole: up to there another attempt can take
 //! its place. The response to a streamed request is handed out with its headers.
@@ -159,7 +159,7 @@ impl<P: Protocol> Call<'_, P> {
     }
 
     /// Ends a call for which no other instance can be tried after one that does not have the method.
-    /// Where all say so, it is the caller's answer.
+    /// If all say so, it is the caller's answer.
     fn no_right_server(
         &mut self,
         failed: FailedAttempt,

@@ -1,4 +1,4 @@
-//! What a channel knows at one moment, instance by instance, and a subscription to its changes.
+//! The state of a channel and of each instance at one moment, and a subscription to changes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     registry::RegistryError,
 };
 
-/// What a channel knows at one moment.
+/// The state of a channel at one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChannelStatus {

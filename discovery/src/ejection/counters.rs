@@ -1,4 +1,4 @@
-//! What the calls of one endpoint count: written without a lock, read by the reviews.
+//! The counters of one endpoint: written by its calls without a lock, read by the reviews.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use crate::sync::atomic::{AtomicU32, Ordering};
 /// Buckets of the window.
 pub(super) const BUCKETS: u32 = 10;
 
-/// What the end of an attempt says about its endpoint.
+/// The evidence that the end of an attempt gives about its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Classification {
     /// An answer that does not blame the server.

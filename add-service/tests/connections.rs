@@ -71,22 +71,30 @@ async fn at_the_limit_a_connection_waits_until_another_closes() {
     }
 }
 
+/// The services and the flags that put them on free ports, without a registry.
+const SERVICES: [(&str, &str); 2] = [
+    ("trim-service", "--port 0 --consul 127.0.0.1:1"),
+    (
+        "add-service",
+        "--http-port 0 --grpc-port 0 --consul 127.0.0.1:1",
+    ),
+];
+
+/// Starts a service in a shell, after these commands.
+async fn start_after(commands: &str, name: &str, ports: &str) -> Process {
+    let binary = service_binary(name).await.unwrap();
+    let command = format!(
+        "{commands} && exec {} --listen 127.0.0.1 {ports}",
+        binary.display()
+    );
+    Process::spawn(Path::new("/bin/sh"), ["-c", &command]).unwrap()
+}
+
 /// The flood of each port exceeds the process's file descriptors. The default limit does not.
 #[tokio::test]
 async fn a_flood_leaves_file_descriptors_and_the_service_answers_after_it() {
-    for (name, ports) in [
-        ("trim-service", "--port 0 --consul 127.0.0.1:1"),
-        (
-            "add-service",
-            "--http-port 0 --grpc-port 0 --consul 127.0.0.1:1",
-        ),
-    ] {
-        let binary = service_binary(name).await.unwrap();
-        let command = format!(
-            "ulimit -n 100 && exec {} --listen 127.0.0.1 {ports}",
-            binary.display()
-        );
-        let process = Process::spawn(Path::new("/bin/sh"), ["-c", &command]).unwrap();
+    for (name, ports) in SERVICES {
+        let process = start_after("ulimit -n 100", name, ports).await;
         let line = process.stdout_line("listening", LIMIT).await.unwrap();
         let addresses: Vec<SocketAddr> = line
             .split(' ')
@@ -119,19 +127,13 @@ async fn a_flood_leaves_file_descriptors_and_the_service_answers_after_it() {
 
 #[tokio::test]
 async fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
-    for (name, ports) in [
-        ("trim-service", "--port 0 --consul 127.0.0.1:1"),
-        (
-            "add-service",
-            "--http-port 0 --grpc-port 0 --consul 127.0.0.1:1",
-        ),
-    ] {
-        let binary = service_binary(name).await.unwrap();
-        let command = format!(
-            "ulimit -Sn 100 && ulimit -Hn 200 && echo pid=$$ && exec {} --listen 127.0.0.1 {ports}",
-            binary.display()
-        );
-        let process = Process::spawn(Path::new("/bin/sh"), ["-c", &command]).unwrap();
+    for (name, ports) in SERVICES {
+        let process = start_after(
+            "ulimit -Sn 100 && ulimit -Hn 200 && echo pid=$$",
+            name,
+            ports,
+        )
+        .await;
         let line = process.stdout_line("pid=", LIMIT).await.unwrap();
         let pid = line.trim_start_matches("pid=").to_owned();
         process.stdout_line("listening", LIMIT).await.unwrap();

@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | [`StaticRegistry`] | `static://HOST:PORT,HOST:PORT` | none |
 //! | `consul::Consul` | `consul://HOST:PORT`, `consuls://HOST:PORT` (HTTPS) | `consul` (default) |
+//! | `embedded::Embedded` | `embedded://[FOLDER]` | `embedded` |
 //!
 //! [`connect`] opens the registry that a URL names; [`Schemes`] adds schemes of one's own. To use
 //! another registry, implement [`Registry`] and pass it to
@@ -31,6 +32,8 @@ mod watch;
 
 #[cfg(feature = "consul")]
 pub mod consul;
+#[cfg(all(feature = "embedded", unix))]
+pub mod embedded;
 
 use std::sync::Arc;
 

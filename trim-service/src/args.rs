@@ -58,32 +58,30 @@ pub(crate) struct Args {
     /// Weight to register: the share of calls relative to other instances, for weighted balancers
     #[arg(long, env = "TRIM_WEIGHT", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Registration")]
     pub(crate) weight: u16,
-    /// How the registry checks the instance's health
+    /// How the registry checks the instance's health [default: the registry's own way, which is grpc
+    /// for Consul; grpc if one of the settings below is given]
     #[arg(
         long,
         env = "TRIM_CHECK",
         value_name = "KIND",
-        default_value = "grpc",
         help_heading = "Health check"
     )]
-    pub(crate) check: CheckKind,
+    pub(crate) check: Option<CheckKind>,
     /// grpc: service to check, for example pb.Trim [default: the overall health]
     #[arg(
         long,
         env = "TRIM_CHECK_SERVICE",
         value_name = "NAME",
-        default_value = "",
-        hide_default_value = true,
         help_heading = "Health check"
     )]
-    pub(crate) check_service: String,
+    pub(crate) check_service: Option<String>,
     /// grpc: time between two checks. ttl: time without a heartbeat until the check is critical;
-    /// three heartbeats are sent in it
-    #[arg(long, env = "TRIM_CHECK_INTERVAL", value_name = "DURATION", default_value = "5s", value_parser = positive_duration, help_heading = "Health check")]
-    pub(crate) check_interval: Duration,
-    /// grpc: time limit of one check
-    #[arg(long, env = "TRIM_CHECK_TIMEOUT", value_name = "DURATION", default_value = "1s", value_parser = positive_duration, help_heading = "Health check")]
-    pub(crate) check_timeout: Duration,
+    /// three heartbeats are sent in it [default: 5s]
+    #[arg(long, env = "TRIM_CHECK_INTERVAL", value_name = "DURATION", value_parser = positive_duration, help_heading = "Health check")]
+    pub(crate) check_interval: Option<Duration>,
+    /// grpc: time limit of one check [default: 1s]
+    #[arg(long, env = "TRIM_CHECK_TIMEOUT", value_name = "DURATION", value_parser = positive_duration, help_heading = "Health check")]
+    pub(crate) check_timeout: Option<Duration>,
     /// Time after which the registry drops an instance whose check stays critical; 0s: never.
     /// Consul's minimum is one minute
     #[arg(long, env = "TRIM_DEREGISTER_AFTER", value_name = "DURATION", default_value = "1m", value_parser = duration, help_heading = "Health check")]
@@ -94,6 +92,11 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
+
+/// Time between two checks, and until a check without heartbeats is critical.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Time limit of one check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The kind of health check.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -108,20 +111,28 @@ pub(crate) enum CheckKind {
 
 impl Args {
     pub(crate) fn registration(&self, instance: Instance) -> Registration {
-        let check = match self.check {
-            CheckKind::Grpc => Check::grpc()
-                .with_service(&self.check_service)
-                .with_interval(self.check_interval)
-                .with_timeout(self.check_timeout)
-                .into(),
-            CheckKind::Ttl => Check::ttl(self.check_interval),
-            CheckKind::None => Check::None,
-        };
-        let registration = Registration::new(instance, check);
+        let registration = Registration::new(instance, self.check());
         if self.deregister_after.is_zero() {
             registration
         } else {
             registration.with_deregister_critical_after(self.deregister_after)
+        }
+    }
+
+    fn check(&self) -> Check {
+        let set = self.check_service.is_some()
+            || self.check_interval.is_some()
+            || self.check_timeout.is_some();
+        let interval = self.check_interval.unwrap_or(CHECK_INTERVAL);
+        match self.check {
+            None if !set => Check::Default,
+            None | Some(CheckKind::Grpc) => Check::grpc()
+                .with_service(self.check_service.as_deref().unwrap_or_default())
+                .with_interval(interval)
+                .with_timeout(self.check_timeout.unwrap_or(CHECK_TIMEOUT))
+                .into(),
+            Some(CheckKind::Ttl) => Check::ttl(interval),
+            Some(CheckKind::None) => Check::None,
         }
     }
 }
@@ -135,6 +146,20 @@ mod tests {
     #[test]
     fn the_flags_make_sense() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_setting_of_the_check_makes_it_an_explicit_one() {
+        let check = |flags: &[&str]| {
+            let line = ["trim-service"].iter().chain(flags);
+            Args::try_parse_from(line).unwrap().check()
+        };
+        assert_eq!(check(&[]), Check::Default);
+        assert_eq!(check(&["--check", "grpc"]), Check::grpc().into());
+        let timed = Check::grpc().with_timeout(Duration::from_secs(2));
+        assert_eq!(check(&["--check-timeout", "2s"]), timed.into());
+        let ttl = ["--check", "ttl", "--check-interval", "9s"];
+        assert_eq!(check(&ttl), Check::ttl(Duration::from_secs(9)));
     }
 
     #[test]

@@ -28,12 +28,25 @@ fn built_in(scheme: &str) -> Option<BuiltIn> {
         }
         #[cfg(not(feature = "consul"))]
         "consul" | "consuls" => BuiltIn::Off { feature: "consul" },
+        #[cfg(all(feature = "embedded", unix))]
+        "embedded" => BuiltIn::On(|url| Ok(Arc::new(super::embedded::Embedded::from_url(url)?))),
+        #[cfg(all(feature = "embedded", not(unix)))]
+        "embedded" => BuiltIn::On(|url| {
+            Err(RegistryError::invalid_url(
+                url,
+                "embedded:// needs the file locks of Unix",
+            ))
+        }),
+        #[cfg(not(feature = "embedded"))]
+        "embedded" => BuiltIn::Off {
+            feature: "embedded",
+        },
         _ => return None,
     })
 }
 
 /// The schemes of this crate, for messages.
-const SCHEMES: [&str; 3] = ["consul", "consuls", "static"];
+const SCHEMES: [&str; 4] = ["consul", "consuls", "embedded", "static"];
 
 /// The registry that a URL names: `consul://localhost:8500`, `static://host:port,host:port`.
 ///

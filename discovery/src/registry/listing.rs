@@ -36,6 +36,11 @@ impl Listing {
         self.rejected.push(reason.into());
     }
 
+    /// Keeps the instances for which `keep` is true. Rejected entries stay.
+    pub fn retain(&mut self, keep: impl FnMut(&Instance) -> bool) {
+        self.instances.retain(keep);
+    }
+
     /// The instances, in the order in which they were added.
     #[must_use]
     pub fn instances(&self) -> &[Instance] {

@@ -1,5 +1,8 @@
 //! The selection of instances to watch.
 
+use super::Listing;
+use crate::instance::Instance;
+
 /// The instances to watch: one service, and filters on its instances.
 ///
 /// ```
@@ -44,6 +47,25 @@ impl Query {
     pub fn with_passing_only(mut self, passing_only: bool) -> Self {
         self.passing_only = passing_only;
         self
+    }
+
+    /// True if the instance has all wanted [`tags`](Self::tags), in any case, and is in the wanted
+    /// [`datacenter`](Self::datacenter). For registries that do not select by themselves.
+    #[must_use]
+    pub fn selects(&self, instance: &Instance) -> bool {
+        let has = |tag: &String| {
+            let wanted = tag.to_lowercase();
+            instance.tags.iter().any(|tag| tag.to_lowercase() == wanted)
+        };
+        let there = |wanted: &String| instance.datacenter.as_ref() == Some(wanted);
+        self.tags.iter().all(has) && self.datacenter.as_ref().is_none_or(there)
+    }
+
+    /// The listing without the instances that the query does not [select](Self::selects).
+    #[must_use]
+    pub fn select(&self, mut listing: Listing) -> Listing {
+        listing.retain(|instance| self.selects(instance));
+        listing
     }
 
     /// Sets [`datacenter`](Self::datacenter).

@@ -8,6 +8,7 @@ mod instances;
 use std::{
     net::{IpAddr, Ipv4Addr},
     num::NonZeroU32,
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,7 +21,10 @@ use bootstrap::{
     values::{duration, positive_number},
 };
 use clap::Parser;
-use discovery::Channel;
+use discovery::{
+    Channel,
+    registry::{Registry, StaticRegistry},
+};
 
 use self::{
     calls::CallArgs, connections::ConnectionArgs, ejection::EjectionArgs, instances::InstanceArgs,
@@ -83,11 +87,11 @@ pub(crate) struct Args {
 impl Args {
     /// The channel to the trim instances.
     pub(crate) fn channel(&self) -> anyhow::Result<Channel> {
-        let url = match &self.instances.addresses {
-            Some(addresses) => format!("static://{addresses}"),
-            None => self.registry.url(),
+        let registry: Arc<dyn Registry> = match &self.instances.addresses {
+            Some(addresses) => Arc::new(StaticRegistry::parse(addresses)?),
+            None => self.registry.open()?,
         };
-        let builder = Channel::builder(url, self.instances.name());
+        let builder = Channel::from_registry(registry, self.instances.name());
         let builder = self.instances.apply(builder);
         let builder = self.calls.apply(builder);
         let builder = self.ejection.apply(builder);

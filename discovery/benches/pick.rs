@@ -2,6 +2,9 @@
 //!
 //! A pick loads the set from its atomic pointer, calls the picker, and takes the endpoint at the
 //! returned index, as a call does.
+//!
+//! The row "shared counter" only counts, in one cache line that all threads write to. A rotation that is
+//! exact from any number of threads cannot cost less.
 
 #![allow(missing_docs, reason = "a program")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that panics has failed")]
@@ -9,7 +12,10 @@
 
 use std::{
     hint::black_box,
-    sync::{Arc, Barrier},
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -31,11 +37,31 @@ struct Set {
     picker: Box<dyn Picker>,
 }
 
+/// The name of the row of [`Counter`].
+const COUNTER: &str = "shared counter";
+
+/// Counts picks, and always picks the first endpoint.
+#[derive(Default)]
+#[repr(align(128))]
+struct Counter(AtomicUsize);
+
+impl Picker for Counter {
+    fn pick(&self, _candidates: &[Arc<Endpoint>], _context: &Context) -> usize {
+        black_box(self.0.fetch_add(1, Ordering::Relaxed));
+        0
+    }
+}
+
 impl Set {
-    fn of(policy: Policy, size: u16) -> Arc<ArcSwap<Self>> {
+    fn of(name: &str, size: u16) -> Arc<ArcSwap<Self>> {
         let endpoint = |port| Arc::new(Endpoint::new(Instance::new("127.0.0.1", port).unwrap()));
         let candidates: Vec<_> = (1..=size).map(endpoint).collect();
-        let picker = policy.balancer().picker(&candidates);
+        let picker = if name == COUNTER {
+            Box::new(Counter::default())
+        } else {
+            let policy: Policy = name.parse().unwrap();
+            policy.balancer().picker(&candidates)
+        };
         Arc::new(ArcSwap::from_pointee(Self { candidates, picker }))
     }
 }
@@ -56,7 +82,7 @@ fn main() {
         "10000",
         "target",
     ]);
-    for name in Policy::NAMES {
+    for name in [COUNTER].iter().chain(Policy::NAMES) {
         let mut cells = vec![(*name).to_owned()];
         for threads in THREADS {
             for size in SIZES {
@@ -80,7 +106,7 @@ fn main() {
 
 /// The median of the samples in ns per pick; `None` if the command line's filter excludes it.
 fn bench(criterion: &mut Criterion, name: &str, size: u16, threads: usize) -> Option<f64> {
-    let set = Set::of(name.parse().unwrap(), size);
+    let set = Set::of(name, size);
     let mut samples = Vec::new();
     criterion.bench_function(&format!("{name}, {threads} thread(s), {size}"), |bencher| {
         bencher.iter_custom(|picks| {

@@ -14,11 +14,14 @@
 //! | `consul::Consul` | `consul://HOST:PORT`, `consuls://HOST:PORT` (HTTPS) | `consul` (default) |
 //! | `embedded::Embedded` | `embedded://[FOLDER]` | `embedded` |
 //!
+//! [`Union`] and [`OrElse`] make one registry of several.
+//!
 //! [`connect`] opens the registry that a URL names; [`Schemes`] adds schemes of one's own. To use
 //! another registry, implement [`Registry`] and pass it to
 //! [`Channel::from_registry`](crate::Channel::from_registry). [`WatchDriver`] makes an [`Instancer`]
 //! of a [`Source`]: the next whole set, or an error.
 
+mod combined;
 mod connect;
 mod error;
 mod instance_set;
@@ -40,6 +43,7 @@ use std::sync::Arc;
 use tokio::sync::watch::Receiver;
 
 pub use self::{
+    combined::{OrElse, Union},
     connect::{Schemes, connect},
     error::RegistryError,
     instance_set::InstanceSet,

@@ -1,16 +1,20 @@
-//! The trim service: a gRPC service that removes spaces from text and registers itself in Consul.
+//! The trim service: a gRPC service that removes spaces from text and registers itself in its
+//! registries, by default Consul.
 
 mod args;
 mod fault;
 mod service;
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use bootstrap::{
     Listen, Server, Services, announce, args::parse, block_on, compressed, logging,
     raise_open_files, values::advertised,
 };
-use discovery::{Instance, registry};
+use discovery::Instance;
 use proto::trim_server::TrimServer;
 
 use crate::{args::Args, service::TrimService};
@@ -28,19 +32,23 @@ fn main() -> anyhow::Result<()> {
 
 async fn serve(args: Args) -> anyhow::Result<()> {
     let ip = advertised(args.ip, args.listen)?;
-    let registry = registry::connect(&args.registry.url())?;
+    let args = Arc::new(args);
     let trim = compressed!(TrimServer::new(TrimService::new(args.fault.clone())));
-    Server::new()
+    let mut server = Server::new()
         .drain(args.drain)
         .max_connections(args.max_connections)
         .grpc(
             Listen::on(args.listen, args.port).flag("--port"),
             Services::new(proto::FILE_DESCRIPTOR_SET).add(trim),
-        )
-        .register(registry, move |bound| {
+        );
+    for registry in args.registry.open_each()? {
+        let args = Arc::clone(&args);
+        server = server.register(registry, move |bound| {
             let instance = instance(&args, ip, bound[0].port())?;
             Ok(args.registration(instance))
-        })
+        });
+    }
+    server
         .on_serving(move |serving| {
             let address = SocketAddr::new(ip, serving.addresses[0].port());
             let id = &serving.instances[0];

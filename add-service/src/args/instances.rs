@@ -24,7 +24,7 @@ pub(super) struct InstanceArgs {
     #[arg(long, env = "ADD_DATACENTER", value_name = "DC", value_parser = name)]
     datacenter: Option<String>,
     /// Instances to use instead of a registry
-    #[arg(id = "static", long = "static", alias = "fixed", env = "ADD_STATIC", value_name = "HOST:PORT,...", value_parser = host_ports, conflicts_with_all = ["consul", "registry"])]
+    #[arg(id = "static", long = "static", alias = "fixed", env = "ADD_STATIC", value_name = "HOST:PORT,...", value_parser = host_ports, conflicts_with_all = ["consul", "registry", "registry_fallback"])]
     pub(super) addresses: Option<String>,
     /// If more than --removal-protection-share of the instances disappear from the registry at once,
     /// they stay in use this long as a last resort, while their connections work; 0s: off

@@ -27,8 +27,8 @@ pub fn parse<A: Parser>() -> A {
 ///
 /// - If the command line gives one of [`SOURCES`], the variables of all of them are ignored. clap
 ///   treats a variable like a flag, and these flags exclude each other.
-/// - A repeatable flag keeps each value as it is, commas included. The text of its variable is split
-///   at commas.
+/// - A repeatable flag keeps each value as it is, delimiters included. The text of its variable is
+///   split at them: at commas, or at spaces for URLs, in which commas separate servers.
 /// - An empty variable counts as unset, as in Consul's own tools.
 fn command_line_first(
     command: Command,

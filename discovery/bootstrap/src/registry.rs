@@ -2,10 +2,10 @@
 
 #![allow(clippy::doc_markdown, reason = "the comments are what --help prints")]
 
-use std::ffi::OsStr;
+use std::{ffi::OsStr, sync::Arc};
 
 use clap::{Arg, Args, Command, builder::TypedValueParser, error::ErrorKind};
-use discovery::registry::RegistryError;
+use discovery::registry::{OrElse, Registry, RegistryError, Union, connect};
 
 use crate::values::host_port;
 
@@ -17,7 +17,8 @@ pub struct RegistryArgs {
     /// CONSUL_HTTP_ADDR, or else localhost:8500
     #[arg(long, value_name = "HOST:PORT", value_parser = Private(consul_address), conflicts_with = "registry")]
     consul: Option<String>,
-    /// The registry's URL: consul://HOST:PORT, consuls://HOST:PORT (with TLS),
+    /// The registry's URL; repeat the flag for several registries, whose instances are used together
+    /// and in all of which a service registers: consul://HOST:PORT, consuls://HOST:PORT (with TLS),
     /// embedded://[FOLDER] (a folder of this machine) or static://HOST:PORT,HOST:PORT. Consul's own variables (CONSUL_HTTP_TOKEN, CONSUL_HTTP_AUTH,
     /// CONSUL_HTTP_SSL, CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY,
     /// CONSUL_NAMESPACE and others) apply as in Consul's own tools
@@ -26,20 +27,52 @@ pub struct RegistryArgs {
         value_name = "URL",
         env = "REGISTRY_URL",
         hide_env_values = true,
+        value_delimiter = ' ',
         value_parser = Private(registry_url)
     )]
-    registry: Option<String>,
+    registry: Vec<String>,
+    /// URL of a registry that is used while the others list no instance or have not answered
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "REGISTRY_FALLBACK_URL",
+        hide_env_values = true,
+        value_parser = Private(registry_url)
+    )]
+    registry_fallback: Option<String>,
 }
 
 impl RegistryArgs {
-    /// The registry's URL. `consul://` without a host takes the address from Consul's environment.
-    #[must_use]
-    pub fn url(&self) -> String {
-        match (&self.consul, &self.registry) {
-            (Some(address), _) => format!("consul://{address}"),
-            (None, Some(url)) => url.clone(),
-            (None, None) => "consul://".to_owned(),
-        }
+    /// The registries, each opened by its URL, without the fallback. Opens no connection.
+    ///
+    /// # Errors
+    ///
+    /// When the environment or a file of a registry's settings cannot be used.
+    pub fn open_each(&self) -> Result<Vec<Arc<dyn Registry>>, RegistryError> {
+        let urls = match &self.consul {
+            Some(address) => vec![format!("consul://{address}")],
+            // `consul://` takes the address from Consul's environment.
+            None if self.registry.is_empty() => vec!["consul://".to_owned()],
+            None => self.registry.clone(),
+        };
+        urls.iter().map(|url| connect(url)).collect()
+    }
+
+    /// The registries as one, for watching.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_each`](Self::open_each).
+    pub fn open(&self) -> Result<Arc<dyn Registry>, RegistryError> {
+        let each = self.open_each()?.into_iter();
+        let several = |all: Arc<dyn Registry>, next| Arc::new(Union::new(all).with(next)) as _;
+        let registry = each
+            .reduce(several)
+            .map_or_else(|| connect("consul://"), Ok)?;
+        Ok(match &self.registry_fallback {
+            Some(url) => Arc::new(OrElse::new(registry, connect(url)?)),
+            None => registry,
+        })
     }
 }
 
@@ -54,7 +87,7 @@ pub fn registry_url(text: &str) -> Result<String, String> {
             "expected SCHEME://..., for example consul://{host}"
         ));
     }
-    match discovery::registry::connect(text) {
+    match connect(text) {
         // An error of the environment is reported at the start, not as one of the flag.
         Ok(_) | Err(RegistryError::InvalidSetting { .. }) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
@@ -97,6 +130,8 @@ impl TypedValueParser for Private {
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches as _;
+
     use super::*;
 
     fn error(url: &str) -> String {
@@ -135,6 +170,27 @@ mod tests {
         let reason =
             "invalid value for '--consul <HOST:PORT>': invalid instance address \"localhost\"";
         assert!(error.contains(reason), "{error}");
+    }
+
+    #[test]
+    fn several_registries_are_used_together_and_the_fallback_after_them() {
+        let open = |flags: &[&str]| {
+            let command = RegistryArgs::augment_args(Command::new("x").no_binary_name(true));
+            let mut matches = command.try_get_matches_from(flags).unwrap();
+            let args = RegistryArgs::from_arg_matches_mut(&mut matches).unwrap();
+            let each = args.open_each().unwrap().len();
+            (each, args.open().unwrap().name().to_owned())
+        };
+        let one = ["--registry", "embedded:///a"];
+        assert_eq!(open(&one), (1, "embedded:///a".to_owned()));
+        let flags = [&one[..], &["--registry", "consul://h:1"]].concat();
+        assert_eq!(
+            open(&flags),
+            (2, "embedded:///a and consul://h:1".to_owned())
+        );
+        let flags = [&flags[..], &["--registry-fallback", "static://h:1"]].concat();
+        let name = "embedded:///a and consul://h:1, or else the static list";
+        assert_eq!(open(&flags), (2, name.to_owned()));
     }
 
     #[test]

@@ -383,7 +383,7 @@ mod tests {
         for _ in 2..28 {
             end(&mut simulated, End::NoDescriptor);
         }
-        assert_eq!(simulated.run(10 * SECOND, End::NoDescriptor).len(), 10);
+        assert_eq!(simulated.run(10 * SECOND + MS, End::NoDescriptor).len(), 10);
         // A connection ends: its descriptor is used at once, for a lost connection first.
         simulated.add(Reason::Lost, 0, 1_000, 1);
         let now = simulated.now;

@@ -35,8 +35,10 @@ fn origin() -> Origin {
 async fn pair(http2: Http2) -> (Box<dyn Transport>, JoinHandle<Result<(), BoxError>>, Server) {
     let (client, server) = duplex(64 << 10);
     let origin = origin();
-    let (connection, server) =
-        tokio::join!(http2.establish(client, None, origin), server::handshake(server));
+    let (connection, server) = tokio::join!(
+        http2.establish(client, None, origin),
+        server::handshake(server)
+    );
     let Connection { transport, driver } = connection.unwrap();
     (transport, tokio::spawn(driver), server.unwrap())
 }

@@ -278,16 +278,17 @@ async fn a_set_that_returns_as_a_whole_is_connected_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn an_instance_that_is_new_in_the_set_does_not_wait_for_those_that_are_down() {
+    const COUNT: u16 = 1_000;
     let fleet = Fleet::new([]);
     let instance = |port| Instance::new("10.0.0.1", port).unwrap();
-    let registry = StaticRegistry::new((1..=DEAD).map(instance));
+    let registry = StaticRegistry::new((1..=COUNT).map(instance));
     let channel = Channel::from_registry(Arc::new(registry.clone()), "fleet")
         .factory(fleet.clone())
         .build()
         .unwrap();
     sleep(MINUTE).await;
     // It registers two seconds before it listens.
-    let new = DEAD + 1;
+    let new = COUNT + 1;
     registry.set((1..=new).map(instance));
     sleep(2 * SECOND).await;
     fleet.set_up([new]);

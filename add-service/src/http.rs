@@ -197,7 +197,7 @@ async fn show_metrics(State(readiness): State<Readiness>) -> Response {
     (content_type, readiness.recorder.render()).into_response()
 }
 
-/// Ready if a trim instance is connected.
+/// Ready if a trim instance is connected or, without eager connections, can be connected to by a call.
 async fn ready(State(readiness): State<Readiness>) -> Result<String, Failure> {
     let unavailable = |reason: String| Failure {
         status: StatusCode::SERVICE_UNAVAILABLE,
@@ -207,10 +207,10 @@ async fn ready(State(readiness): State<Readiness>) -> Result<String, Failure> {
         return Err(unavailable("shutting down".to_owned()));
     }
     let status = readiness.channel.status();
-    if status.ready > 0 {
+    if status.available > 0 {
         return Ok(format!(
             "ready: {} of {} instances\n",
-            status.ready, status.instances
+            status.available, status.instances
         ));
     }
     let registry = status

@@ -81,12 +81,13 @@ impl Channel {
         ChannelBuilder::new(builder::Source::Registry(registry), service.into())
     }
 
-    /// Waits until an instance can take a call; bound it with a timeout. Cancel safe.
+    /// Waits until an instance can take a call; bound it with a timeout. Cancel safe. Without eager
+    /// connections, an instance can that a call would connect to.
     ///
     /// Returns early if the channel's runtime has ended.
     pub async fn ready(&self) {
         // An ended channel can only be reported by the next call.
-        let _ended = self.wait_for(|status| status.ready > 0).await;
+        let _ended = self.wait_for(|status| status.available > 0).await;
     }
 
     /// Waits until the status fulfils a condition, such as a number of ready instances; bound it with

@@ -43,6 +43,7 @@
 //! `on hyper / discovery` is the ratio; `benches/hyper_factory` contains the other factory.
 
 pub(crate) mod body;
+mod descriptors;
 pub mod http2;
 pub(crate) mod origin;
 #[cfg(feature = "tls")]
@@ -53,6 +54,7 @@ use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 
 pub use self::body::RequestBody;
+use self::descriptors::is_shortage;
 pub use self::http2::Http2;
 #[cfg(feature = "tls")]
 pub use self::tls::{Tls, TlsError};
@@ -217,4 +219,29 @@ pub enum ConnectError {
     /// The server did not answer in time.
     #[error("no connection within {0:?}")]
     Timeout(std::time::Duration),
+    /// This process or the machine has no file descriptor for the connection. The channel does not
+    /// count it against the instance.
+    #[error("no file descriptor for the connection")]
+    NoDescriptor(#[source] BoxError),
+}
+
+impl ConnectError {
+    /// A byte stream that could not be opened.
+    pub(crate) fn stream(error: impl Into<BoxError>) -> Self {
+        let error = error.into();
+        if is_shortage(&*error) {
+            Self::NoDescriptor(error)
+        } else {
+            Self::Connect(error)
+        }
+    }
+
+    /// True if there was no file descriptor, which says nothing about the instance.
+    pub(crate) fn is_shortage(&self) -> bool {
+        match self {
+            Self::NoDescriptor(_) => true,
+            Self::Connect(source) | Self::Handshake(source) => is_shortage(&**source),
+            Self::Timeout(_) => false,
+        }
+    }
 }

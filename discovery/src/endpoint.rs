@@ -5,7 +5,10 @@
 
 mod connector;
 mod driver;
+mod event_log;
 mod failures;
+mod pacer;
+mod schedule;
 pub mod stats;
 mod subchannel;
 
@@ -15,7 +18,7 @@ use tokio::time::Instant;
 
 pub use self::stats::Stats;
 pub use self::subchannel::ConnectivityState;
-pub(crate) use self::{connector::Connector, subchannel::Subchannel};
+pub(crate) use self::{connector::Connector, event_log::Event, subchannel::Subchannel};
 use crate::{connection::Transport, instance::Instance};
 
 /// One instance of the set that a balancer picks from.

@@ -24,7 +24,7 @@ use self::{set::Set, snapshot::Selection};
 use crate::{
     balance::Balancer,
     ejection::{EjectionPolicy, Ejector, Health},
-    endpoint::{ConnectivityState, Connector, Endpoint},
+    endpoint::{ConnectivityState, Connector, Endpoint, Event},
     filter::{subset::Subset, zone::Locality},
     instance::Instance,
     metrics::{Endpoints, PUBLISH_INTERVAL},
@@ -81,6 +81,7 @@ impl Endpointer {
             version: version_tx,
             set: Set::default(),
             registry: InstanceSet::default(),
+            ranking: Vec::new(),
             unreachable: HashSet::new(),
             ejector: Ejector::new(Arc::clone(&config.ejection)),
             due: Instant::now(),
@@ -121,6 +122,16 @@ impl Endpointer {
         self.changed.notify_one();
     }
 
+    /// Tries unreachable endpoints sooner, because a call finds no other.
+    pub(crate) fn urge(&self) {
+        self.connector.urge();
+    }
+
+    /// True if connections are made before a call needs them.
+    pub(crate) fn is_eager(&self) -> bool {
+        self.connector.eager
+    }
+
     /// Starts to connect to an idle endpoint.
     pub(crate) fn wake(&self, endpoint: &Endpoint) {
         endpoint
@@ -144,6 +155,8 @@ struct Task {
     version: watch::Sender<u64>,
     set: Set,
     registry: InstanceSet,
+    /// The subset's ranking of the registry's instances.
+    ranking: Vec<usize>,
     /// IDs of the unreachable endpoints when the subset was last chosen.
     unreachable: HashSet<String>,
     ejector: Ejector,
@@ -162,6 +175,7 @@ impl Task {
                 biased;
                 _ = publication.tick() => {
                     self.config.metrics.publish();
+                    self.config.connector.log.summarize();
                     continue;
                 }
                 changed = instances.changed() => {
@@ -197,11 +211,17 @@ impl Task {
     /// Applies an update of the registry.
     fn take(&mut self, latest: &InstanceSet) {
         let news = !Arc::ptr_eq(&latest.instances, &self.registry.instances);
+        let confirmed = latest.confirmed != self.registry.confirmed;
+        let recovered = self.registry.error.is_some() && latest.error.is_none();
         if latest.confirmed.is_some() && (news || self.registry.confirmed.is_none()) {
-            self.follow(&latest.instances);
+            if let Some(subset) = &self.config.subset {
+                self.ranking = subset.ranking(&latest.instances);
+            }
+            let protection = self.config.protection;
+            self.follow(&latest.instances, &protection);
         }
-        if latest.confirmed != self.registry.confirmed {
-            // The registry has just confirmed these: retry unreachable ones now.
+        if confirmed && (news || recovered) {
+            // What made the registry's answer change may have brought unreachable ones back.
             for endpoint in self.set.endpoints() {
                 endpoint.subchannel().retry_now();
             }
@@ -210,13 +230,12 @@ impl Task {
     }
 
     /// Updates the set to these instances, or to this client's subset of them.
-    fn follow(&mut self, instances: &[Arc<Instance>]) {
+    fn follow(&mut self, instances: &[Arc<Instance>], protection: &RemovalProtection) {
         let subset = self.config.subset.as_ref();
-        let part = subset.map(|subset| subset.choose(instances, &self.unreachable()));
+        let part =
+            subset.map(|subset| subset.choose(instances, &self.ranking, &self.unreachable()));
         let listed = part.as_deref().unwrap_or(instances);
-        let change = self
-            .set
-            .update(listed, &self.config.protection, Instant::now());
+        let change = self.set.update(listed, protection, Instant::now());
         if self.config.subset.is_some() {
             self.unreachable = self.unreachable().into_iter().map(str::to_owned).collect();
         }
@@ -226,14 +245,19 @@ impl Task {
                 listed = listed.len(),
                 "the registry lists far fewer instances at once; keeping the connected ones among the \
                  missing for {:?} as a last resort",
-                self.config.protection.grace
+                protection.grace
             );
         }
+        let log = &self.config.connector.log;
         for instance in &change.added {
-            info!(%instance, "instance added");
+            if log.admits(Event::Added) {
+                info!(%instance, "instance added");
+            }
         }
         for endpoint in &change.removed {
-            info!(instance = %endpoint.instance(), "instance removed");
+            if log.admits(Event::Removed) {
+                info!(instance = %endpoint.instance(), "instance removed");
+            }
             endpoint.subchannel().retire();
         }
     }
@@ -263,10 +287,14 @@ impl Task {
         self.published = now;
         if self.needs_another_subset() {
             let instances = Arc::clone(&self.registry.instances);
-            self.follow(&instances);
+            // The registry has removed nothing: stand-ins that are no longer needed go at once.
+            let unprotected = self.config.protection.with_grace(Duration::ZERO);
+            self.follow(&instances, &unprotected);
         }
         for endpoint in self.set.expire(&self.config.protection, now) {
-            info!(instance = %endpoint.instance(), "instance removed after its grace period");
+            if self.config.connector.log.admits(Event::Removed) {
+                info!(instance = %endpoint.instance(), "instance removed after its grace period");
+            }
             endpoint.subchannel().retire();
         }
         if self.config.connector.eager {
@@ -312,12 +340,17 @@ impl Task {
             }
         }
         let review = self.ejector.review(now, &records);
+        let log = &self.config.connector.log;
         for (index, reason, time) in &review.ejected {
-            warn!(instance = %endpoints[*index].instance(), "ejected for {time:?}: {reason}");
+            if log.admits(Event::Ejected) {
+                warn!(instance = %endpoints[*index].instance(), "ejected for {time:?}: {reason}");
+            }
         }
         for index in &review.admitted {
             endpoints[*index].stats().forget_latency();
-            info!(instance = %endpoints[*index].instance(), "admitted again");
+            if log.admits(Event::Admitted) {
+                info!(instance = %endpoints[*index].instance(), "admitted again");
+            }
         }
         for index in review.probe {
             self.probe(Arc::clone(&endpoints[index]));

@@ -237,8 +237,8 @@ impl ChannelBuilder {
     /// every client to every instance costs too much.
     ///
     /// Different clients use different instances. A client's subset changes by at most one when an
-    /// instance is added or removed (gRFC A68), and an instance that cannot be connected to is
-    /// replaced meanwhile. With fewer than about 20, the load of instances differs much. Default:
+    /// instance is added or removed (gRFC A68). An instance that cannot be connected to is replaced
+    /// meanwhile, and so is its replacement, until so many can be. With fewer than about 20, the load of instances differs much. Default:
     /// all instances.
     pub fn subset(mut self, instances: usize) -> Self {
         self.subset = Some(instances);
@@ -269,7 +269,9 @@ impl ChannelBuilder {
     }
 
     /// True to connect before the first call, and again when a connection is lost, as gRPC's round
-    /// robin does. False suits sets far larger than the load. Default: true.
+    /// robin does. False to connect to an instance when the balancer picks it; the call waits for the
+    /// connection for up to 100 ms, then uses another instance. False suits sets far larger than the
+    /// load. Default: true.
     pub fn eager(mut self, eager: bool) -> Self {
         self.eager = eager;
         self
@@ -283,17 +285,29 @@ impl ChannelBuilder {
 
     /// Waits between attempts to connect to one instance, before 20 % of jitter. Default: from
     /// 100 ms to 750 ms, so that a call succeeds within a second of the first instance's return.
-    /// gRPC waits up to 120 s. The cost is one or two packets a second per unreachable instance.
+    /// gRPC waits up to 120 s. The cost is one or two packets a second per unreachable instance, up to
+    /// the limits over the whole set:
     ///
-    /// While another instance is reachable the waits grow further, up to 60 s: they double for an
-    /// instance that never had a connection, and are an eighth of the outage for one that had. These
-    /// attempts are limited to 100 a second over all instances of each kind.
+    /// - While another instance is reachable, the waits grow further, up to 60 s: they double for an
+    ///   instance that never had a connection, and are an eighth of the outage for one that had. At
+    ///   most 100 of these attempts a second fail.
+    /// - While none is reachable, at most 250 attempts a second fail. Half of them are for instances
+    ///   that had a connection, as long as there are any; of each kind, those with the fewest failures
+    ///   come first. So up to 180 instances are found within a second of their return, and one that
+    ///   never had a connection, among 5 000 of its kind, within about 20 s.
+    /// - While calls fail because none is reachable, and for a second after the last reachable one was
+    ///   lost, the limit is 6 000: one that returns among 5 000 is found within a second. Attempts
+    ///   without any answer are also limited by [`connect_parallel`](Self::connect_parallel).
+    ///
+    /// An instance that is new in the registry's answer is tried at once.
     pub fn connect_backoff(mut self, first: Duration, ceiling: Duration) -> Self {
         self.connect_backoff = Backoff::new(first, ceiling);
         self
     }
 
-    /// Maximum number of connections being made at the same time. Default: 32.
+    /// Maximum number of connections being made at the same time. Default: 32. Attempts to instances
+    /// that never had a connection take at most half of these places, so that one that restarts does
+    /// not wait for those that hang.
     pub fn connect_parallel(mut self, connections: usize) -> Self {
         self.connect_parallel = connections;
         self

@@ -19,7 +19,7 @@ use crate::{
 
 /// A server takes at least this many calls at a time (RFC 9113, section 6.5.2).
 const MIN_CONCURRENT_STREAMS: u32 = 100;
-/// Interval at which a call that waits for a connection begins another one elsewhere. Happy Eyeballs
+/// Interval at which a call that waits for a connection begins another one elsewhere, or uses another. Happy Eyeballs
 /// waits 250 ms, and at least 100 ms (RFC 8305, section 8); a call has less time than a browser.
 const CONNECT_STAGGER: Duration = Duration::from_millis(100);
 /// Instances named one by one in an error when none can be reached.
@@ -44,6 +44,8 @@ impl Picked {
 /// The result of a look at the snapshot.
 pub(super) enum Choice {
     Picked(Picked),
+    /// The connection to this endpoint was begun for the call.
+    Begun(Arc<Endpoint>),
     /// A connection is being made, or the registry has not answered yet.
     Wait,
     /// There is nothing to pick from and nothing to wait for.
@@ -67,11 +69,41 @@ impl Picking<'_> {
     ///
     /// If there is nothing to wait for, or at the deadline.
     pub(super) async fn pick(mut self) -> Result<Picked, CallError> {
-        match self.choose() {
+        match self.choose(true) {
             Choice::Picked(picked) => Ok(picked),
             Choice::Nothing(kind, reason) => Err(self.nothing(kind, reason)),
             // Boxed, so that calls that do not wait do not pay for its size.
+            Choice::Begun(endpoint) => Box::pin(self.wait_for(&endpoint)).await,
             Choice::Wait => Box::pin(self.wait()).await,
+        }
+    }
+
+    /// Waits for the connection to this endpoint, but not long where there are others.
+    async fn wait_for(&mut self, endpoint: &Arc<Endpoint>) -> Result<Picked, CallError> {
+        let patience = *self.now + CONNECT_STAGGER;
+        loop {
+            // Registered before the look, so that no change between the two is missed.
+            let settled = endpoint.subchannel().settled();
+            if let Some(transport) = endpoint.transport() {
+                return Ok(Picked {
+                    endpoint: Arc::clone(endpoint),
+                    transport,
+                    trial: false,
+                });
+            }
+            let connects = endpoint.subchannel().state() == ConnectivityState::Connecting;
+            if !connects || *self.now >= patience {
+                // Other calls need not wait for it.
+                self.shared.endpointer.review();
+                return self.wait().await;
+            }
+            let deadline = self.limit.deadline();
+            let until = deadline.map_or(patience, |at| at.min(patience));
+            let _settled = timeout_at(until, settled).await;
+            *self.now = Instant::now();
+            if self.limit.is_over(*self.now) {
+                return Err(out_of_time(self.shared, self.attempts, &self.limit));
+            }
         }
     }
 
@@ -80,10 +112,10 @@ impl Picking<'_> {
         loop {
             // Marked as seen before the look, so that no change between the two is missed.
             versions.borrow_and_update();
-            match self.choose() {
+            match self.choose(false) {
                 Choice::Picked(picked) => return Ok(picked),
                 Choice::Nothing(kind, reason) => return Err(self.nothing(kind, reason)),
-                Choice::Wait => {}
+                Choice::Begun(_) | Choice::Wait => {}
             }
             // Without eager connections, the one that was begun may hang.
             let stagger = *self.now + CONNECT_STAGGER;
@@ -118,7 +150,10 @@ impl Picking<'_> {
 
     /// Looks at the snapshot once. An instance that the call has not tried comes first, then one
     /// that is saturated, then one tried before.
-    pub(super) fn choose(&mut self) -> Choice {
+    ///
+    /// Where connections are made on demand, a `patient` call begins the one to the endpoint that the
+    /// policy has picked. If it took a connected one, a few would receive most calls.
+    pub(super) fn choose(&mut self, patient: bool) -> Choice {
         let snapshot = self.shared.endpointer.snapshot();
         if self.attempts.is_empty()
             && let Some(picked) = trial(&snapshot)
@@ -144,6 +179,9 @@ impl Picking<'_> {
             };
             let endpoint = &snapshot.candidates[index];
             let Some(transport) = endpoint.transport() else {
+                if step == 0 && patient && self.begins(endpoint) {
+                    return Choice::Begun(Arc::clone(endpoint));
+                }
                 // A pick begins one connection, not one to each endpoint that it passes over.
                 if !woken && endpoint.subchannel().state() == ConnectivityState::Idle {
                     self.shared.endpointer.wake(endpoint);
@@ -166,6 +204,18 @@ impl Picking<'_> {
             }
         }
         saturated.or(again).map_or(Choice::Wait, Choice::Picked)
+    }
+}
+
+impl Picking<'_> {
+    /// Begins a connection on demand. True if it is being made, for this call or for another one.
+    fn begins(&self, endpoint: &Endpoint) -> bool {
+        let endpointer = &self.shared.endpointer;
+        if endpointer.is_eager() || self.attempts.has_tried(endpoint) {
+            return false;
+        }
+        endpointer.wake(endpoint);
+        endpoint.subchannel().state() == ConnectivityState::Connecting
     }
 }
 
@@ -202,14 +252,17 @@ fn nothing(shared: &Shared, snapshot: &Snapshot) -> Choice {
                 shared.registry
             ),
         ),
-        SetState::Down => (
-            CallErrorKind::AllUnreachable,
-            format!(
-                "none of the {} instances of {service} can be reached: {}",
-                snapshot.all.len(),
-                unreachable(&snapshot.all)
-            ),
-        ),
+        SetState::Down => {
+            shared.endpointer.urge();
+            (
+                CallErrorKind::AllUnreachable,
+                format!(
+                    "none of the {} instances of {service} can be reached: {}",
+                    snapshot.all.len(),
+                    unreachable(&snapshot.all)
+                ),
+            )
+        }
     };
     Choice::Nothing(kind, reason + &registry.unwrap_or_default())
 }

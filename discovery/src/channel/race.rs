@@ -188,7 +188,7 @@ impl<P: Protocol> Call<'_, P> {
         next: Next,
     ) -> Option<Running<'f, P>> {
         let body = self.replay.attempt()?;
-        let Choice::Picked(picked) = self.picking().choose() else {
+        let Choice::Picked(picked) = self.picking().choose(false) else {
             return None;
         };
         let busy = |one: &Running<'_, P>| one.attempt.tracker.endpoint().is(&picked.endpoint);

@@ -22,6 +22,9 @@ pub struct ChannelStatus {
     pub listed: usize,
     /// Number of instances with a working connection.
     pub ready: usize,
+    /// Number of instances that a call can use now: those with a working connection and, without
+    /// [eager](crate::ChannelBuilder::eager) connections, those to which a call would make one.
+    pub available: usize,
     /// True once the registry has answered.
     pub discovered: bool,
     /// The time of the registry's last good answer.
@@ -43,6 +46,10 @@ impl ChannelStatus {
             instances: snapshot.all.len(),
             listed: count(|endpoint| endpoint.missing_since().is_none()),
             ready: count(|endpoint| endpoint.transport().is_some()),
+            available: count(|endpoint| {
+                let idle = endpoint.subchannel().state() == ConnectivityState::Idle;
+                idle || endpoint.transport().is_some()
+            }),
             discovered: snapshot.state != SetState::Unknown,
             confirmed: snapshot.confirmed,
             registry_error: snapshot.registry_error.clone(),

@@ -2,7 +2,8 @@
 //!
 //! A connection counts as made when the server's first frame has arrived, as in gRPC: the kernel
 //! accepts connections for a process that hangs. A host name is resolved for every attempt, and of
-//! several addresses the first to answer is used (RFC 8305).
+//! several addresses the first to answer is used (RFC 8305). Connections leave a part of the process's
+//! file descriptors to other uses.
 
 mod body_sender;
 mod connector;
@@ -43,7 +44,11 @@ use self::{
 };
 #[cfg(feature = "tls")]
 use super::tls::{Tls, TlsError, TlsHandshake};
-use super::{ConnectError, Connection, Factory, origin::Origin};
+use super::{
+    ConnectError, Connection, Factory,
+    descriptors::{Descriptors, Taken},
+    origin::Origin,
+};
 use crate::{BoxError, instance::Instance};
 
 /// h2's defaults suit single small calls; gRPC's windows suit both. The limits are hyper's.
@@ -64,6 +69,7 @@ pub struct Http2 {
     tcp_keep_alive: Option<Duration>,
     connector: Option<Connector>,
     max_connections: usize,
+    descriptors: Descriptors,
     #[cfg(feature = "tls")]
     tls: Option<TlsHandshake>,
 }
@@ -76,6 +82,7 @@ impl Default for Http2 {
             tcp_keep_alive: Some(Duration::from_secs(10)),
             connector: None,
             max_connections: 1,
+            descriptors: Descriptors::default(),
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -186,7 +193,7 @@ impl Http2 {
         if let Some(connector) = &self.connector {
             let stream = connector.open(instance).await;
             return self
-                .over(stream.map_err(ConnectError::Connect)?, instance)
+                .over(stream.map_err(ConnectError::stream)?, None, instance)
                 .await;
         }
         self.to_any(resolve(instance).await?, instance).await
@@ -199,32 +206,41 @@ impl Http2 {
         instance: &Instance,
     ) -> Result<Connection, ConnectError> {
         race(addresses, |address| async move {
-            let stream = tcp(address, self.tcp_keep_alive)
+            let (stream, taken) = tcp(address, self.tcp_keep_alive, &self.descriptors)
                 .await
-                .map_err(|error| ConnectError::Connect(error.into()))?;
-            self.over(stream, instance).await
+                .map_err(ConnectError::stream)?;
+            self.over(stream, Some(taken), instance).await
         })
         .await
     }
 
     /// Connects over a byte stream: TLS, if set, and HTTP/2.
-    async fn over<S>(&self, stream: S, instance: &Instance) -> Result<Connection, ConnectError>
+    async fn over<S>(
+        &self,
+        stream: S,
+        taken: Option<Taken>,
+        instance: &Instance,
+    ) -> Result<Connection, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let origin = self.origin(Scheme::HTTPS, instance)?;
-            return self
-                .establish(tls.perform(stream, instance).await?, origin)
-                .await;
+            let stream = tls.perform(stream, instance).await?;
+            return self.establish(stream, taken, origin).await;
         }
         let origin = self.origin(Scheme::HTTP, instance)?;
-        self.establish(stream, origin).await
+        self.establish(stream, taken, origin).await
     }
 
     /// Performs the HTTP/2 handshake and waits for the server's first frame.
-    async fn establish<S>(&self, stream: S, origin: Origin) -> Result<Connection, ConnectError>
+    async fn establish<S>(
+        &self,
+        stream: S,
+        taken: Option<Taken>,
+        origin: Origin,
+    ) -> Result<Connection, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -256,6 +272,7 @@ impl Http2 {
             open: dropped,
             closed: Arc::clone(&closed),
             keep_alive,
+            _taken: taken,
             deferred: false,
         };
         tokio::select! {

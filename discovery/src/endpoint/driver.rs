@@ -6,12 +6,15 @@ use std::{
 };
 
 use fastrand::Rng;
-use tokio::time::{Instant, timeout, timeout_at};
-use tracing::{debug, warn};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info, warn};
 
 use super::{
-    connector::{Connector, Line, Reachable},
+    connector::Connector,
+    event_log::Event,
     failures::Delay,
+    pacer::Reachable,
+    schedule::Reason,
     subchannel::{ConnectivityState, Subchannel},
 };
 use crate::{
@@ -46,6 +49,7 @@ impl Drop for Driver {
         for state in [ConnectivityState::Connecting, ConnectivityState::Ready] {
             subchannel.transition(state, ConnectivityState::TransientFailure);
         }
+        subchannel.settled.notify_waiters();
         self.connector.changed.notify_one();
     }
 }
@@ -82,37 +86,43 @@ impl Driver {
 
     async fn drive(&self) {
         let mut reachable = None;
-        while let Some(connected) = self.connect().await {
+        // A subchannel whose last attempt failed has a driver, so this one begins anew.
+        let mut reason = match self.subchannel.connected_at() {
+            Some(_) => Reason::Lost,
+            None => Reason::First,
+        };
+        while let Some(connected) = self.connect(reason).await {
             match connected {
                 Ok(connection) => {
-                    reachable.get_or_insert_with(|| Reachable::new(&self.connector));
+                    reachable.get_or_insert_with(|| Reachable::new(&self.connector.pacer));
                     let useful = self.serve(connection).await;
-                    if !self.after_connection(useful).await {
+                    self.connector.pacer.descriptor_freed();
+                    let Some(next) = self.after_connection(useful).await else {
                         return;
-                    }
+                    };
+                    reason = next;
                 }
+                Err(error) if error.is_shortage() => self.note_shortage(error),
                 Err(error) => {
                     reachable = None;
                     let delay = self.note_failure(error);
                     self.pause(delay).await;
+                    reason = match self.subchannel.connected_at() {
+                        Some(_) => Reason::Known,
+                        None => Reason::Unknown,
+                    };
                 }
             }
             if self.subchannel.state() == ConnectivityState::Shutdown {
-                return;
-            }
-            if !self.connector.eager {
-                self.subchannel
-                    .transition(ConnectivityState::TransientFailure, ConnectivityState::Idle);
-                self.connector.changed.notify_one();
                 return;
             }
         }
     }
 
     /// One attempt; `None` if the subchannel was retired meanwhile.
-    async fn connect(&self) -> Option<Result<Connection, ConnectError>> {
-        let again = self.subchannel.is_unreachable();
-        let attempt = self.connector.connect(&self.instance, again);
+    async fn connect(&self, reason: Reason) -> Option<Result<Connection, ConnectError>> {
+        let failures = self.subchannel.record().failures.count();
+        let attempt = self.connector.connect(&self.instance, reason, failures);
         tokio::pin!(attempt);
         loop {
             tokio::select! {
@@ -144,20 +154,28 @@ impl Driver {
         if !ready {
             return false;
         }
-        subchannel.unreachable.store(false, Ordering::Release);
+        let was_unreachable = subchannel.unreachable.swap(false, Ordering::AcqRel);
         subchannel.record().connected_at = Some(born);
         subchannel.transport.store(Some(Arc::new(transport)));
         if subchannel.state() == ConnectivityState::Shutdown {
             // Retired after the transition to `Ready`.
             subchannel.transport.store(None);
         }
-        debug!(instance = %self.instance, "connected");
+        subchannel.settled.notify_waiters();
+        let log = &self.connector.log;
+        if was_unreachable && log.admits(Event::Reachable) {
+            info!(instance = %self.instance, "connected again");
+        } else {
+            debug!(instance = %self.instance, "connected");
+        }
         self.connector.changed.notify_one();
         // A retired subchannel drops its transport: the driver ends with the last call in flight.
         let ended = tokio::select! {
             ended = &mut driver => ended,
             () = subchannel.renewal.notified() => {
-                warn!(instance = %self.instance, "no answer on this connection; replacing it");
+                if log.admits(Event::Replaced) {
+                    warn!(instance = %self.instance, "no answer on this connection; replacing it");
+                }
                 tokio::spawn(driver);
                 subchannel.transport.store(None);
                 return born.elapsed() >= SHORT_LIFE;
@@ -170,7 +188,11 @@ impl Driver {
         let in_order = ended.is_ok();
         match ended {
             Err(error) if subchannel.state() != ConnectivityState::Shutdown => {
-                warn!(instance = %self.instance, "connection lost: {}", chain(&*error));
+                if log.admits(Event::Lost) {
+                    warn!(instance = %self.instance, "connection lost: {}", chain(&*error));
+                } else {
+                    debug!(instance = %self.instance, "connection lost: {}", chain(&*error));
+                }
                 subchannel.record().last_error = Some(Arc::new(error));
             }
             _ => debug!(instance = %self.instance, answered, "connection closed in order"),
@@ -178,8 +200,9 @@ impl Driver {
         in_order && answered || born.elapsed() >= SHORT_LIFE
     }
 
-    /// Follows up on the end of a connection. False if the driver ends with it.
-    async fn after_connection(&self, useful: bool) -> bool {
+    /// Follows up on the end of a connection. Returns the reason of the next attempt; `None` if it
+    /// waits for a call.
+    async fn after_connection(&self, useful: bool) -> Option<Reason> {
         let failures = self.subchannel.record().end_connection(useful);
         // The first attempt after a lost connection needs no delay.
         let delay =
@@ -192,12 +215,20 @@ impl Driver {
         let kept = self.subchannel.transition(ConnectivityState::Ready, next);
         self.connector.changed.notify_one();
         if !kept || next == ConnectivityState::Idle {
-            return false;
+            return None;
         }
-        if let Some(delay) = delay {
-            self.doze(delay).await;
-        }
-        true
+        let Some(delay) = delay else {
+            return Some(Reason::Lost);
+        };
+        self.doze(delay).await;
+        Some(Reason::Known)
+    }
+
+    /// Notes that there was no file descriptor for an attempt. This says nothing about the instance,
+    /// so there is no delay: the next attempt waits for a descriptor with the others.
+    fn note_shortage(&self, error: ConnectError) {
+        self.subchannel.record().last_error = Some(Arc::new(error.into()));
+        self.show_failure();
     }
 
     /// Notes a failed attempt, and returns the delay before the next one.
@@ -205,9 +236,10 @@ impl Driver {
         let (subchannel, connector) = (&self.subchannel, &self.connector);
         let first = !subchannel.unreachable.swap(true, Ordering::AcqRel);
         let now = Instant::now();
+        let others_reachable = connector.pacer.has_reachable();
         let (delay, failures) = {
             let mut record = subchannel.record();
-            record.failures.add(now, connector.has_reachable());
+            record.failures.add(now, others_reachable);
             let was_connected = record.connected_at.is_some();
             let rng = &mut Rng::new();
             let delay = record
@@ -215,63 +247,50 @@ impl Driver {
                 .delay(now, &connector.backoff, was_connected, rng);
             (delay, record.failures.count())
         };
-        if first {
+        if first && connector.log.admits(Event::Unreachable) {
             warn!(instance = %self.instance, "{}", chain(&error));
         } else {
             debug!(instance = %self.instance, failures, "{}", chain(&error));
         }
         subchannel.record().last_error = Some(Arc::new(error.into()));
-        // Another failure in a row changes nothing that the set shows.
-        if subchannel.transition(
+        self.show_failure();
+        delay
+    }
+
+    /// Shows that calls cannot use the subchannel. Another failure in a row changes nothing.
+    fn show_failure(&self) {
+        if self.subchannel.transition(
             ConnectivityState::Connecting,
             ConnectivityState::TransientFailure,
         ) {
-            connector.changed.notify_one();
+            self.subchannel.settled.notify_waiters();
+            self.connector.changed.notify_one();
         }
-        delay
     }
 
     /// Waits after a failed attempt. `retry_now` and `retire` end it early.
     async fn pause(&self, delay: Delay) {
-        let due = match delay {
+        let delay = match delay {
             Delay::Usual(delay) => return self.doze(delay).await,
-            Delay::Rare(delay) => Instant::now() + delay,
+            Delay::Rare(delay) => delay,
         };
+        let due = Instant::now() + delay;
         // Begins before the look at the others, so that no change between the two is missed.
-        let all_down = self.connector.all_down();
-        if self.connector.has_reachable() {
+        let all_down = self.connector.pacer.all_down();
+        if self.connector.pacer.has_reachable() {
             tokio::select! {
-                () = self.wait_for_turn(due) => return,
+                () = self.doze(delay) => return,
                 () = all_down => {}
             }
         }
         // No other instance is left: this one may have come back. Many wake up here at once.
-        let ceiling = self.connector.backoff.ceiling;
-        let spread = ceiling.mul_f64(Rng::new().f64());
-        self.doze_until(due.min(Instant::now() + spread)).await;
-    }
-
-    /// Sleeps until `due`, and then until this attempt has its turn in the whole set.
-    async fn wait_for_turn(&self, due: Instant) {
-        self.doze_until(due).await;
-        let turn = self
-            .connector
-            .take_turn(match self.subchannel.connected_at() {
-                Some(_) => Line::Known,
-                None => Line::Unknown,
-            });
-        while Instant::now() < turn && self.subchannel.state() != ConnectivityState::Shutdown {
-            self.doze_until(turn).await;
-        }
+        let spread = self.connector.backoff.ceiling.mul_f64(Rng::new().f64());
+        let left = due.saturating_duration_since(Instant::now());
+        self.doze(left.min(spread)).await;
     }
 
     /// Sleeps, unless interrupted.
     async fn doze(&self, delay: Duration) {
         let _interrupted = timeout(delay, self.subchannel.interrupt.notified()).await;
-    }
-
-    /// Sleeps until this time, unless interrupted.
-    async fn doze_until(&self, at: Instant) {
-        let _interrupted = timeout_at(at, self.subchannel.interrupt.notified()).await;
     }
 }

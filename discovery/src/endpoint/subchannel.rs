@@ -1,11 +1,14 @@
 //! The connection of one endpoint, maintained in the background and never by a call.
 //!
 //! ```text
-//! Idle --wake--> Connecting --ok--> Ready --lost--> Connecting (eager) or Idle (lazy)
+//! Idle --wake--> Connecting --ok--> Ready --lost--> Connecting (eager) or Idle (on demand)
 //!                    |                ^
 //!                    |                '---ok---.
 //!                    '--failed--> TransientFailure (backoff, next attempt)
 //! ```
+//!
+//! After a failed attempt others follow until one succeeds, also where connections are made on demand:
+//! a call has needed this one.
 //!
 //! A connection that gives no answers, but has not failed, is replaced. Calls in flight stay on it;
 //! new calls wait for the new connection.
@@ -17,9 +20,12 @@
 //! it. After a failure it stays `TransientFailure` until an attempt succeeds, so that calls skip it
 //! at once however long the attempts take (as gRPC's `TRANSIENT_FAILURE`).
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU8, Ordering},
+use std::{
+    future::Future,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
 };
 
 use arc_swap::ArcSwapOption;
@@ -59,8 +65,8 @@ impl ConnectivityState {
 #[derive(Debug, Default)]
 pub(crate) struct Subchannel {
     state: AtomicU8,
-    /// True if the last attempt to connect failed. Outlasts `TransientFailure`, which a subchannel
-    /// that connects on demand leaves after its backoff.
+    /// True if the last attempt to connect failed. False in `TransientFailure` for lack of a file
+    /// descriptor.
     pub(super) unreachable: AtomicBool,
     pub(super) transport: ArcSwapOption<Box<dyn Transport>>,
     record: Mutex<Record>,
@@ -68,6 +74,8 @@ pub(crate) struct Subchannel {
     pub(super) interrupt: Notify,
     /// Requests a new connection in place of the one that is ready.
     pub(super) renewal: Notify,
+    /// Notified when `Connecting` has ended.
+    pub(super) settled: Notify,
 }
 
 /// The past of a subchannel. It outlasts the driver of one that connects on demand.
@@ -111,6 +119,12 @@ impl Subchannel {
         self.transport.load_full()
     }
 
+    /// Completes when the connection is made or cannot be made, from the time of this call on.
+    pub(crate) fn settled(&self) -> impl Future<Output = ()> + '_ {
+        // Registered here, not at the first poll.
+        self.settled.notified()
+    }
+
     /// The time at which the last connection was made.
     pub(crate) fn connected_at(&self) -> Option<Instant> {
         self.record().connected_at
@@ -145,6 +159,7 @@ impl Subchannel {
             .store(ConnectivityState::Shutdown as u8, Ordering::Release);
         self.transport.store(None);
         self.interrupt.notify_one();
+        self.settled.notify_waiters();
     }
 
     /// Changes the state; false if it was not `from`, as `retire` may change it at any time.

@@ -8,8 +8,9 @@
 //!
 //! Unlike in A68, an unreachable instance is replaced by the next in rank until it is reachable again.
 //! Otherwise, if all instances of a subset fail before the registry notices, every call of the client
-//! would fail although other instances are healthy. There are at most `size` replacements, so that
-//! clients do not connect to all instances if all are unreachable.
+//! would fail although other instances are healthy. A replacement that is unreachable is itself
+//! replaced: a client whose whole zone is down goes on until it has `size` instances that it can reach,
+//! or has tried all. The pace of attempts is limited elsewhere.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -30,13 +31,9 @@ impl Subset {
         }
     }
 
-    /// The client's subset of `instances`, in their order, with a replacement for each ID in
-    /// `unreachable`. Of several IDs at one address the first is used: they become one endpoint.
-    pub(crate) fn choose(
-        &self,
-        instances: &[Arc<Instance>],
-        unreachable: &HashSet<&str>,
-    ) -> Vec<Arc<Instance>> {
+    /// The indices of `instances` in the client's order of preference. Of several IDs at one address
+    /// the first is used: they become one endpoint.
+    pub(crate) fn ranking(&self, instances: &[Arc<Instance>]) -> Vec<usize> {
         let mut addresses = HashSet::with_capacity(instances.len());
         let mut ranked: Vec<(u64, usize)> = instances
             .iter()
@@ -44,20 +41,26 @@ impl Subset {
             .filter(|(_, instance)| addresses.insert((instance.host.as_str(), instance.port)))
             .map(|(index, instance)| (self.rank(instance), index))
             .collect();
-        let most = self.size.saturating_mul(2);
-        if ranked.len() > most {
-            ranked.select_nth_unstable(most);
-            ranked.truncate(most);
-        }
         ranked.sort_unstable();
+        ranked.into_iter().map(|(_, index)| index).collect()
+    }
+
+    /// The client's subset of `instances`, in their order, with a replacement for each ID in
+    /// `unreachable`. `ranking` is the [`ranking`](Self::ranking) of the same instances.
+    pub(crate) fn choose(
+        &self,
+        instances: &[Arc<Instance>],
+        ranking: &[usize],
+        unreachable: &HashSet<&str>,
+    ) -> Vec<Arc<Instance>> {
         let mut places = self.size;
-        let mut chosen = Vec::with_capacity(self.size.min(ranked.len()));
-        for (_, index) in ranked {
+        let mut chosen = Vec::with_capacity(self.size.min(ranking.len()));
+        for index in ranking {
             if places == 0 {
                 break;
             }
-            places -= usize::from(!unreachable.contains(instances[index].id.as_str()));
-            chosen.push(index);
+            places -= usize::from(!unreachable.contains(instances[*index].id.as_str()));
+            chosen.push(*index);
         }
         chosen.sort_unstable();
         chosen
@@ -87,7 +90,7 @@ mod tests {
 
     /// The subset if all instances are reachable.
     fn choose(subset: Subset, fleet: &[Arc<Instance>]) -> Vec<Arc<Instance>> {
-        subset.choose(fleet, &HashSet::new())
+        subset.choose(fleet, &subset.ranking(fleet), &HashSet::new())
     }
 
     fn ids(instances: &[Arc<Instance>]) -> HashSet<&str> {
@@ -115,16 +118,32 @@ mod tests {
     }
 
     #[test]
-    fn unreachable_instances_are_replaced_up_to_twice_the_size() {
+    fn unreachable_instances_are_replaced_until_enough_are_reachable() {
         let fleet = fleet(100);
         let subset = Subset::new(10, b"a");
+        let ranking = subset.ranking(&fleet);
         let usual = choose(subset, &fleet);
         let mut unreachable: HashSet<&str> = usual[..3].iter().map(|i| i.id.as_str()).collect();
-        let chosen = subset.choose(&fleet, &unreachable);
+        let chosen = subset.choose(&fleet, &ranking, &unreachable);
         assert_eq!(chosen.len(), 13);
         assert!(ids(&usual).is_subset(&ids(&chosen)));
-        unreachable.extend(ids(&fleet));
-        assert_eq!(subset.choose(&fleet, &unreachable).len(), 20);
+        // The replacements are unreachable too, and theirs, until only the last 10 in rank are left.
+        let reachable: HashSet<&str> = ranking[90..]
+            .iter()
+            .map(|i| fleet[*i].id.as_str())
+            .collect();
+        for round in 1..=9 {
+            let count = unreachable.len();
+            let chosen = subset.choose(&fleet, &ranking, &unreachable);
+            assert_eq!(chosen.len(), 10 + count, "in round {round}");
+            let is_chosen = |id: &&str| chosen.iter().any(|instance| instance.id == **id);
+            unreachable = ids(&fleet).into_iter().filter(is_chosen).collect();
+            unreachable.retain(|id| !reachable.contains(id));
+        }
+        let chosen = subset.choose(&fleet, &ranking, &unreachable);
+        assert!(reachable.is_subset(&ids(&chosen)));
+        unreachable = ids(&fleet);
+        assert_eq!(subset.choose(&fleet, &ranking, &unreachable).len(), 100);
     }
 
     /// Each of 100 instances is in 20 of 100 subsets on average, with the variation of random choices.

@@ -6,10 +6,14 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
-use crate::{BoxError, instance::Instance};
+use crate::{
+    BoxError,
+    connection::descriptors::{Descriptors, Taken},
+    instance::Instance,
+};
 
 /// A byte stream of any kind.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -52,11 +56,21 @@ impl fmt::Debug for Connector {
 }
 
 /// Connects by TCP, with these probes of the kernel (see `Http2::with_tcp_keep_alive`).
+///
+/// # Errors
+///
+/// The system's, and where too few file descriptors would be left for other uses.
 pub(super) async fn tcp(
     address: SocketAddr,
     keep_alive: Option<Duration>,
-) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
+    descriptors: &Descriptors,
+) -> io::Result<(TcpStream, Taken)> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    let taken = descriptors.take(&socket)?;
+    let stream = socket.connect(address).await?;
     stream.set_nodelay(true)?;
     if let Some(idle) = keep_alive {
         let probes = 5;
@@ -70,5 +84,5 @@ pub(super) async fn tcp(
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(idle * 2))?;
     }
-    Ok(stream)
+    Ok((stream, taken))
 }

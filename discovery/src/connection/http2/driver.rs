@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::keep_alive::KeepAlive;
-use crate::BoxError;
+use crate::{BoxError, connection::descriptors::Taken};
 
 /// Ends when the connection accepts no new calls, with the reason if it broke. Calls in flight
 /// continue without it. Dropping it closes the connection.
@@ -37,6 +37,8 @@ where
     pub(super) open: oneshot::Receiver<Infallible>,
     pub(super) closed: Arc<AtomicBool>,
     pub(super) keep_alive: Option<KeepAlive>,
+    /// Counts the connection's file descriptor.
+    pub(super) _taken: Option<Taken>,
     /// True after a poll that only gave way to other tasks.
     pub(super) deferred: bool,
 }

@@ -20,9 +20,7 @@ const MAX_NAMED: usize = 4;
 /// The instance's addresses, in the order in which they are tried. A name is resolved at every call.
 pub(super) async fn resolve(instance: &Instance) -> Result<Vec<SocketAddr>, ConnectError> {
     let host = (instance.host.as_str(), instance.port);
-    let addresses = lookup_host(host)
-        .await
-        .map_err(|error| ConnectError::Connect(error.into()))?;
+    let addresses = lookup_host(host).await.map_err(ConnectError::stream)?;
     let addresses = alternate(addresses);
     if addresses.is_empty() {
         let error = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
@@ -85,6 +83,10 @@ fn all_failed(mut failed: Vec<(SocketAddr, ConnectError)>) -> ConnectError {
     {
         return error;
     }
+    // The other addresses may have failed for the same lack of descriptors.
+    if let Some(index) = failed.iter().position(|(_, error)| error.is_shortage()) {
+        return failed.swap_remove(index).1;
+    }
     let handshake = failed
         .iter()
         .any(|(_, error)| matches!(error, ConnectError::Handshake(_)));
@@ -106,7 +108,7 @@ impl fmt::Display for AllFailed {
             let separator = if index > 0 { "; " } else { "" };
             let error = match error {
                 ConnectError::Connect(source) | ConnectError::Handshake(source) => chain(&**source),
-                ConnectError::Timeout(_) => error.to_string(),
+                ConnectError::Timeout(_) | ConnectError::NoDescriptor(_) => error.to_string(),
             };
             write!(f, "{separator}{address}: {error}")?;
         }

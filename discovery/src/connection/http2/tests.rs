@@ -35,8 +35,10 @@ fn origin() -> Origin {
 async fn pair(http2: Http2) -> (Box<dyn Transport>, JoinHandle<Result<(), BoxError>>, Server) {
     let (client, server) = duplex(64 << 10);
     let origin = origin();
-    let (connection, server) =
-        tokio::join!(http2.establish(client, origin), server::handshake(server));
+    let (connection, server) = tokio::join!(
+        http2.establish(client, None, origin),
+        server::handshake(server)
+    );
     let Connection { transport, driver } = connection.unwrap();
     (transport, tokio::spawn(driver), server.unwrap())
 }
@@ -274,7 +276,7 @@ async fn another_protocol_is_no_connection() {
         .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         .await
         .unwrap();
-    let connection = Http2::default().establish(client, origin()).await;
+    let connection = Http2::default().establish(client, None, origin()).await;
     assert!(matches!(connection, Err(ConnectError::Handshake(_))));
 }
 

@@ -9,14 +9,15 @@ use crate::{
 };
 
 /// The 99th percentile is required only if one call in a hundred is more than the calls in flight when a
-/// fault starts.
+/// fault starts. An even rotation is required only then, too.
 const ENOUGH_CALLS: usize = 8_000;
 const P99: Duration = Duration::from_millis(50);
 /// Maximum latency of a refused call, with a margin for a busy machine.
 const FAST: Duration = Duration::from_millis(100);
 /// The time for which calls may fail after the first instance is back.
 const BACK: Duration = Duration::from_secs(1);
-/// Maximum difference between the shares of two instances in an even rotation.
+/// Maximum difference between two instances in an even rotation, as a share of the mean. An instance
+/// misses a turn while its connection is replaced.
 const UNEVEN: f64 = 0.02;
 
 /// The requirement of a row beside those of all rows. In all rows but [`Outage`](Self::Outage), no call
@@ -95,7 +96,9 @@ impl Evidence<'_> {
                 complaints.push("the faulty instance was never ejected".to_owned());
             }
             Demand::EvenRotation => {
-                complaints.extend(uneven(self.calls));
+                if outcome.calls >= ENOUGH_CALLS {
+                    complaints.extend(uneven(self.calls));
+                }
                 complaints.extend(self.blamed());
                 complaints.extend(self.ejected());
             }

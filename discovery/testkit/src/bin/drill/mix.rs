@@ -134,6 +134,18 @@ impl<'a> Mix<'a> {
         Ok(complaints)
     }
 
+    /// Restarts the trim services in Go, on their ports and with these flags.
+    async fn restart_go(&mut self, flags: &[&str]) -> Result<()> {
+        let consul = self.env.consul.address();
+        for trim in &mut self.go_trims {
+            trim.process.signal(Signal::SIGTERM)?;
+            let status = trim.process.exit(LIMIT).await?;
+            ensure!(status.success(), "a Go trim service ended with {status}");
+            *trim = start_again(trim.port, self.binary, &consul, flags).await?;
+        }
+        Ok(())
+    }
+
     /// Loads both add services while the event takes place, and restores what it has ended. Returns the
     /// results of the Rust add and of the Go one.
     async fn event(
@@ -144,9 +156,7 @@ impl<'a> Mix<'a> {
     ) -> Result<(Outcome, Outcome)> {
         let consul = self.env.consul.address();
         if let Event::GoAge(age) = event {
-            for trim in &mut self.go_trims {
-                restart(trim, self.binary, &consul, &["--max-age", age]).await?;
-            }
+            self.restart_go(&["--max-age", age]).await?;
             self.ready().await?;
         }
         let before = self.env.counted().await?;
@@ -183,6 +193,7 @@ impl<'a> Mix<'a> {
             }
             Event::GoAge(_) => {
                 let after = self.env.counted().await?;
+                self.restart_go(&[]).await?;
                 let blamed = after.blamed_attempts() - before.blamed_attempts();
                 if blamed > 0 {
                     rust.complaints.push(format!(
@@ -196,15 +207,7 @@ impl<'a> Mix<'a> {
     }
 }
 
-/// Ends a trim service in Go and starts it again on its port.
-async fn restart(trim: &mut GoTrim, binary: &Path, consul: &str, flags: &[&str]) -> Result<()> {
-    trim.process.signal(Signal::SIGTERM)?;
-    let status = trim.process.exit(LIMIT).await?;
-    ensure!(status.success(), "a Go trim service ended with {status}");
-    *trim = start_again(trim.port, binary, consul, flags).await?;
-    Ok(())
-}
-
+/// Starts a trim service in Go on the port of one that has ended.
 async fn start_again(port: u16, binary: &Path, consul: &str, flags: &[&str]) -> Result<GoTrim> {
     let port = port.to_string();
     GoTrim::start(binary, consul, &[&["--port", &port], flags].concat()).await

@@ -25,7 +25,7 @@ pub(crate) struct Story {
     /// Connections that replaced others, which had ended in order.
     pub(crate) renewed: Option<usize>,
     /// Calls whose deadline no instance can keep.
-    pub(crate) hurried: Vec<Call>,
+    pub(crate) short_deadline: Vec<Call>,
 }
 
 /// The time of a row: the start and the length of the load.

@@ -32,7 +32,7 @@ pub(crate) enum Demand {
     Ejection,
     /// The rotation stays even, no attempt counts against an instance, and none is ejected.
     EvenRotation,
-    /// Callers in a hurry get 504, and no instance is ejected.
+    /// Calls with a short deadline end with 504, and no instance is ejected.
     NoEjection,
 }
 
@@ -103,7 +103,7 @@ impl Evidence<'_> {
                 complaints.extend(self.ejected());
             }
             Demand::NoEjection => {
-                complaints.extend(self.hurried());
+                complaints.extend(self.short_deadline());
                 complaints.extend(self.ejected());
             }
             _ => {}
@@ -184,16 +184,19 @@ impl Evidence<'_> {
         ))
     }
 
-    fn hurried(&self) -> Option<String> {
-        let hurried = &self.story.hurried;
-        if hurried.is_empty() {
-            return Some("no call was in a hurry".to_owned());
+    fn short_deadline(&self) -> Option<String> {
+        let short = &self.story.short_deadline;
+        if short.is_empty() {
+            return Some("no call had a short deadline".to_owned());
         }
-        let other = hurried.iter().find(|call| {
+        let other = short.iter().find(|call| {
             let exceeded = |reason: &String| reason.starts_with("504: ");
             !call.result.as_ref().is_err_and(exceeded)
         })?;
-        Some(format!("a call in a hurry ended with {:?}", other.result))
+        Some(format!(
+            "a call with a short deadline ended with {:?}",
+            other.result
+        ))
     }
 
     fn outage(&self, failures: &[&Call]) -> Vec<String> {
@@ -308,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_end_in_order_are_held_against_nobody() {
+    fn connections_that_end_in_order_do_not_count_against_an_instance() {
         let story = Story {
             renewed: Some(4),
             ..Story::default()
@@ -346,10 +349,10 @@ mod tests {
     }
 
     #[test]
-    fn a_call_in_a_hurry_ends_with_its_deadline_and_ejects_nobody() {
-        let check = |hurried: Vec<Call>, metrics: &str| {
+    fn a_call_with_a_short_deadline_ends_with_504_and_ejects_no_instance() {
+        let check = |short_deadline: Vec<Call>, metrics: &str| {
             let story = Story {
-                hurried,
+                short_deadline,
                 ..Story::default()
             };
             complaints(Demand::NoEjection, &even(), &story, &[sight(30, metrics)])
@@ -361,13 +364,16 @@ mod tests {
         let unavailable = call(Err("503: {}"));
         assert_eq!(
             check(vec![exceeded.clone(), unavailable], ALL_READY),
-            ["a call in a hurry ended with Err(\"503: {}\")"]
+            ["a call with a short deadline ended with Err(\"503: {}\")"]
         );
         assert_eq!(
             check(vec![call(Ok("one,two"))], ALL_READY),
-            ["a call in a hurry ended with Ok(\"one,two\")"]
+            ["a call with a short deadline ended with Ok(\"one,two\")"]
         );
-        assert_eq!(check(Vec::new(), ALL_READY), ["no call was in a hurry"]);
+        assert_eq!(
+            check(Vec::new(), ALL_READY),
+            ["no call had a short deadline"]
+        );
         assert_eq!(
             check(vec![exceeded], "discovery_endpoints{state=\"ejected\"} 1\n"),
             ["an instance was ejected 30ms after the start"]

@@ -37,8 +37,8 @@ pub(crate) struct Callers {
 }
 
 impl Callers {
-    /// Callers that give a second.
-    pub(crate) fn patient(rate: u32) -> Self {
+    /// Callers with a deadline that instances can keep.
+    pub(crate) fn with_one_second(rate: u32) -> Self {
         Self {
             rate,
             deadline: "1S",

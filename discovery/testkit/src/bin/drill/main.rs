@@ -3,6 +3,7 @@
 //!
 //! Each row has its own environment (`env.rs`), a load that does not wait for answers (`load.rs`), and a
 //! fault (`faults.rs`, `peers.rs`). The rows are in `rows.rs`, their requirements in `judge.rs`.
+//! With `--gokit`, `mix.rs` runs the services beside a pair written with Go kit instead.
 
 #![allow(
     clippy::print_stdout,

@@ -160,7 +160,7 @@ impl<'a> Mix<'a> {
             self.ready().await?;
         }
         let before = self.env.counted().await?;
-        let callers = Callers::patient(rate);
+        let callers = Callers::with_one_second(rate);
         let rust = Load::start(self.env.add.http, callers, length)?;
         let go = Load::start(self.go_add.http, callers, length)?;
         tokio::time::sleep_until(rust.begun + length.mul_f64(0.2)).await;

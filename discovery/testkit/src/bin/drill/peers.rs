@@ -66,7 +66,7 @@ pub(crate) async fn ending_connections(env: &mut Env, clock: Clock) -> Result<St
 }
 
 /// Half as many calls again, whose deadline is shorter than any instance takes.
-pub(crate) async fn hurried(env: &mut Env, clock: Clock, rate: u32) -> Result<Story> {
+pub(crate) async fn short_deadline(env: &mut Env, clock: Clock, rate: u32) -> Result<Story> {
     clock.until(FAULT).await;
     let began = clock.now();
     let callers = Callers {
@@ -77,7 +77,7 @@ pub(crate) async fn hurried(env: &mut Env, clock: Clock, rate: u32) -> Result<St
     let load = Load::start(env.add.http, callers, rest.mul_f64(0.9))?;
     Ok(Story {
         began,
-        hurried: load.end().await?,
+        short_deadline: load.end().await?,
         ..Story::default()
     })
 }

@@ -42,7 +42,7 @@ enum Kind {
     Aged(Duration),
     Useless(Wire),
     Foreign,
-    Hurried,
+    ShortDeadline,
 }
 
 macro_rules! rows {
@@ -75,7 +75,7 @@ rows! {
     "14a" "foreign-page" Kind::Useless(Wire::NotFoundPage) => "a sixth instance is a web server that answers 404 with a page",
     "14b" "foreign-grpc" Kind::Foreign => "a sixth instance is a gRPC server of another service",
     "15" "headers-only" Kind::Useless(Wire::SilenceAfterHeaders) => "a sixth instance sends the headers of each answer and no message",
-    "16" "hurried-caller" Kind::Hurried => "half as many calls again with a deadline of 5 ms, to instances that take 15 ms",
+    "16" "short-deadline" Kind::ShortDeadline => "half as many calls again with a deadline of 5 ms, to instances that take 15 ms",
 }
 
 impl Row {
@@ -92,7 +92,7 @@ impl Row {
         match self.kind {
             Kind::BehindNginx => Instances::BehindNginx,
             Kind::Aged(age) => Instances::Aged(age),
-            Kind::Hurried => Instances::Trims(INSTANCES, &["--fault", "latency=15ms,rate=1"]),
+            Kind::ShortDeadline => Instances::Trims(INSTANCES, &["--fault", "latency=15ms,rate=1"]),
             _ => Instances::Trims(INSTANCES, &[]),
         }
     }
@@ -102,7 +102,7 @@ impl Row {
             Kind::AllDead => Demand::Outage,
             Kind::BehindNginx | Kind::Aged(_) => Demand::EvenRotation,
             Kind::Useless(_) | Kind::Foreign => Demand::Ejection,
-            Kind::Hurried => Demand::NoEjection,
+            Kind::ShortDeadline => Demand::NoEjection,
             _ => Demand::None,
         }
     }
@@ -116,7 +116,7 @@ impl Row {
         let keeps_data = matches!(self.kind, Kind::ConsulRestarts { keeps_data: true });
         let mut env = Env::start(self.instances(), keeps_data, flags).await?;
         let before = env.metrics().await?;
-        let load = Load::start(env.add.http, Callers::patient(rate), length)?;
+        let load = Load::start(env.add.http, Callers::with_one_second(rate), length)?;
         let clock = Clock {
             begun: load.begun,
             length,
@@ -157,7 +157,7 @@ impl Row {
             Kind::BehindNginx | Kind::Aged(_) => Box::pin(peers::ending_connections(env, clock)),
             Kind::Useless(fault) => Box::pin(peers::useless(env, clock, fault)),
             Kind::Foreign => Box::pin(peers::foreign(env, clock)),
-            Kind::Hurried => Box::pin(peers::hurried(env, clock, rate)),
+            Kind::ShortDeadline => Box::pin(peers::short_deadline(env, clock, rate)),
         }
     }
 }

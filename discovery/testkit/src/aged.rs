@@ -1,4 +1,4 @@
-//! A trim server that ends every connection in order (GOAWAY, NO_ERROR) once it has reached an age.
+//! A trim server that ends every connection in order (GOAWAY, `NO_ERROR`) once it has reached an age.
 
 use std::{
     io,

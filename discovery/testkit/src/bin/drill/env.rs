@@ -81,7 +81,7 @@ impl Env {
                     self.trims.push(trim);
                 }
                 let servers = std::array::from_fn(|index| self.trims[index].grpc);
-                Fronts::Nginx(Nginx::start(servers).await?)
+                Fronts::Nginx(Box::new(Nginx::start(servers).await?))
             }
             Instances::Aged(age) => Fronts::aged(INSTANCES, age).await?,
         };

@@ -1,4 +1,4 @@
-//! Servers that end their connections in order (GOAWAY, NO_ERROR): nginx in front of trim services, and
+//! Servers that end their connections in order (GOAWAY, `NO_ERROR`): nginx in front of trim services, and
 //! servers with a maximum age of connections. The drill registers their addresses.
 
 use std::{
@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 
 /// The fronts of one row. Dropping them ends them.
 pub(crate) enum Fronts {
-    Nginx(Nginx),
+    Nginx(Box<Nginx>),
     Aged(Vec<AgedServer>),
 }
 

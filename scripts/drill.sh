@@ -8,7 +8,8 @@ usage: drill.sh [--only ROW]... [--seconds N] [--rate N] [--json] [--list] [-- F
 
 Starts a Consul, five trim instances and the add service for every row, sends 500 calls per second over
 HTTP, and injects the fault of the row. Exits with 1 if a row failed: no call may fail (except while
-every instance is dead), and 99 of 100 calls must be answered within 50 ms.
+every instance is dead), and 99 of 100 calls must be answered within 50 ms. Some rows require more, for
+example that no instance is ejected.
 
   --only ROW    this row only, by number or name; repeatable
   --seconds N   length of each row's load (default 20); below 16 s the 99th percentile is shown but
@@ -19,7 +20,8 @@ every instance is dead), and 99 of 100 calls must be answered within 50 ms.
   --            further arguments go to the add service, for example -- --hedge p95
   --help        this text
 
-Rows 8 and 11c create a network namespace, which needs root. Without it they are reported as skipped.
+Rows 8 and 11c create a network namespace, which needs root. Row 12 needs nginx (see get-nginx.sh). A row
+that cannot run is reported as SKIPPED.
 EOF
 }
 # shellcheck source=scripts/lib.sh
@@ -28,7 +30,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 [[ ${1-} != --help && ${1-} != -h ]] || { usage; exit; }
 need cargo "rustup (or cargo)"
 CONSUL_BIN=$("$root/scripts/get-consul.sh")
-export CONSUL_BIN
+# The row that needs it is skipped without.
+NGINX_BIN=$("$root/scripts/get-nginx.sh") || NGINX_BIN=
+export CONSUL_BIN NGINX_BIN
 # Optimized, as services run.
 cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" \
     -p testkit -p trim-service -p add-service --bins

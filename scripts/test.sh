@@ -2,7 +2,7 @@
 # All the tests, with what they need.
 set -euo pipefail
 
-parts=(lint test doc package loom scripts readme compose bench drill)
+parts=(lint test doc package loom scripts readme compose bench drill gokit)
 usage() {
     cat <<EOF
 usage: test.sh [PART...]
@@ -20,6 +20,7 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
   compose   docker-compose.yml is well-formed
   bench     every benchmark runs once, and a small simulation
   drill     the fault drill, every row for four seconds
+  gokit     the services beside the Go kit pair, which is skipped without Go
 
 It fetches Consul, grpcurl and cargo-deny into the project's cache where they are missing. A part whose
 tool is missing fails and names the package to install; it is never skipped silently.
@@ -197,6 +198,10 @@ part_bench() {
 
 part_drill() {
     scripts/drill.sh --seconds 4
+}
+
+part_gokit() {
+    scripts/gokit-mix.sh
 }
 
 for part in "${chosen[@]}"; do

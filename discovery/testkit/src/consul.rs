@@ -387,9 +387,13 @@ async fn binary() -> Result<PathBuf> {
 }
 
 /// Ports that nothing listens on, below those that the kernel gives to outgoing connections.
-fn free_ports() -> Result<[u16; 5]> {
+///
+/// # Errors
+///
+/// When none are found.
+pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let mut found = [0; 5];
+    let mut found = [0; N];
     // Test processes run concurrently; each starts at another port.
     let offset = u16::try_from(std::process::id() % 600)? * 20;
     let mut tries = 0;

@@ -31,6 +31,10 @@ pub enum Fault {
     UnavailableInTrailers,
     /// An HTTP error, as a proxy answers it.
     Http503,
+    /// A page that is not there, as a web server answers it.
+    NotFoundPage,
+    /// The response's headers, and no message after them.
+    SilenceAfterHeaders,
     /// No answer.
     Silence,
 }
@@ -85,7 +89,7 @@ async fn connection(
     calls: &AtomicUsize,
 ) -> Result<(), h2::Error> {
     let mut connection = h2::server::handshake(stream).await?;
-    let mut kept = Vec::new();
+    let (mut kept, mut kept_bodies) = (Vec::new(), Vec::new());
     while let Some(request) = connection.accept().await {
         let (_request, mut respond) = request?;
         calls.fetch_add(1, Ordering::SeqCst);
@@ -124,6 +128,18 @@ async fn connection(
                 let mut body = headers(&mut respond, 503)?;
                 body.send_data(Bytes::from_static(b"<html>"), true)?;
             }
+            Fault::NotFoundPage => {
+                let response = Response::builder()
+                    .status(StatusCode::NOT_FOUND)
+                    .header("content-type", "text/html")
+                    .body(())
+                    .unwrap_or_default();
+                let page = Bytes::from_static(b"<html><body>Not found</body></html>");
+                respond
+                    .send_response(response, false)?
+                    .send_data(page, true)?;
+            }
+            Fault::SilenceAfterHeaders => kept_bodies.push(headers(&mut respond, 200)?),
             Fault::Silence => kept.push(respond),
         }
     }

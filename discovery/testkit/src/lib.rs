@@ -1,6 +1,7 @@
 //! Servers, processes and helpers for the workspace's tests, and two programs: the fault drill and
 //! the simulation.
 
+mod aged;
 mod consul;
 pub mod fake;
 pub mod faulty;
@@ -13,7 +14,8 @@ mod table;
 mod wait;
 
 pub use self::{
-    consul::{Consul, MASTER_TOKEN, Options, http_client, http_client_builder},
+    aged::AgedServer,
+    consul::{Consul, MASTER_TOKEN, Options, free_ports, http_client, http_client_builder},
     process::{Process, Signal},
     reflection::reflected_services,
     response::{grpc_message, grpc_status},

@@ -1,23 +1,48 @@
 //! The environment of a row: its own Consul, trim services and add service.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use testkit::{AddService, Consul, Signal, TrimService, eventually, trim_service};
+use tokio::time::sleep;
+
+use crate::{
+    fronts::{BEHIND_NGINX, Fronts, Nginx},
+    observe::{Metrics, PUBLISHED, metrics},
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// Instances of a row, unless its fault needs another number.
+pub(crate) const INSTANCES: usize = 5;
+
+/// The instances that the add service finds when a row begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Instances {
+    /// Trim services, by their number and flags, which register themselves.
+    Trims(usize, &'static [&'static str]),
+    /// Trim services behind nginx.
+    BehindNginx,
+    /// Servers whose connections end at this age.
+    Aged(Duration),
+}
 
 /// The processes of one row. Dropping it kills them all.
 pub(crate) struct Env {
     pub(crate) consul: Consul,
     pub(crate) trims: Vec<TrimService>,
+    pub(crate) fronts: Option<Fronts>,
     pub(crate) add: AddService,
     pub(crate) client: reqwest::Client,
 }
 
 impl Env {
-    pub(crate) async fn start(trims: usize, keep_data: bool, flags: &[String]) -> Result<Self> {
+    /// Starts them, and waits until the add service is connected to every instance.
+    pub(crate) async fn start(
+        instances: Instances,
+        keep_data: bool,
+        flags: &[String],
+    ) -> Result<Self> {
         let options = Consul::options().hcl("limits { http_max_conns_per_client = 1000 }");
         let consul = if keep_data {
             options.data_dir().start().await?
@@ -31,14 +56,42 @@ impl Env {
             add: testkit::add_service(&all).await?,
             consul,
             trims: Vec::new(),
+            fronts: None,
             client: testkit::http_client()?,
         };
-        for _ in 0..trims {
-            let trim = env.trim(0, &[]).await?;
-            env.trims.push(trim);
-        }
-        env.ready(trims).await?;
+        let count = env.add(instances).await?;
+        env.ready(count).await?;
         Ok(env)
+    }
+
+    /// Starts the instances. Returns how many the add service will find.
+    async fn add(&mut self, instances: Instances) -> Result<usize> {
+        let fronts = match instances {
+            Instances::Trims(count, flags) => {
+                for _ in 0..count {
+                    let trim = self.trim(0, flags).await?;
+                    self.trims.push(trim);
+                }
+                return Ok(count);
+            }
+            Instances::BehindNginx => {
+                for _ in 0..BEHIND_NGINX {
+                    // The add service looks for another name, and finds nginx only.
+                    let trim = self.trim(0, &["--name", "behind_nginx"]).await?;
+                    self.trims.push(trim);
+                }
+                let servers = std::array::from_fn(|index| self.trims[index].grpc);
+                Fronts::Nginx(Box::new(Nginx::start(servers).await?))
+            }
+            Instances::Aged(age) => Fronts::aged(INSTANCES, age).await?,
+        };
+        let addresses = fronts.addresses();
+        for (index, address) in addresses.iter().enumerate() {
+            let id = format!("trim_service-front-{index}");
+            self.register(&id, "127.0.0.1", address.port()).await?;
+        }
+        self.fronts = Some(fronts);
+        Ok(addresses.len())
     }
 
     /// Starts a trim service that registers here; port 0 takes any free one.
@@ -98,67 +151,16 @@ impl Env {
         metrics(&self.client, self.add.http).await
     }
 
+    /// The metrics with every call counted that has ended.
+    pub(crate) async fn counted(&self) -> Result<Metrics> {
+        sleep(PUBLISHED).await;
+        self.metrics().await
+    }
+
     /// Registers an address without a check, for a service that cannot register itself.
     pub(crate) async fn register(&self, id: &str, host: &str, port: u16) -> Result<()> {
         let body = json!({"ID": id, "Name": "trim_service", "Address": host, "Port": port});
         let _empty: Value = self.consul.put("/v1/agent/service/register", &body).await?;
         Ok(())
-    }
-}
-
-/// The series of the add service's `/metrics`.
-pub(crate) struct Metrics(BTreeMap<String, f64>);
-
-pub(crate) async fn metrics(
-    client: &reqwest::Client,
-    http: std::net::SocketAddr,
-) -> Result<Metrics> {
-    let text = client
-        .get(format!("http://{http}/metrics"))
-        .timeout(Duration::from_secs(2))
-        .send()
-        .await?
-        .text()
-        .await?;
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let pairs = lines.filter_map(|line| line.rsplit_once(' '));
-    let mut all = BTreeMap::new();
-    for (name, value) in pairs {
-        let value = value
-            .parse()
-            .with_context(|| format!("metric {name}: {value}"))?;
-        all.insert(name.to_owned(), value);
-    }
-    Ok(Metrics(all))
-}
-
-impl Metrics {
-    /// The sum of all series whose name and labels contain every part.
-    fn sum(&self, parts: &[&str]) -> usize {
-        let matching = self
-            .0
-            .iter()
-            .filter(|(name, _)| parts.iter().all(|part| name.contains(part)));
-        // Counters and gauges of this size are exact.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let sum = matching.map(|(_, value)| *value as usize).sum();
-        sum
-    }
-
-    pub(crate) fn ready(&self) -> usize {
-        self.sum(&["discovery_endpoints", "state=\"ready\""])
-    }
-
-    /// Attempts that failed.
-    pub(crate) fn bad_attempts(&self) -> usize {
-        ["status", "broken", "timeout", "unprocessed"]
-            .iter()
-            .map(|outcome| {
-                self.sum(&[
-                    "discovery_attempts_total",
-                    &format!("outcome=\"{outcome}\""),
-                ])
-            })
-            .sum()
     }
 }

@@ -1,16 +1,13 @@
-//! The faults, each a function of the environment and the length of the row. They return when the fault
+//! The faults of processes, of hosts and of Consul, each a function of the environment and the length of the row. They return when the fault
 //! began and ended, and the faulty instances.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use testkit::{
-    Signal, TrimService,
-    faulty::{Fault as Wire, FaultyServer},
-};
+use testkit::{Signal, TrimService};
 use tokio::time::{Instant, sleep};
 
-use crate::{env::Env, network::Host};
+use crate::{env::Env, load::Call, network::Host};
 
 /// The course of a fault. Times count from the start of the load.
 #[derive(Debug, Default)]
@@ -21,8 +18,14 @@ pub(crate) struct Story {
     pub(crate) ended: Option<Duration>,
     /// IDs of the faulty instances.
     pub(crate) faulty: Vec<String>,
+    /// True if the faulty instance was added to the others.
+    pub(crate) joins: bool,
     /// Attempts that the drill's own faulty server has counted.
     pub(crate) counted: Option<usize>,
+    /// Connections that replaced others, which had ended in order.
+    pub(crate) renewed: Option<usize>,
+    /// Calls whose deadline no instance can keep.
+    pub(crate) short_deadline: Vec<Call>,
 }
 
 /// The time of a row: the start and the length of the load.
@@ -33,17 +36,17 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    fn now(self) -> Duration {
+    pub(crate) fn now(self) -> Duration {
         self.begun.elapsed()
     }
 
     /// Waits until this share of the row has passed.
-    async fn until(self, share: f64) {
+    pub(crate) async fn until(self, share: f64) {
         tokio::time::sleep_until(self.begun + self.length.mul_f64(share)).await;
     }
 }
 
-const FAULT: f64 = 0.2;
+pub(crate) const FAULT: f64 = 0.2;
 const CURE: f64 = 0.6;
 
 pub(crate) async fn rolling_restart(env: &mut Env, clock: Clock) -> Result<Story> {
@@ -75,7 +78,7 @@ pub(crate) async fn kill(env: &mut Env, clock: Clock, count: usize) -> Result<St
         began,
         ended,
         faulty,
-        counted: None,
+        ..Story::default()
     })
 }
 
@@ -95,7 +98,7 @@ pub(crate) async fn hang(env: &mut Env, clock: Clock, count: usize) -> Result<St
         began,
         ended,
         faulty: ids(hung),
-        counted: None,
+        ..Story::default()
     })
 }
 
@@ -110,6 +113,7 @@ pub(crate) async fn faulty(env: &mut Env, clock: Clock, fault: &str) -> Result<S
     Ok(Story {
         began,
         faulty,
+        joins: true,
         ..Story::default()
     })
 }
@@ -177,7 +181,8 @@ pub(crate) async fn vanish(env: &Env, clock: Clock, crashes: bool) -> Result<Sto
         began,
         ended,
         faulty,
-        counted: None,
+        joins: true,
+        ..Story::default()
     })
 }
 
@@ -215,22 +220,6 @@ pub(crate) async fn scale(env: &mut Env, clock: Clock) -> Result<Story> {
     }
     Ok(Story {
         began,
-        ..Story::default()
-    })
-}
-
-/// An instance that violates HTTP/2, or refuses as HTTP/2 allows.
-pub(crate) async fn wire(env: &mut Env, clock: Clock, fault: Wire) -> Result<Story> {
-    clock.until(FAULT).await;
-    let server = FaultyServer::start(fault).await?;
-    let began = clock.now();
-    let address = server.address();
-    env.register("trim_service-faulty", "127.0.0.1", address.port())
-        .await?;
-    clock.until(1.0).await;
-    Ok(Story {
-        began,
-        counted: Some(server.calls()),
         ..Story::default()
     })
 }

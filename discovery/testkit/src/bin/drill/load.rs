@@ -27,6 +27,25 @@ pub(crate) struct Call {
     pub(crate) result: Result<String, String>,
 }
 
+/// The callers of a load.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Callers {
+    /// Calls per second.
+    pub(crate) rate: u32,
+    /// Their deadline, in the form of `grpc-timeout`.
+    pub(crate) deadline: &'static str,
+}
+
+impl Callers {
+    /// Callers with a deadline that instances can keep.
+    pub(crate) fn with_one_second(rate: u32) -> Self {
+        Self {
+            rate,
+            deadline: "1S",
+        }
+    }
+}
+
 /// A running load.
 pub(crate) struct Load {
     pub(crate) begun: Instant,
@@ -35,8 +54,8 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// `rate` calls a second for as long as `length`.
-    pub(crate) fn start(http: SocketAddr, rate: u32, length: Duration) -> Result<Self> {
+    /// Calls for as long as `length`.
+    pub(crate) fn start(http: SocketAddr, callers: Callers, length: Duration) -> Result<Self> {
         let client = testkit::http_client_builder()?
             .pool_max_idle_per_host(1_024)
             .tcp_nodelay(true)
@@ -46,7 +65,7 @@ impl Load {
         let task = tokio::spawn(send_all(
             client,
             format!("http://{http}/concat"),
-            (rate, length, begun),
+            (callers, length, begun),
             Arc::clone(&calls),
         ));
         Ok(Self { begun, calls, task })
@@ -65,17 +84,21 @@ impl Load {
 async fn send_all(
     client: reqwest::Client,
     url: String,
-    (rate, length, begun): (u32, Duration, Instant),
+    (callers, length, begun): (Callers, Duration, Instant),
     calls: Arc<Mutex<Vec<Call>>>,
 ) {
-    let gap = Duration::from_secs(1) / rate;
+    let gap = Duration::from_secs(1) / callers.rate;
     let mut running = tokio::task::JoinSet::new();
     let mut due = Duration::ZERO;
     while due < length {
         sleep_until(begun + due).await;
         let (client, url, calls) = (client.clone(), url.clone(), Arc::clone(&calls));
         running.spawn(async move {
-            let result = timeout_at(begun + due + DEADLINE, send(&client, &url)).await;
+            let result = timeout_at(
+                begun + due + DEADLINE,
+                send(&client, &url, callers.deadline),
+            )
+            .await;
             let call = Call {
                 due,
                 latency: begun.elapsed().saturating_sub(due),
@@ -92,11 +115,16 @@ async fn send_all(
     running.join_all().await;
 }
 
-async fn send(client: &reqwest::Client, url: &str) -> Result<String, String> {
+/// Makes one call. Returns the instances that served it.
+pub(crate) async fn send(
+    client: &reqwest::Client,
+    url: &str,
+    deadline: &str,
+) -> Result<String, String> {
     let response = client
         .post(url)
         .header("content-type", "application/json")
-        .header("grpc-timeout", "1S")
+        .header("grpc-timeout", deadline)
         .body(r#"{"a":"1 0","b":"2 0"}"#)
         .send()
         .await
@@ -109,7 +137,8 @@ async fn send(client: &reqwest::Client, url: &str) -> Result<String, String> {
         .unwrap_or_default()
         .to_owned();
     let body = response.text().await.map_err(|error| error.to_string())?;
-    if status == 200 && body == r#"{"v":"1020"}"# {
+    // Go's encoder ends an answer with a newline.
+    if status == 200 && body.trim_end() == r#"{"v":"1020"}"# {
         Ok(instances)
     } else {
         Err(format!("{}: {body}", status.as_u16()))

@@ -2,7 +2,8 @@
 //! load, one fault at a time; then a table of the results on the side of the callers.
 //!
 //! Each row has its own environment (`env.rs`), a load that does not wait for answers (`load.rs`), and a
-//! fault (`faults.rs`). The requirements of the rows are in `rows.rs`.
+//! fault (`faults.rs`, `peers.rs`). The rows are in `rows.rs`, their requirements in `judge.rs`.
+//! With `--gokit`, `mix.rs` runs the services beside a pair written with Go kit instead.
 
 #![allow(
     clippy::print_stdout,
@@ -12,18 +13,27 @@
 
 mod env;
 mod faults;
+mod fronts;
+mod gokit;
+mod judge;
 mod load;
+mod mix;
 mod network;
+mod observe;
+mod peers;
 mod rows;
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
 use testkit::Table;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::rows::{Outcome, ROWS, Row};
+use crate::{
+    judge::Outcome,
+    rows::{ROWS, Row},
+};
 
 /// Runs the fault drill and prints a table. Exits with 1 if a row failed.
 #[derive(Debug, Parser)]
@@ -41,6 +51,9 @@ struct Args {
     /// Print one JSON object per row instead of a table
     #[arg(long)]
     json: bool,
+    /// Instead of the rows, run the services beside the Go kit pair, whose binary this is
+    #[arg(long, value_name = "BINARY", conflicts_with_all = ["only", "json", "list", "flags"])]
+    gokit: Option<PathBuf>,
     /// List the rows with their faults
     #[arg(long)]
     list: bool,
@@ -75,15 +88,27 @@ async fn main() -> Result<ExitCode> {
         signal(SignalKind::terminate())?,
     );
     // In every case the processes and the network of the running row end with its future.
+    let drill = async {
+        let length = Duration::from_secs(args.seconds);
+        let held = match &args.gokit {
+            Some(binary) => mix::run(binary, length, args.rate).await?,
+            None => drill(&args, &chosen).await?,
+        };
+        Ok(if held {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    };
     tokio::select! {
-        result = drill(&args, &chosen) => result,
+        result = drill => result,
         _ = interrupt.recv() => Ok(ExitCode::from(130)),
         _ = terminate.recv() => Ok(ExitCode::from(143)),
     }
 }
 
-/// Runs the rows one after another.
-async fn drill(args: &Args, chosen: &[&Row]) -> Result<ExitCode> {
+/// Runs the rows one after another. Returns true if every row met its requirements.
+async fn drill(args: &Args, chosen: &[&Row]) -> Result<bool> {
     let mut table = Table::new([
         "row",
         "calls",
@@ -122,11 +147,7 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<ExitCode> {
     if !args.json {
         println!("{table}");
     }
-    Ok(if held {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(held)
 }
 
 fn cells(row: &Row, outcome: &Outcome) -> Vec<String> {

@@ -1,27 +1,22 @@
-//! The rows of the drill: the fault and the requirements of each.
+//! The rows of the drill: the instances, the fault and the requirement of each.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
 use anyhow::Result;
 use serde_json::json;
 use testkit::faulty::Fault as Wire;
-use tokio::{sync::watch, time::sleep};
+use tokio::sync::watch;
 
 use crate::{
-    env::{self, Env, Metrics},
+    env::{Env, INSTANCES, Instances},
     faults::{self, Clock, Story},
-    load::{Call, Load},
+    fronts::Nginx,
+    judge::{Demand, Evidence, Outcome},
+    load::{Callers, Load},
     network,
+    observe::observe,
+    peers,
 };
-
-/// The 99th percentile is required only if one call in a hundred is more than the calls in flight when a
-/// fault starts.
-const ENOUGH_CALLS: usize = 8_000;
-const P99: Duration = Duration::from_millis(50);
-/// Maximum latency of a refused call, with a margin for a busy machine.
-const FAST: Duration = Duration::from_millis(100);
-/// The time for which calls may fail after the first instance is back.
-const BACK: Duration = Duration::from_secs(1);
 
 /// One row.
 pub(crate) struct Row {
@@ -43,6 +38,11 @@ enum Kind {
     AllDead,
     Scale,
     Wire(Wire),
+    BehindNginx,
+    Aged(Duration),
+    Useless(Wire),
+    Foreign,
+    ShortDeadline,
 }
 
 macro_rules! rows {
@@ -70,36 +70,41 @@ rows! {
     "11a" "reset" Kind::Wire(Wire::ResetInMessage) => "a sixth instance resets every stream in the middle of its message",
     "11b" "go-away" Kind::Wire(Wire::GoAway) => "a sixth instance answers every call with GOAWAY",
     "11c" "half-open" Kind::Vanish { crashes: true } => "a sixth instance's host crashes without closing its connections, and restarts",
-}
-
-/// The results of a row on the side of the callers.
-pub(crate) struct Outcome {
-    pub(crate) calls: usize,
-    pub(crate) failed: usize,
-    pub(crate) p50: Duration,
-    pub(crate) p99: Duration,
-    pub(crate) worst: Duration,
-    /// Calls and attempts that faulty instances received during the fault.
-    pub(crate) faulty_calls: Option<usize>,
-    /// Time from the start of the fault until the client stopped using an instance.
-    pub(crate) noticed: Option<Duration>,
-    /// Time from the end of the fault to the first call that a recovered instance served.
-    pub(crate) recovered: Option<Duration>,
-    /// The requirements that were not met.
-    pub(crate) complaints: Vec<String>,
+    "12" "nginx" Kind::BehindNginx => "three instances behind nginx, which ends each connection after 1 000 requests",
+    "13" "connection-age" Kind::Aged(Duration::from_millis(700)) => "five instances that end each connection after 700 ms",
+    "14a" "foreign-page" Kind::Useless(Wire::NotFoundPage) => "a sixth instance is a web server that answers 404 with a page",
+    "14b" "foreign-grpc" Kind::Foreign => "a sixth instance is a gRPC server of another service",
+    "15" "headers-only" Kind::Useless(Wire::SilenceAfterHeaders) => "a sixth instance sends the headers of each answer and no message",
+    "16" "short-deadline" Kind::ShortDeadline => "half as many calls again with a deadline of 5 ms, to instances that take 15 ms",
 }
 
 impl Row {
     /// The reason why this row cannot run on this machine, if it cannot.
     pub(crate) fn cannot_run(&self) -> Option<String> {
-        matches!(self.kind, Kind::Vanish { .. })
-            .then(network::unavailable)
-            .flatten()
+        match self.kind {
+            Kind::Vanish { .. } => network::unavailable(),
+            Kind::BehindNginx => Nginx::unavailable(),
+            _ => None,
+        }
     }
 
-    /// True if the fault adds an instance to the five.
-    fn joins(&self) -> bool {
-        matches!(self.kind, Kind::Faulty(_) | Kind::Vanish { .. })
+    fn instances(&self) -> Instances {
+        match self.kind {
+            Kind::BehindNginx => Instances::BehindNginx,
+            Kind::Aged(age) => Instances::Aged(age),
+            Kind::ShortDeadline => Instances::Trims(INSTANCES, &["--fault", "latency=15ms,rate=1"]),
+            _ => Instances::Trims(INSTANCES, &[]),
+        }
+    }
+
+    fn demand(&self) -> Demand {
+        match self.kind {
+            Kind::AllDead => Demand::Outage,
+            Kind::BehindNginx | Kind::Aged(_) => Demand::EvenRotation,
+            Kind::Useless(_) | Kind::Foreign => Demand::Ejection,
+            Kind::ShortDeadline => Demand::NoEjection,
+            _ => Demand::None,
+        }
     }
 
     pub(crate) async fn run(
@@ -109,26 +114,33 @@ impl Row {
         flags: &[String],
     ) -> Result<Outcome> {
         let keeps_data = matches!(self.kind, Kind::ConsulRestarts { keeps_data: true });
-        let mut env = Env::start(5, keeps_data, flags).await?;
+        let mut env = Env::start(self.instances(), keeps_data, flags).await?;
         let before = env.metrics().await?;
-        let load = Load::start(env.add.http, rate, length)?;
+        let load = Load::start(env.add.http, Callers::with_one_second(rate), length)?;
         let clock = Clock {
             begun: load.begun,
             length,
         };
         let (stop, stopped) = watch::channel(false);
         let watcher = tokio::spawn(observe(env.client.clone(), env.add.http, clock, stopped));
-        let story = self.fault(&mut env, clock).await?;
+        let story = self.fault(&mut env, clock, rate).await?;
         let calls = load.end().await?;
         stop.send_replace(true);
         let seen = watcher.await?;
-        Ok(self.judge(&calls, &story, &before, &seen))
+        let evidence = Evidence {
+            calls: &calls,
+            story: &story,
+            before: &before,
+            seen: &seen,
+        };
+        Ok(evidence.judge(self.demand()))
     }
 
     fn fault<'a>(
         &'a self,
         env: &'a mut Env,
         clock: Clock,
+        rate: u32,
     ) -> Pin<Box<dyn Future<Output = Result<Story>> + 'a>> {
         match self.kind {
             Kind::RollingRestart => Box::pin(faults::rolling_restart(env, clock)),
@@ -140,158 +152,13 @@ impl Row {
             Kind::ConsulRestarts { .. } => Box::pin(faults::consul_restarts(env, clock)),
             Kind::AllDead => Box::pin(faults::all_dead(env, clock)),
             Kind::Scale => Box::pin(faults::scale(env, clock)),
-            Kind::Wire(fault) => Box::pin(faults::wire(env, clock, fault)),
+            Kind::Wire(fault) => Box::pin(peers::wire(env, clock, fault)),
             Kind::Vanish { crashes } => Box::pin(faults::vanish(env, clock, crashes)),
+            Kind::BehindNginx | Kind::Aged(_) => Box::pin(peers::ending_connections(env, clock)),
+            Kind::Useless(fault) => Box::pin(peers::useless(env, clock, fault)),
+            Kind::Foreign => Box::pin(peers::foreign(env, clock)),
+            Kind::ShortDeadline => Box::pin(peers::short_deadline(env, clock, rate)),
         }
-    }
-
-    fn judge(&self, calls: &[Call], story: &Story, before: &Metrics, seen: &[Sight]) -> Outcome {
-        let mut latencies: Vec<_> = calls.iter().map(|call| call.latency).collect();
-        latencies.sort();
-        let percentile = |share: f64| {
-            #[allow(
-                clippy::cast_possible_truncation,
-                clippy::cast_precision_loss,
-                clippy::cast_sign_loss
-            )]
-            let index = (latencies.len() as f64 * share) as usize;
-            latencies.get(index.min(latencies.len().saturating_sub(1)))
-        };
-        let failures: Vec<_> = calls.iter().filter(|call| call.result.is_err()).collect();
-        let bad_attempts = seen
-            .last()
-            .map(|last| last.metrics.bad_attempts() - before.bad_attempts());
-        let served = calls
-            .iter()
-            .filter(|call| call.due >= story.began && story.ended.is_none_or(|end| call.due < end))
-            .filter_map(|call| call.result.as_ref().ok())
-            .flat_map(|instances| instances.split(','))
-            .filter(|id| story.faulty.iter().any(|faulty| faulty == id))
-            .count();
-        let faulty_calls = story
-            .counted
-            .or_else(|| (!story.faulty.is_empty()).then(|| served + bad_attempts.unwrap_or(0)));
-        let ready_before = before.ready();
-        let noticed = (!story.faulty.is_empty())
-            .then(|| {
-                let mut sights = seen.iter().filter(|sight| sight.at >= story.began);
-                // A faulty instance that joined is noticed when it is taken out again.
-                let most = ready_before + usize::from(self.joins());
-                let mut joined = !self.joins();
-                sights.find(|sight| {
-                    joined |= sight.metrics.ready() == most;
-                    joined && sight.metrics.ready() < most
-                })
-            })
-            .flatten()
-            .map(|sight| sight.at.saturating_sub(story.began));
-        let recovered = story.ended.and_then(|ended| {
-            let cured = |call: &&Call| {
-                call.due >= ended
-                    && call.result.as_ref().is_ok_and(|instances| {
-                        story.faulty.is_empty()
-                            || story.faulty.iter().any(|id| instances.contains(&**id))
-                    })
-            };
-            Some(calls.iter().find(cured)?.due.saturating_sub(ended))
-        });
-        let mut outcome = Outcome {
-            calls: calls.len(),
-            failed: failures.len(),
-            p50: percentile(0.5).copied().unwrap_or_default(),
-            p99: percentile(0.99).copied().unwrap_or_default(),
-            worst: latencies.last().copied().unwrap_or_default(),
-            faulty_calls,
-            noticed,
-            recovered,
-            complaints: Vec::new(),
-        };
-        if let Kind::AllDead = self.kind {
-            all_dead_holds(&failures, story, &mut outcome);
-        } else {
-            if let Some(first) = failures.first() {
-                outcome.complaints.push(format!(
-                    "{} calls failed; the first, due {:?} after the start: {:?}",
-                    failures.len(),
-                    first.due,
-                    first.result
-                ));
-            }
-            if outcome.p99 > P99 && outcome.calls >= ENOUGH_CALLS {
-                outcome.complaints.push(format!("p99 is {:?}", outcome.p99));
-            }
-        }
-        if story.counted == Some(0) {
-            outcome
-                .complaints
-                .push("no call received the fault".to_owned());
-        }
-        outcome
-    }
-}
-
-/// While all instances are dead, every call must be refused at once with 503 and a reason. One second
-/// after the first instance is back, no call may fail.
-fn all_dead_holds(failures: &[&Call], story: &Story, outcome: &mut Outcome) {
-    let back = story.ended.unwrap_or_default() + BACK;
-    for call in failures {
-        let Err(reason) = &call.result else { continue };
-        let complaint = if !reason.starts_with("503: {\"err\":\"") {
-            format!("not 503 with a reason: {reason}")
-        } else if call.latency > FAST {
-            format!("refused only after {:?}: {reason}", call.latency)
-        } else if call.due + call.latency < story.began {
-            format!("failed before the fault: {reason}")
-        } else if call.due >= back {
-            format!(
-                "failed {:?} after the first instance was back: {reason}",
-                call.due.saturating_sub(back) + BACK
-            )
-        } else {
-            continue;
-        };
-        outcome.complaints.push(complaint);
-    }
-    if failures.is_empty() {
-        outcome
-            .complaints
-            .push("no call received the fault".to_owned());
-    }
-    outcome.complaints.truncate(5);
-}
-
-/// The metrics of the add service at one moment of the row.
-struct Sight {
-    at: Duration,
-    metrics: Metrics,
-}
-
-/// Time after which the add service's counters include the last call: a channel publishes them once a
-/// second.
-const PUBLISHED: Duration = Duration::from_millis(1_100);
-
-/// Reads the metrics of the add service until `stopped`, and once more then.
-async fn observe(
-    client: reqwest::Client,
-    http: std::net::SocketAddr,
-    clock: Clock,
-    stopped: watch::Receiver<bool>,
-) -> Vec<Sight> {
-    let mut seen = Vec::new();
-    loop {
-        let last = *stopped.borrow();
-        if last {
-            sleep(PUBLISHED).await;
-        }
-        // A failed read is skipped: the load shows whether the service works.
-        if let Ok(metrics) = env::metrics(&client, http).await {
-            let at = clock.begun.elapsed();
-            seen.push(Sight { at, metrics });
-        }
-        if last {
-            return seen;
-        }
-        sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -2,7 +2,7 @@
 # All the tests, with what they need.
 set -euo pipefail
 
-parts=(lint test doc package loom scripts readme compose bench drill)
+parts=(lint test doc package loom scripts readme compose bench drill interop)
 usage() {
     cat <<EOF
 usage: test.sh [PART...]
@@ -20,8 +20,10 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
   compose   docker-compose.yml is well-formed
   bench     every benchmark runs once, and a small simulation
   drill     the fault drill, every row for four seconds
+  interop   gRPC's interop tests with the servers and clients of grpc-go and grpc-java; a peer whose tools
+            are missing is SKIPPED, or a failure with INTEROP_PEERS=required
 
-It fetches Consul, grpcurl and cargo-deny into the project's cache where they are missing. A part whose
+It fetches Consul, grpcurl, cargo-deny and the interop peers into the project's cache where they are missing. A part whose
 tool is missing fails and names the package to install; it is never skipped silently.
 
   --help    this text
@@ -197,6 +199,10 @@ part_bench() {
 
 part_drill() {
     scripts/drill.sh --seconds 4
+}
+
+part_interop() {
+    scripts/interop.sh
 }
 
 for part in "${chosen[@]}"; do

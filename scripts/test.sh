@@ -2,7 +2,7 @@
 # All the tests, with what they need.
 set -euo pipefail
 
-parts=(lint test doc package loom scripts readme compose bench drill gokit)
+parts=(lint test doc package loom scripts readme compose bench drill gokit interop)
 usage() {
     cat <<EOF
 usage: test.sh [PART...]
@@ -21,8 +21,10 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
   bench     every benchmark runs once, and a small simulation
   drill     the fault drill, every row for four seconds
   gokit     the services beside the Go kit pair, which is skipped without Go
+  interop   gRPC's interop tests with the servers and clients of grpc-go and grpc-java; a peer whose tools
+            are missing is SKIPPED, or a failure with INTEROP_PEERS=required
 
-It fetches Consul, grpcurl and cargo-deny into the project's cache where they are missing. A part whose
+It fetches Consul, grpcurl, cargo-deny and the interop peers into the project's cache where they are missing. A part whose
 tool is missing fails and names the package to install; it is never skipped silently.
 
   --help    this text
@@ -202,6 +204,10 @@ part_drill() {
 
 part_gokit() {
     scripts/gokit-mix.sh
+}
+
+part_interop() {
+    scripts/interop.sh
 }
 
 for part in "${chosen[@]}"; do

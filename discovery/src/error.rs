@@ -1,6 +1,6 @@
 //! Error types that all parts share, and an error with its sources in one line.
 
-use std::error::Error;
+use std::{error::Error, iter::successors};
 
 /// An error of any type, as transports return it.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
@@ -30,6 +30,15 @@ impl InvalidSetting {
             expected,
         }
     }
+}
+
+/// The error and all its sources.
+pub(crate) fn sources<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    successors(Some(error), |error: &&'a (dyn Error + 'static)| {
+        (*error).source()
+    })
 }
 
 /// The error and all its sources, each once: `a: b: c`.

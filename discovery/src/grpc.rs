@@ -4,7 +4,7 @@
 //! Source: "gRPC over HTTP2" (PROTOCOL-HTTP2.md), "HTTP to gRPC Status Code Mapping" and gRPC
 //! proposal A6, all of the gRPC project.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response::Parts};
 use percent_encoding::percent_decode;
@@ -12,6 +12,7 @@ use percent_encoding::percent_decode;
 use crate::{
     code::Code,
     ejection::Classification,
+    error::sources,
     protocol::{Head, InvalidDeadline, Message, Protocol, Pushback},
 };
 
@@ -220,6 +221,14 @@ impl Protocol for Grpc {
 
     fn pushback(headers: &HeaderMap) -> Option<Pushback> {
         pushback(headers)
+    }
+
+    fn caller_error(error: &(dyn Error + 'static)) -> Code {
+        // A generated client fails with a status, also when its caller cancels.
+        sources(error)
+            .find_map(|error| error.downcast_ref::<tonic::Status>())
+            .and_then(|status| Code::ALL.get(status.code() as usize).copied())
+            .unwrap_or(Code::Cancelled)
     }
 
     fn describe(code: Code, headers: &HeaderMap) -> String {

@@ -1,7 +1,7 @@
 //! The rules of the protocol that a channel's calls speak: one small trait, so that the engine of
 //! `channel/` knows HTTP requests and responses, but no protocol above them.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use http::{HeaderMap, HeaderValue, response::Parts};
 
@@ -36,6 +36,9 @@ pub(crate) trait Protocol: Send + Sync + 'static {
 
     /// The server's own wish for the next attempt.
     fn pushback(headers: &HeaderMap) -> Option<Pushback>;
+
+    /// The status of a call whose request the caller ends with this error.
+    fn caller_error(error: &(dyn Error + 'static)) -> Code;
 
     /// A status and the server's message in one line.
     fn describe(code: Code, headers: &HeaderMap) -> String;

@@ -74,6 +74,15 @@ fn assert_even(calls: &[usize], percent: usize, end: impl std::fmt::Debug) {
     }
 }
 
+#[tokio::test]
+async fn an_answer_after_its_stream_was_reset_does_not_break_the_connection() {
+    let server = RawServer::start(End::AnswerAfterReset).await;
+    let channel = ready(builder([server.instance()]), 1).await;
+    // The first call is repeated.
+    load(&channel, 3, 10).await;
+    assert_eq!(server.connections_made(), 1);
+}
+
 async fn raw_servers(end: End) -> Vec<RawServer> {
     let mut servers = Vec::new();
     for _ in 0..3 {

@@ -10,7 +10,7 @@ use http_body_util::BodyExt as _;
 use crate::{
     BoxError,
     code::Code,
-    connection::{SendError, TransportBody},
+    connection::{SendError, TransportBody, body::CallerError},
     protocol::{Head, Message as _, Protocol},
 };
 
@@ -53,6 +53,8 @@ pub(super) enum AttemptError {
     Broken(BoxError),
     /// The attempt's time was over.
     Timeout,
+    /// The caller ended its request.
+    Caller(CallerError),
 }
 
 /// Reads the answer up to the end of its first message of at most `hold` bytes; only its head where

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     code::Code,
-    connection::{SendError, TransportBody},
+    connection::{SendError, TransportBody, body::OneShot},
     ejection::Classification,
     endpoint::Endpoint,
     error::chain,
@@ -56,6 +56,21 @@ pub(super) type Read = Result<(Parts, Answer), AttemptError>;
 /// The end of an attempt.
 pub(super) type Ended = Result<Response<ResponseBody>, Box<FailedAttempt>>;
 
+/// A request whose body may still have been with the caller when the attempt began.
+pub(super) struct OpenRequest {
+    /// `None` if it was complete.
+    pub(super) body: Option<Arc<OneShot>>,
+    /// True if the caller was still producing it.
+    pub(super) is_streaming: bool,
+}
+
+impl OpenRequest {
+    /// True if the server may be waiting for the caller.
+    fn is_unfinished(&self) -> bool {
+        self.is_streaming && self.body.as_ref().is_some_and(|body| !body.is_complete())
+    }
+}
+
 /// An attempt under way, apart from the reading of its answer.
 pub(super) struct AttemptRun<P> {
     pub(super) tracker: Tracker,
@@ -67,6 +82,7 @@ pub(super) struct AttemptRun<P> {
     pub(super) limit: Option<Instant>,
     /// The caller's own deadline, which holds for the whole response.
     pub(super) caller: Option<Instant>,
+    pub(super) request: OpenRequest,
     pub(super) protocol: PhantomData<P>,
 }
 
@@ -74,7 +90,12 @@ impl<P: Protocol> AttemptRun<P> {
     /// Ends the attempt with what was read.
     pub(super) fn finish(self, read: Read) -> Ended {
         let is_late = self.is_overdue || is_at(self.limit);
+        let callers = self.request.body.as_ref().and_then(|body| body.failure());
         match read {
+            Err(AttemptError::Broken(_)) if let Some(error) = callers => {
+                let error = error.clone();
+                Err(self.failed(AttemptError::Caller(error)))
+            }
             Err(AttemptError::Broken(_)) if is_late => Err(self.timed_out()),
             Ok((_, answer)) if is_late && answer.code().is_some_and(P::is_timeout) => {
                 Err(self.timed_out())
@@ -134,6 +155,10 @@ impl<P: Protocol> AttemptRun<P> {
                     .outcome(Outcome::Timeout, blame.then_some(true));
                 (Failure::Timeout, "no answer in time".to_owned(), blame)
             }
+            AttemptError::Caller(error) => {
+                let failure = Failure::Caller(P::caller_error(&error));
+                (failure, chain(&error), false)
+            }
         };
         let failed = self.failed_attempt(failure, reason, None);
         if blame {
@@ -143,8 +168,12 @@ impl<P: Protocol> AttemptRun<P> {
     }
 
     /// True if the endpoint, not a short limit, caused the timeout. Where no answer of the method is
-    /// known, a caller's deadline says nothing, and a limit of this side is taken for long enough.
+    /// known, a caller's deadline says nothing, and a limit of this side is taken for long enough. A
+    /// server that may be waiting for the rest of the request owes no answer.
     fn had_a_fair_chance(&self) -> bool {
+        if self.request.is_unfinished() {
+            return false;
+        }
         let is_callers = !self.is_overdue && self.limit == self.caller;
         self.tracker.had_a_fair_chance().unwrap_or(!is_callers)
     }
@@ -174,7 +203,13 @@ impl<P: Protocol> AttemptRun<P> {
                 let failed = classification == Classification::Status;
                 self.tracker.outcome(Outcome::Ok, Some(failed));
                 let body = if let (Some(rest), None) = (rest, code) {
-                    ResponseBody::open::<P>(read, rest, self.tracker, self.caller)
+                    ResponseBody::open::<P>(
+                        read,
+                        rest,
+                        self.tracker,
+                        self.caller,
+                        self.request.body,
+                    )
                 } else {
                     self.tracker.settle(classification);
                     ResponseBody::whole(read)

@@ -9,7 +9,7 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::{
-    attempt::{AttemptRun, FailedAttempt, Sent},
+    attempt::{AttemptRun, FailedAttempt, OpenRequest, Sent},
     limit::Limit,
     pick::{Picked, Picking},
     shared::Shared,
@@ -149,6 +149,10 @@ impl<'a, P: Protocol> Call<'a, P> {
             is_overdue: false,
             limit: self.limit.deadline(),
             caller: self.limit.caller(),
+            request: OpenRequest {
+                body: self.replay.one_shot().cloned(),
+                is_streaming: self.replay.is_streaming(),
+            },
             protocol: PhantomData,
         };
         (attempt, sent)

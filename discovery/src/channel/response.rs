@@ -3,8 +3,10 @@
 
 use std::{
     collections::VecDeque,
+    error::Error,
     future::Future as _,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -17,7 +19,10 @@ use tonic::Status;
 use super::{answer::NO_STATUS, limit::is_at, tracker::Tracker};
 use crate::{
     code::Code,
-    connection::TransportBody,
+    connection::{
+        TransportBody,
+        body::{CallerError, OneShot},
+    },
     ejection::Classification,
     error::chain,
     protocol::Protocol,
@@ -30,13 +35,31 @@ pub struct ResponseBody {
     /// Frames read before the response was handed out.
     read: VecDeque<Frame<Bytes>>,
     rest: Option<TransportBody>,
-    /// The attempt's bookkeeping, and how its protocol reads trailers.
-    tracker: Option<(Tracker, ReadTrailers)>,
+    /// The attempt's bookkeeping, and the rules of its protocol.
+    tracker: Option<(Tracker, Rules)>,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// The request's body, if it may still be with the caller.
+    request: Option<Arc<OneShot>>,
 }
 
-/// The classification of trailers, and true if they may stand for a passed deadline.
-type ReadTrailers = fn(&HeaderMap) -> (Classification, bool);
+/// The rules of a protocol that a response needs.
+struct Rules {
+    /// The classification of trailers, and true if they may stand for a passed deadline.
+    trailers: fn(&HeaderMap) -> (Classification, bool),
+    caller_error: fn(&(dyn Error + 'static)) -> Code,
+}
+
+impl Rules {
+    fn of<P: Protocol>() -> Self {
+        Self {
+            trailers: |trailers| {
+                let code = P::trailers(trailers);
+                (P::classify(code), P::is_timeout(code))
+            },
+            caller_error: P::caller_error,
+        }
+    }
+}
 
 impl ResponseBody {
     /// A body that was read to its end.
@@ -53,15 +76,14 @@ impl ResponseBody {
         rest: TransportBody,
         tracker: Tracker,
         deadline: Option<Instant>,
+        request: Option<Arc<OneShot>>,
     ) -> Self {
         Self {
             read,
             rest: Some(rest),
-            tracker: Some((tracker, |trailers| {
-                let code = P::trailers(trailers);
-                (P::classify(code), P::is_timeout(code))
-            })),
+            tracker: Some((tracker, Rules::of::<P>())),
             deadline: deadline.map(|at| Box::pin(sleep_until(at))),
+            request,
         }
     }
 
@@ -87,6 +109,26 @@ impl ResponseBody {
         self.rest = None;
         self.tracker = None;
         CallError::new(Code::DeadlineExceeded, CallErrorKind::Deadline, reason).into()
+    }
+
+    /// The error with which the caller ended its request.
+    fn caller_error(&self) -> Option<CallerError> {
+        self.request.as_ref()?.failure().cloned()
+    }
+
+    /// Ends the response because the caller ended its request, which says nothing about the endpoint.
+    fn ended_by_caller(&mut self, error: &CallerError) -> Status {
+        let instance = self.instance();
+        self.rest = None;
+        let code = self
+            .tracker
+            .take()
+            .map_or(Code::Cancelled, |(_, rules)| (rules.caller_error)(error));
+        let reason = format!(
+            "call to {instance}: the caller ended its request: {}",
+            chain(error)
+        );
+        CallError::new(code, CallErrorKind::RequestFailed, reason).into()
     }
 
     /// Ends a response that broke off.
@@ -129,15 +171,18 @@ impl Body for ResponseBody {
         match Pin::new(rest).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref()
-                    && let Some((_, read)) = &self.tracker
+                    && let Some((_, rules)) = &self.tracker
                 {
-                    let (classification, may_be_timeout) = read(trailers);
+                    let (classification, may_be_timeout) = (rules.trailers)(trailers);
                     if may_be_timeout && self.is_late() {
                         return Poll::Ready(Some(Err(self.out_of_time())));
                     }
                     self.settle(classification);
                 }
                 Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(_) if let Some(error) = self.caller_error() => {
+                Poll::Ready(Some(Err(self.ended_by_caller(&error))))
             }
             Poll::Ready(_) if self.is_late() => Poll::Ready(Some(Err(self.out_of_time()))),
             Poll::Ready(Some(Err(error))) => {

@@ -147,6 +147,7 @@ impl<P: Protocol> Call<'_, P> {
             return Some(Ok(answer.response));
         }
         let reason = match kind {
+            CallErrorKind::RequestFailed => format!("call to {}: {why}", self.shared.service),
             CallErrorKind::Deadline => {
                 format!(
                     "no answer from {} within {}: {why}",
@@ -202,6 +203,7 @@ impl<P: Protocol> Call<'_, P> {
                 };
                 (CallErrorKind::Deadline, why)
             }
+            Failure::Caller(_) => (CallErrorKind::RequestFailed, "the caller ended its request"),
             _ if !progress.replayable => (not_retryable, "the request cannot be sent again"),
             _ if progress.attempts >= self.shared.policy.max_attempts => {
                 (CallErrorKind::AttemptsExhausted, "all attempts are used up")

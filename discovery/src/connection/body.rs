@@ -1,9 +1,11 @@
 //! The request body of one attempt, as a transport reads it.
 
 use std::{
+    error::Error,
+    fmt,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
@@ -18,7 +20,27 @@ use crate::BoxError;
 /// A body that can be sent once.
 pub(crate) struct OneShot {
     touched: AtomicBool,
+    /// True once it was read to its end.
+    complete: AtomicBool,
+    /// The caller's error, after which there is no more of it.
+    failure: OnceLock<CallerError>,
     rest: Mutex<Rest>,
+}
+
+/// The error with which the caller's own body ended: an attempt fails by it, and no server.
+#[derive(Clone, Debug)]
+pub(crate) struct CallerError(Arc<BoxError>);
+
+impl fmt::Display for CallerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request's body failed")
+    }
+}
+
+impl Error for CallerError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&**self.0)
+    }
 }
 
 impl OneShot {
@@ -29,6 +51,8 @@ impl OneShot {
     ) -> Self {
         Self {
             touched: AtomicBool::new(false),
+            complete: AtomicBool::new(false),
+            failure: OnceLock::new(),
             rest: Mutex::new(Rest {
                 prefix: read.into_iter(),
                 body,
@@ -39,6 +63,35 @@ impl OneShot {
     /// True if an attempt has asked for a frame: no other attempt can send the body.
     pub(crate) fn is_touched(&self) -> bool {
         self.touched.load(Ordering::Acquire)
+    }
+
+    /// True if an attempt has read it to its end.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
+    }
+
+    /// The caller's error, if an attempt has read it.
+    pub(crate) fn failure(&self) -> Option<&CallerError> {
+        self.failure.get()
+    }
+
+    /// Notes the end of the body.
+    fn note(
+        &self,
+        frame: Option<Result<Frame<Bytes>, BoxError>>,
+    ) -> Option<Result<Frame<Bytes>, BoxError>> {
+        match frame {
+            None => {
+                self.complete.store(true, Ordering::Release);
+                None
+            }
+            Some(Err(error)) => {
+                let error = CallerError(Arc::new(error));
+                let first = self.failure.get_or_init(|| error);
+                Some(Err(first.clone().into()))
+            }
+            Some(Ok(frame)) => Some(Ok(frame)),
+        }
     }
 }
 
@@ -75,8 +128,8 @@ impl RequestBody {
     }
 }
 
-impl std::fmt::Debug for RequestBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RequestBody")
     }
 }
@@ -99,10 +152,11 @@ impl Body for RequestBody {
             Kind::OneShot(shared) => {
                 shared.touched.store(true, Ordering::Release);
                 let mut rest = shared.rest.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(frame) = rest.prefix.next() {
-                    return Poll::Ready(Some(frame));
-                }
-                Poll::Ready(ready!(Pin::new(&mut rest.body).poll_frame(cx)))
+                let frame = match rest.prefix.next() {
+                    Some(frame) => Some(frame),
+                    None => ready!(Pin::new(&mut rest.body).poll_frame(cx)),
+                };
+                Poll::Ready(shared.note(frame))
             }
         }
     }

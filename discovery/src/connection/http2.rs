@@ -8,6 +8,7 @@
 mod body_sender;
 mod connector;
 mod driver;
+mod frames;
 mod happy_eyeballs;
 mod keep_alive;
 mod preface;
@@ -56,6 +57,9 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 const MAX_HEADER_LIST: u32 = 16 << 10;
 const MAX_SEND_BUFFER: usize = 1 << 20;
+/// Frames for streams that this side has forgotten, over the life of a connection; h2 closes it then. Late
+/// answers are such frames, so h2's limit of 1 024 is reached in minutes where many calls are cancelled.
+const MAX_LATE_FRAMES: usize = 1 << 16;
 
 const NOT_HTTP2: &str = "the answer is not HTTP/2; does the server expect TLS, or HTTP/1?";
 const CLOSED_EARLY: &str = "closed before the first frame";
@@ -255,6 +259,7 @@ impl Http2 {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEADER_LIST)
             .max_send_buffer_size(MAX_SEND_BUFFER)
+            .max_local_error_reset_streams(Some(MAX_LATE_FRAMES))
             .handshake::<_, Bytes>(stream)
             .await
             .map_err(|error| handshake(error.into()))?;

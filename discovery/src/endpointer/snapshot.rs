@@ -33,7 +33,7 @@ pub(crate) enum SetState {
     Unknown,
     /// The registry lists no instance.
     Empty,
-    /// No endpoint is ready, but some are connecting for the first time.
+    /// No endpoint is ready, but not all have failed: some are connecting for the first time.
     Pending,
     /// Every endpoint's connection has failed.
     Down,
@@ -97,13 +97,11 @@ impl Snapshot {
             SetState::Unknown
         } else if all.is_empty() {
             SetState::Empty
-        } else if all
-            .iter()
-            .any(|e| e.subchannel().state() == ConnectivityState::Connecting)
-        {
-            SetState::Pending
-        } else {
+        } else if all.iter().all(|e| has_failed(e)) {
             SetState::Down
+        } else {
+            // One may have become ready since the selection: its change is on the way.
+            SetState::Pending
         };
         let Split { near, end, share } = selection.split;
         Self {
@@ -164,6 +162,13 @@ impl Snapshot {
         }
         index
     }
+}
+
+fn has_failed(endpoint: &Endpoint) -> bool {
+    matches!(
+        endpoint.subchannel().state(),
+        ConnectivityState::TransientFailure | ConnectivityState::Shutdown
+    )
 }
 
 /// An index beyond the end counts from the start again.
@@ -268,6 +273,25 @@ mod tests {
 
     fn policies() -> impl Iterator<Item = Policy> {
         Policy::NAMES.iter().map(|name| name.parse().unwrap())
+    }
+
+    #[test]
+    fn instances_that_connect_after_the_selection_are_not_called_unreachable() {
+        // No endpoint has failed, and the selection has none.
+        let selection = Selection {
+            candidates: Vec::new(),
+            probation: Vec::new(),
+            slow_start: None,
+            split: Split::all(0),
+            next_change: None,
+        };
+        let registry = InstanceSet {
+            confirmed: Some(Instant::now()),
+            ..InstanceSet::default()
+        };
+        let balancer = Policy::RoundRobin.balancer();
+        let snapshot = Snapshot::new(selection, endpoints(3), &*balancer, &registry);
+        assert_eq!(snapshot.state, SetState::Pending);
     }
 
     /// One of four is in slow start, under every policy: it gets about its share, and the others share

@@ -41,6 +41,8 @@ impl fmt::Display for Attempt {
 pub enum CallErrorKind {
     /// The request itself is malformed, such as its `grpc-timeout`.
     InvalidRequest,
+    /// The request stream failed, or the caller cancelled it.
+    RequestFailed,
     /// The registry names no instance of the service.
     NoInstances,
     /// The connections to all instances have failed.

@@ -20,6 +20,8 @@ pub(crate) enum Failure {
     Status(Code, Option<Pushback>),
     /// The server does not have the method, and executed nothing.
     WrongServer(Code),
+    /// The caller ended its request, by an error or by cancelling it.
+    Caller(Code),
 }
 
 impl Failure {
@@ -28,7 +30,7 @@ impl Failure {
         match self {
             Self::Unprocessed | Self::Broken => Code::Unavailable,
             Self::Timeout => Code::DeadlineExceeded,
-            Self::Status(code, _) | Self::WrongServer(code) => code,
+            Self::Status(code, _) | Self::WrongServer(code) | Self::Caller(code) => code,
         }
     }
 }
@@ -91,7 +93,7 @@ impl RetryPolicy {
     pub(crate) fn repeats(&self, failure: Failure, idempotent: bool) -> bool {
         match failure {
             Failure::Unprocessed | Failure::WrongServer(_) => true,
-            Failure::Status(_, Some(Pushback::Stop)) => false,
+            Failure::Status(_, Some(Pushback::Stop)) | Failure::Caller(_) => false,
             Failure::Timeout => idempotent,
             Failure::Broken | Failure::Status(..) => {
                 let code = failure.code();

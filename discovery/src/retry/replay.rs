@@ -93,6 +93,14 @@ impl Replay {
         }
     }
 
+    /// The body, if it can be sent once only.
+    pub(crate) fn one_shot(&self) -> Option<&Arc<OneShot>> {
+        match &self.kind {
+            Kind::Whole(_) => None,
+            Kind::Large(rest) | Kind::Streaming(rest) => Some(rest),
+        }
+    }
+
     /// True if the caller is still producing the request.
     pub(crate) fn is_streaming(&self) -> bool {
         matches!(self.kind, Kind::Streaming(_))

@@ -1,4 +1,5 @@
-//! A trim server on bare HTTP/2 frames, which ends its connections as proxies do.
+//! A trim server on bare HTTP/2 frames, which ends its connections as proxies do, or its calls as
+//! grpc-java does.
 
 use std::{
     io,
@@ -18,6 +19,7 @@ use tokio::{
 const PREFACE: usize = 24;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
@@ -28,6 +30,8 @@ const END_HEADERS: u8 = 4;
 const RESPONSE: &[u8] = b"\x88\x0f\x10\x10application/grpc";
 /// `grpc-status: 0` without indexing.
 const TRAILERS: &[u8] = b"\x00\x0bgrpc-status\x010";
+/// The code of a reset (RFC 9113, 7).
+const CANCEL: [u8; 4] = [0, 0, 0, 8];
 const EMPTY_MESSAGE: &[u8] = &[0; 5];
 
 /// The end of each connection.
@@ -38,6 +42,9 @@ pub(crate) enum End {
     GoAwayAfter(usize),
     /// The end of the byte stream after this many answers, without GOAWAY.
     CloseAfter(usize),
+    /// None. The stream of the first call is reset, and the end of an answer follows all the same, as
+    /// grpc-java sends it at a deadline.
+    AnswerAfterReset,
 }
 
 /// A server on a real socket.
@@ -108,7 +115,10 @@ async fn serve(mut stream: TcpStream, end: End, calls: &AtomicUsize) -> io::Resu
     stream.read_exact(&mut [0; PREFACE]).await?;
     let mut out = Vec::new();
     frame(&mut out, SETTINGS, 0, 0, &[]);
-    let (End::GoAwayAfter(limit) | End::CloseAfter(limit)) = end;
+    let limit = match end {
+        End::GoAwayAfter(limit) | End::CloseAfter(limit) => limit,
+        End::AnswerAfterReset => usize::MAX,
+    };
     let goes_away = matches!(end, End::GoAwayAfter(_));
     let (mut begun, mut last, mut answered) = (0, 0, 0);
     if limit == 0 && goes_away {
@@ -140,7 +150,13 @@ async fn serve(mut stream: TcpStream, end: End, calls: &AtomicUsize) -> io::Resu
                 }
             }
             DATA if flags & END_STREAM != 0 && id <= last => {
-                answer(&mut out, id);
+                if matches!(end, End::AnswerAfterReset) && answered == 0 {
+                    frame(&mut out, RST_STREAM, 0, id, &CANCEL);
+                    let flags = END_HEADERS | END_STREAM;
+                    frame(&mut out, HEADERS, flags, id, TRAILERS);
+                } else {
+                    answer(&mut out, id);
+                }
                 answered += 1;
                 calls.fetch_add(1, Ordering::SeqCst);
             }

@@ -1,6 +1,7 @@
 //! Sends a request body that is not complete when the call starts, as fast as flow control allows.
 
 use std::{
+    error::Error,
     future::poll_fn,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -11,7 +12,7 @@ use h2::{Reason, SendStream};
 use http_body::{Body as _, Frame};
 use tokio::task::AbortHandle;
 
-use crate::connection::RequestBody;
+use crate::{BoxError, connection::RequestBody, error::sources};
 
 /// A task that sends the body. Dropping this ends the task, and resets the stream if the body was
 /// not sent completely.
@@ -50,9 +51,9 @@ async fn sender(mut body: RequestBody, mut stream: SendStream<Bytes>) {
                 let _sent = stream.send_data(Bytes::new(), true);
                 return;
             }
-            Next::Failed => {
+            Next::Failed(error) => {
                 // Without a reset the server would take the part for the whole.
-                stream.send_reset(Reason::INTERNAL_ERROR);
+                stream.send_reset(reason(&*error));
                 return;
             }
             Next::Reset => return,
@@ -64,7 +65,7 @@ enum Next {
     Frame(Frame<Bytes>),
     End,
     /// The caller's own body failed.
-    Failed,
+    Failed(BoxError),
     /// The server reset the stream.
     Reset,
 }
@@ -79,9 +80,17 @@ fn next(
     }
     Pin::new(body).poll_frame(cx).map(|frame| match frame {
         Some(Ok(frame)) => Next::Frame(frame),
-        Some(Err(_)) => Next::Failed,
+        Some(Err(error)) => Next::Failed(error),
         None => Next::End,
     })
+}
+
+/// The code of the reset after the failure of a body: the one in the error, as hyper reads it, or CANCEL,
+/// by which a gRPC client ends a call of its own accord.
+fn reason(error: &(dyn Error + 'static)) -> Reason {
+    sources(error)
+        .find_map(|error| error.downcast_ref::<h2::Error>()?.reason())
+        .unwrap_or(Reason::CANCEL)
 }
 
 /// Sends `data` in parts as large as flow control allows; false if the stream has ended.

@@ -1,5 +1,11 @@
-//! A byte stream that observes what is read: whether the server's first frame is HTTP/2's, whether it
-//! has answered a call, and, for the keep-alive, the time of the last read.
+//! A byte stream that observes what is read: if the server's first frame is HTTP/2's, if it has answered
+//! a call, and, for the keep-alive, the time of the last read. It also keeps a late answer from breaking
+//! the connection.
+//!
+//! A server may send the end of an answer right after it has reset the stream, as grpc-java does at a
+//! deadline. HTTP/2 makes this an error of that stream (RFC 9113, 5.1). h2 makes it one of the connection,
+//! which would break all calls on it, unless the HEADERS frame does not end the stream. So the flag is
+//! cleared.
 
 use std::{
     io,
@@ -16,36 +22,30 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::keep_alive::LastRead;
+use super::{
+    frames::{END_STREAM, Frames, HEADERS, RST_STREAM, SETTINGS},
+    keep_alive::LastRead,
+};
 
-/// The length of a frame's header, and the place of the type in it (RFC 9113, 4.1).
-const HEADER: usize = 9;
-const FRAME_TYPE: usize = 3;
-/// The type of a response's first frame, and of a server's first frame (RFC 9113, 3.4 and 8.1).
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
+/// Number of streams that the server has reset and whose late answers are recognised. They follow the
+/// reset at once.
+const RESETS: usize = 16;
 
 /// A stream that reports the arrival of the server's first frame, and if it is a valid one.
 pub(super) struct PrefaceStream<S> {
     stream: S,
     first_frame: Option<oneshot::Sender<bool>>,
-    /// `None` after the first answer: nothing else is of interest.
-    frames: Option<Frames>,
+    frames: Frames,
+    /// The latest streams that the server has reset, and the next place in this list.
+    resets: [u32; RESETS],
+    next_reset: usize,
     /// Set when an answer begins. The driver may see the connection's end before the call that was
     /// answered runs, so the call cannot report it.
     answered: Arc<AtomicBool>,
+    /// True once that is set.
+    has_answered: bool,
     /// Set on every read, if the keep-alive is on.
     last_read: Option<Arc<LastRead>>,
-}
-
-/// The position in the sequence of frames.
-#[derive(Default)]
-struct Frames {
-    header: [u8; HEADER],
-    /// Number of bytes of the header that were read.
-    seen: usize,
-    /// Number of bytes of the payload that are still to come.
-    payload: usize,
 }
 
 impl<S> PrefaceStream<S> {
@@ -59,46 +59,48 @@ impl<S> PrefaceStream<S> {
         let preface = Self {
             stream,
             first_frame: Some(first_frame),
-            frames: Some(Frames::default()),
+            frames: Frames::default(),
+            resets: [0; RESETS],
+            next_reset: 0,
             answered,
+            has_answered: false,
             last_read,
         };
         (preface, is_http2)
     }
 
-    fn inspect(&mut self, mut read: &[u8]) {
-        let Some(frames) = &mut self.frames else {
-            return;
-        };
-        while !read.is_empty() {
-            if frames.payload > 0 {
-                let skipped = frames.payload.min(read.len());
-                frames.payload -= skipped;
-                read = &read[skipped..];
-                continue;
-            }
-            let part = (HEADER - frames.seen).min(read.len());
-            frames.header[frames.seen..frames.seen + part].copy_from_slice(&read[..part]);
-            frames.seen += part;
-            read = &read[part..];
-            if frames.seen <= FRAME_TYPE {
-                return;
-            }
-            let kind = frames.header[FRAME_TYPE];
-            if let Some(first_frame) = self.first_frame.take() {
+    fn inspect(&mut self, read: &mut [u8]) {
+        let mut at = 0;
+        loop {
+            let is_whole = self.frames.next_header(read, &mut at);
+            if self.first_frame.is_some()
+                && let Some(kind) = self.frames.kind()
+                && let Some(first_frame) = self.first_frame.take()
+            {
                 // The receiver is dropped if the attempt was cancelled.
                 let _cancelled = first_frame.send(kind == SETTINGS);
             }
-            if kind == HEADERS {
-                self.answered.store(true, Ordering::Relaxed);
-                self.frames = None;
+            if !is_whole {
                 return;
             }
-            if frames.seen == HEADER {
-                let [high, middle, low, ..] = frames.header;
-                let length = u32::from_be_bytes([0, high, middle, low]);
-                frames.payload = usize::try_from(length).unwrap_or(usize::MAX);
-                frames.seen = 0;
+            match self.frames.kind() {
+                Some(HEADERS) => {
+                    if !self.has_answered {
+                        self.has_answered = true;
+                        self.answered.store(true, Ordering::Relaxed);
+                    }
+                    if self.resets.contains(&self.frames.stream()) {
+                        // Flags that were read before the rest of the header are with h2 already.
+                        if let Some(flags) = Frames::flags(read, at) {
+                            *flags &= !END_STREAM;
+                        }
+                    }
+                }
+                Some(RST_STREAM) => {
+                    self.resets[self.next_reset] = self.frames.stream();
+                    self.next_reset = (self.next_reset + 1) % RESETS;
+                }
+                _ => {}
             }
         }
     }
@@ -112,8 +114,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for PrefaceStream<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if self.frames.is_some() && polled.is_ready() {
-            self.inspect(&buf.filled()[before..]);
+        if polled.is_ready() {
+            self.inspect(&mut buf.filled_mut()[before..]);
         }
         if let Some(last_read) = &self.last_read
             && buf.filled().len() > before
@@ -161,8 +163,13 @@ mod tests {
     fn frame(kind: u8, payload: u8) -> Vec<u8> {
         let mut frame = vec![0, 0, payload, kind, 0, 0, 0, 0, 1];
         // Every byte looks like the type of a response's first frame.
-        frame.resize(HEADER + usize::from(payload), HEADERS);
+        frame.resize(frame.len() + usize::from(payload), HEADERS);
         frame
+    }
+
+    /// A frame without payload.
+    fn empty(kind: u8, flags: u8, stream: u8) -> Vec<u8> {
+        vec![0, 0, 0, kind, flags, 0, 0, 0, stream]
     }
 
     /// Reads these bytes in parts of this length: the first frame's validity, and if an answer began.
@@ -170,9 +177,19 @@ mod tests {
         let answered = Arc::<AtomicBool>::default();
         let (mut preface, mut first) = PrefaceStream::of((), Arc::clone(&answered), None);
         for part in bytes.chunks(part) {
-            preface.inspect(part);
+            preface.inspect(&mut part.to_vec());
         }
         (first.try_recv().ok(), answered.load(Ordering::Relaxed))
+    }
+
+    /// The bytes that h2 gets.
+    fn passed_on(bytes: &[u8], part: usize) -> Vec<u8> {
+        let (mut preface, _first) = PrefaceStream::of((), Arc::default(), None);
+        let mut bytes = bytes.to_vec();
+        for part in bytes.chunks_mut(part) {
+            preface.inspect(part);
+        }
+        bytes
     }
 
     #[test]
@@ -190,5 +207,29 @@ mod tests {
     fn four_bytes_show_another_protocol() {
         assert_eq!(inspect(b"HTT", 3).0, None);
         assert_eq!(inspect(b"HTTP", 4), (Some(false), false));
+    }
+
+    #[test]
+    fn an_answer_to_a_stream_that_was_reset_does_not_end_it_and_others_do() {
+        let end_headers = 4;
+        let end = END_STREAM | end_headers;
+        let before = [
+            empty(SETTINGS, 0, 0),
+            frame(RST_STREAM, 4),
+            empty(HEADERS, end, 3),
+            empty(HEADERS, end, 1),
+            empty(HEADERS, end, 5),
+        ];
+        let mut after = before.clone();
+        after[3] = empty(HEADERS, end_headers, 1);
+        let (before, after) = (before.concat(), after.concat());
+        assert_eq!(passed_on(&before, before.len()), after);
+        // A part that ends with the reset.
+        assert_eq!(passed_on(&before, 9 + 9 + 4), after);
+        for part in 1..before.len() {
+            // A cut between the flags and the stream's number leaves them as they are.
+            let passed = passed_on(&before, part);
+            assert!(passed == after || passed == before, "{part}");
+        }
     }
 }

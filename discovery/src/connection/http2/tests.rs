@@ -1,6 +1,6 @@
 //! The transport and h2's server side, connected by a pipe in memory.
 
-use std::time::Duration;
+use std::{future::poll_fn, time::Duration};
 
 use bytes::BytesMut;
 use futures_util::stream;
@@ -20,6 +20,7 @@ use tokio::{
 use super::*;
 use crate::{
     connection::{RequestBody, Transport},
+    error::chain,
     grpc::LengthPrefixed,
     retry::replay::Replay,
 };
@@ -150,6 +151,24 @@ async fn a_call_given_up_is_reset() {
         assert_eq!(reason.unwrap(), Reason::CANCEL);
         driven.abort();
     }
+}
+
+#[tokio::test]
+async fn a_request_that_its_caller_ends_is_reset_as_cancelled() {
+    let (transport, _driver, mut server) = pair(Http2::new()).await;
+    let first = Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"first")));
+    let body = StreamBody::new(stream::iter([first, Err("the caller's error".into())]));
+    let replay = Replay::read::<LengthPrefixed, _>(body, 1024);
+    let answer = tokio::spawn(transport.send(request(replay.attempt().unwrap())));
+    let (_request, mut respond) = server.accept().await.unwrap().unwrap();
+    let end = tokio::select! {
+        end = poll_fn(|cx| respond.poll_reset(cx)) => end.unwrap(),
+        _ = server.accept() => panic!("the connection ended"),
+    };
+    assert_eq!(end, Reason::CANCEL);
+    assert!(answer.await.unwrap().is_err());
+    let failure = chain(replay.one_shot().unwrap().failure().unwrap());
+    assert_eq!(failure, "the request's body failed: the caller's error");
 }
 
 #[tokio::test]

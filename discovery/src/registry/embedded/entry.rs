@@ -89,7 +89,7 @@ mod tests {
     fn an_unusable_entry_says_why() {
         for (json, reason) in [
             ("", "EOF"),
-            ("[]", "host"),
+            ("[]", "expected struct"),
             (r#"{"host": "a"}"#, "port"),
             (r#"{"host": "a", "port": 70000}"#, "70000"),
             (r#"{"host": "a", "port": 0}"#, "port 0"),

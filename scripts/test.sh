@@ -50,7 +50,7 @@ part_lint() {
     need shellcheck shellcheck
     cargo fmt --all --check
     cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
-    shellcheck -x scripts/*.sh .ci/run
+    shellcheck -x scripts/*.sh scripts/registries/*.sh .ci/run
     local deny
     deny=$(scripts/get-cargo-deny.sh)
     "$deny" --all-features --locked check licenses sources bans

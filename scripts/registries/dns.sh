@@ -26,9 +26,12 @@ fetch_knot() {
 configure() {
     local libraries=LD_LIBRARY_PATH=$1/lib
     knotc=(env "$libraries" "$1/bin/knotc" -c "$data/knot.conf")
-    mkdir -p "$data/zones" "$data/run"
+    mkdir -p "$data/zones" "$data/db" "$data/run"
     # A socket's path must be shorter than 108 characters.
     ((${#data} < 90)) || die "the path of the data folder is longer than 90 characters: $data"
+    # From the second start on, the zone is in the journal: the file has the initial one.
+    local load=difference-no-serial
+    [[ ! -e $data/zones/$zone ]] || load=none
     cat >"$data/knot.conf" <<EOF
 server:
     listen: 127.0.0.1@$port
@@ -47,7 +50,7 @@ zone:
     storage: $data/zones
     file: $zone
     zonefile-sync: -1
-    zonefile-load: difference-no-serial
+    zonefile-load: $load
     journal-content: all
     acl: this-machine
 EOF
@@ -61,7 +64,7 @@ EOF
     url=dns://127.0.0.1:$port/_trim_service._tcp.$zone
 }
 
-ready() { "${knotc[@]}" --blocking zone-read "$zone" @ SOA >/dev/null 2>&1; }
+ready() { "${knotc[@]}" zone-read "$zone" @ SOA >/dev/null 2>&1; }
 
 hints() {
     local run=${knotc[*]}

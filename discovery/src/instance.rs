@@ -1,10 +1,14 @@
 //! One running process of a service: plain data, without connection or history.
 
+mod health;
+
 use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, Ipv6Addr},
 };
+
+pub use self::health::InstanceHealth;
 
 /// One running process of a service, as a registry describes it.
 ///
@@ -46,6 +50,8 @@ pub struct Instance {
     pub zone: Option<String>,
     /// The datacenter, if the registry has datacenters.
     pub datacenter: Option<String>,
+    /// The state of the instance as the registry sees it. Default: unknown.
+    pub health: InstanceHealth,
 }
 
 impl Instance {
@@ -65,6 +71,7 @@ impl Instance {
             weight: 1,
             zone: None,
             datacenter: None,
+            health: InstanceHealth::Unknown,
         };
         instance.validate()?;
         let id = instance.authority();
@@ -143,6 +150,13 @@ impl Instance {
     #[must_use]
     pub fn with_datacenter(mut self, datacenter: impl Into<String>) -> Self {
         self.datacenter = Some(datacenter.into());
+        self
+    }
+
+    /// Sets [`health`](Self::health).
+    #[must_use]
+    pub fn with_health(mut self, health: InstanceHealth) -> Self {
+        self.health = health;
         self
     }
 

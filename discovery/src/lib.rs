@@ -141,7 +141,7 @@ pub use self::{
     filter::zone::Locality,
     future::BoxFuture,
     hash::HashKey,
-    instance::{Instance, InvalidInstance},
+    instance::{Instance, InstanceHealth, InvalidInstance},
     protocol::InvalidDeadline,
     registrar::{Registrar, RegistrationState},
     retry::{Attempt, BudgetPolicy, CallError, CallErrorKind, Hedge, RetryPolicy},

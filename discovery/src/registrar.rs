@@ -124,7 +124,7 @@ impl Registrar {
             };
             failures += 1;
             let wait = BACKOFF.after(failures, &mut fastrand::Rng::new());
-            if !error.may_pass() || Instant::now() + wait >= by {
+            if !error.is_transient() || Instant::now() + wait >= by {
                 return Err(error);
             }
             debug!(

@@ -13,32 +13,39 @@
 //! | [`StaticRegistry`] | `static://HOST:PORT,HOST:PORT` | none |
 //! | `consul::Consul` | `consul://HOST:PORT`, `consuls://HOST:PORT` (HTTPS) | `consul` (default) |
 //!
-//! [`connect`] opens the registry that a URL names. To use another registry, implement
-//! [`Registry`] and [`Instancer`] and pass it to
-//! [`Channel::from_registry`](crate::Channel::from_registry).
+//! [`connect`] opens the registry that a URL names; [`Schemes`] adds schemes of one's own. To use
+//! another registry, implement [`Registry`] and pass it to
+//! [`Channel::from_registry`](crate::Channel::from_registry). [`WatchDriver`] makes an [`Instancer`]
+//! of a [`Source`]: the next whole set, or an error.
 
+mod connect;
 mod error;
 mod instance_set;
+mod listing;
 mod query;
 mod registration;
 pub(crate) mod shared;
 mod static_registry;
 mod url;
+mod watch;
 
 #[cfg(feature = "consul")]
 pub mod consul;
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::watch::Receiver;
 
 pub use self::{
+    connect::{Schemes, connect},
     error::RegistryError,
     instance_set::InstanceSet,
+    listing::Listing,
     query::Query,
     registration::{Check, CheckState, GrpcCheck, Registration},
     static_registry::StaticRegistry,
-    url::connect,
+    url::RegistryUrl,
+    watch::{Source, Update, WatchDriver},
 };
 use crate::future::BoxFuture;
 
@@ -150,7 +157,7 @@ pub trait Registry: Send + Sync + 'static {
 /// ```
 pub trait Instancer: Send + Sync + 'static {
     /// The current set and every later one. Each value is the whole set, not a difference.
-    fn watch(&self) -> watch::Receiver<InstanceSet>;
+    fn watch(&self) -> Receiver<InstanceSet>;
 
     /// True if a removed instance is certainly gone. Channels then remove it at once, without
     /// [`RemovalProtection`](crate::RemovalProtection). Default: false, because most registries
@@ -249,7 +256,7 @@ pub trait RegistrationClient: Send + Sync + 'static {
 
     /// The state of the registry's health check of this instance. [`maintain`](Self::maintain)
     /// keeps it current. Default: `None`, for a registry that does not report it.
-    fn check_state(&self) -> Option<watch::Receiver<CheckState>> {
+    fn check_state(&self) -> Option<Receiver<CheckState>> {
         None
     }
 }

@@ -26,7 +26,7 @@ struct Flaky {
     register_stalls: bool,
     stalls: usize,
     refusals: usize,
-    status: u16,
+    transient: bool,
     asked: AtomicUsize,
 }
 
@@ -61,8 +61,9 @@ impl RegistrationClient for Flaky {
                 return Err(RegistryError::Refused {
                     registry: "flaky".to_owned(),
                     action: "deregister a".to_owned(),
-                    status: self.status,
+                    code: "status 500".to_owned(),
                     reason: "no".to_owned(),
+                    transient: self.transient,
                 });
             }
             Ok(())
@@ -96,7 +97,7 @@ async fn a_registry_that_stalls_or_fails_is_asked_again() {
     let (done, asked, _) = deregister(Flaky {
         stalls: 1,
         refusals: 1,
-        status: 500,
+        transient: true,
         ..Flaky::default()
     })
     .await;
@@ -118,7 +119,7 @@ async fn the_limit_holds_however_long_it_stalls() {
 async fn what_is_denied_is_not_asked_again() {
     let (done, asked, _) = deregister(Flaky {
         refusals: 9,
-        status: 400,
+        transient: false,
         ..Flaky::default()
     })
     .await;

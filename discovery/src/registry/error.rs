@@ -55,16 +55,18 @@ pub enum RegistryError {
         reason: String,
     },
     /// The registry answered with an error.
-    #[error("{registry} refused to {action}: status {status}: {reason}")]
+    #[error("{registry} refused to {action}: {code}: {reason}")]
     Refused {
         /// The registry's name.
         registry: String,
         /// The call.
         action: String,
-        /// The HTTP status, or the registry's own code.
-        status: u16,
+        /// The registry's own code as its tools write it, for example `status 400` or `NoAuth`.
+        code: String,
         /// The registry's own text, cut to a line.
         reason: String,
+        /// True if the same call may succeed later.
+        transient: bool,
     },
     /// The registry's answer does not have the expected form.
     #[error("{registry} gave an unusable answer while trying to {action}: {reason}")]
@@ -105,11 +107,13 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    /// True if a later call may succeed: the registry was unreachable or failed by itself.
-    pub(crate) fn may_pass(&self) -> bool {
+    /// True if the same call may succeed later: the registry was unreachable, overloaded or failed by
+    /// itself.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Malformed { .. } => true,
-            Self::Refused { status, .. } => *status >= 500,
+            Self::Refused { transient, .. } => *transient,
             _ => false,
         }
     }

@@ -56,6 +56,9 @@ impl Registration {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Check {
+    /// The check that the registry prefers: Consul calls the gRPC health service, registries with
+    /// leases or heartbeats use those.
+    Default,
     /// The registry calls the instance's `grpc.health.v1.Health/Check`. See [`Check::grpc`].
     Grpc(GrpcCheck),
     /// The instance sends heartbeats. See [`Check::ttl`].

@@ -28,21 +28,22 @@ static WATCHES: LazyLock<Mutex<Watches>> = LazyLock::new(Mutex::default);
 ///
 /// # Errors
 ///
-/// [`RegistryError::NoRuntime`] outside a tokio runtime. `action` is the call that needs it.
+/// [`RegistryError::NoRuntime`] outside a tokio runtime, and the error of `start`.
 pub(crate) fn join_or_start<I: Instancer>(
     key: String,
-    action: impl FnOnce() -> String,
-    start: impl FnOnce() -> I,
+    service: &str,
+    start: impl FnOnce() -> Result<I, RegistryError>,
 ) -> Result<Arc<dyn Instancer>, RegistryError> {
-    let runtime =
-        Handle::try_current().map_err(|_| RegistryError::NoRuntime { action: action() })?;
+    let runtime = Handle::try_current().map_err(|_| RegistryError::NoRuntime {
+        action: format!("watch {service}"),
+    })?;
     let mut watches = WATCHES.lock().unwrap_or_else(PoisonError::into_inner);
     let key = (runtime.id(), key);
     if let Some(running) = watches.get(&key).and_then(Weak::upgrade) {
         return Ok(running);
     }
     watches.retain(|_, watch| watch.strong_count() > 0);
-    let started: Arc<dyn Instancer> = Arc::new(start());
+    let started: Arc<dyn Instancer> = Arc::new(start()?);
     watches.insert(key, Arc::downgrade(&started));
     Ok(started)
 }
@@ -53,7 +54,7 @@ mod tests {
     use crate::registry::StaticRegistry;
 
     fn join(key: &str, start: impl FnOnce() -> StaticRegistry) -> Arc<dyn Instancer> {
-        join_or_start(key.to_owned(), || "watch".to_owned(), start).unwrap()
+        join_or_start(key.to_owned(), "trim", || Ok(start())).unwrap()
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use super::{
     client::{Client, pathable},
     config::Config,
     register::ConsulRegistration,
-    watch::ConsulInstancer,
+    watch,
 };
 use crate::registry::{
     Instancer, Query, Registration, RegistrationClient, Registry, RegistryError, shared,
@@ -93,12 +93,9 @@ impl Registry for Consul {
         if query.datacenter.is_none() {
             query.datacenter.clone_from(&self.config.datacenter);
         }
-        let action = format!("watch {}", query.service);
-        shared::join_or_start(
-            self.watch_key(&query),
-            || action,
-            || ConsulInstancer::start(Arc::clone(&self.client), query, &self.config),
-        )
+        shared::join_or_start(self.watch_key(&query), &query.service.clone(), || {
+            watch::start(&self.client, query, &self.config)
+        })
     }
 
     /// The registration goes to the agent at this Consul's address. That agent runs its checks.
@@ -107,6 +104,6 @@ impl Registry for Consul {
         registration: Registration,
     ) -> Result<Arc<dyn RegistrationClient>, RegistryError> {
         let client = Arc::clone(&self.client);
-        Ok(Arc::new(ConsulRegistration::new(client, &registration)?))
+        Ok(Arc::new(ConsulRegistration::new(client, registration)?))
     }
 }

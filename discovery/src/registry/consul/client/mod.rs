@@ -192,8 +192,9 @@ impl Client {
         RegistryError::Refused {
             registry: self.name.clone(),
             action: action.to_owned(),
-            status: answer.status.as_u16(),
+            code: format!("status {}", answer.status.as_u16()),
             reason: answer.reason(),
+            transient: is_transient(answer.status),
         }
     }
 
@@ -227,6 +228,15 @@ impl fmt::Debug for Client {
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
+}
+
+/// True for the statuses of an overloaded or failing server.
+fn is_transient(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+        )
 }
 
 /// The ACL token of the configuration: the one in the file, else the one given.

@@ -37,8 +37,8 @@ fn keeps_all_that_consul_knows() {
         datacenter: Some("dc1".to_owned()),
         ..Instance::new("10.0.0.1", 8975).unwrap()
     };
-    assert_eq!(decoded.instances, [expected]);
-    assert_eq!(decoded.rejected, Rejected::default());
+    assert_eq!(decoded.listing.instances(), [expected]);
+    assert!(decoded.listing.rejected().is_empty());
     assert!(!decoded.empty);
 }
 
@@ -46,8 +46,8 @@ fn keeps_all_that_consul_knows() {
 fn falls_back_where_the_service_says_nothing() {
     let read = |entry: Value| {
         let decoded = read(&json!([entry]), &Query::new("trim"));
-        assert_eq!(decoded.rejected.first, None);
-        decoded.instances.into_iter().next().unwrap()
+        assert!(decoded.listing.rejected().is_empty());
+        decoded.listing.instances()[0].clone()
     };
     for empty in [json!(""), json!(null)] {
         assert_eq!(
@@ -108,10 +108,10 @@ fn a_broken_entry_is_counted_and_hides_no_other() {
             &json!([entry("a"), broken, entry("b")]),
             &Query::new("trim"),
         );
-        let ids: Vec<_> = decoded.instances.iter().map(|i| &i.id).collect();
+        let ids: Vec<_> = decoded.listing.instances().iter().map(|i| &i.id).collect();
         assert_eq!(ids, ["a", "b"], "{broken}");
-        assert_eq!(decoded.rejected.count, 1, "{broken}");
-        assert!(decoded.rejected.first.is_some(), "{broken}");
+        assert_eq!(decoded.listing.rejected().len(), 1, "{broken}");
+        assert!(!decoded.listing.rejected()[0].is_empty(), "{broken}");
     }
 }
 
@@ -121,7 +121,7 @@ fn an_instance_carries_all_wanted_tags_in_any_case() {
         let query = Query::new("trim").with_tags(tags.iter().copied());
         let decoded = read(&json!([entry("a")]), &query);
         assert!(!decoded.empty);
-        decoded.instances.len()
+        decoded.listing.instances().len()
     };
     assert_eq!(ids(&[]), 1);
     assert_eq!(ids(&["blue", "TRIM"]), 1);
@@ -136,11 +136,11 @@ fn one_id_on_two_nodes_is_two_instances() {
         &json!([on("n1"), on("n2"), entry("b")]),
         &Query::new("trim"),
     );
-    let ids: Vec<_> = decoded.instances.iter().map(|i| &i.id).collect();
+    let ids: Vec<_> = decoded.listing.instances().iter().map(|i| &i.id).collect();
     assert_eq!(ids, ["a@n1", "a@n2", "b"]);
     // The same entry twice is one instance, which the set drops.
     let decoded = read(&json!([on("n1"), on("n1")]), &Query::new("trim"));
-    assert_eq!(decoded.instances[0].id, "a");
+    assert_eq!(decoded.listing.instances()[0].id, "a");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn what_is_no_list_is_no_answer() {
         );
     }
     let decoded = decode(b" [ ] \n", &Query::new("trim")).unwrap();
-    assert!(decoded.empty && decoded.instances.is_empty());
+    assert!(decoded.empty && decoded.listing.instances().is_empty());
 }
 
 #[test]
@@ -163,7 +163,11 @@ fn a_broken_character_hides_nothing() {
         .map(|&b| if b == b'?' { 0xff } else { b })
         .collect();
     assert_eq!(
-        decode(&body, &Query::new("trim")).unwrap().instances.len(),
+        decode(&body, &Query::new("trim"))
+            .unwrap()
+            .listing
+            .instances()
+            .len(),
         2
     );
 }
@@ -226,10 +230,10 @@ proptest! {
         entries.insert(at, entry("good"));
         let total = entries.len();
         let decoded = read(&Value::from(entries), &Query::new("trim"));
-        prop_assert!(decoded.instances.iter().any(|i| i.id == "good"));
-        let rejected = usize::try_from(decoded.rejected.count).unwrap();
-        prop_assert_eq!(decoded.instances.len() + rejected, total);
-        for instance in &decoded.instances {
+        prop_assert!(decoded.listing.instances().iter().any(|i| i.id == "good"));
+        let rejected = decoded.listing.rejected().len();
+        prop_assert_eq!(decoded.listing.instances().len() + rejected, total);
+        for instance in decoded.listing.instances() {
             prop_assert!(instance.validate().is_ok());
             prop_assert!(!instance.id.is_empty());
             prop_assert!(instance.weight >= 1);

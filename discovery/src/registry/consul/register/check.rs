@@ -48,7 +48,7 @@ impl CheckDefinition {
     /// `None` for a registration without a check.
     pub(super) fn new(registration: &Registration) -> Result<Option<Self>, String> {
         let (name, kind) = match &registration.check {
-            Check::None => return Ok(None),
+            Check::None | Check::Default => return Ok(None),
             Check::Ttl { ttl } => (
                 "heartbeat",
                 Kind::Ttl {

@@ -27,7 +27,7 @@ use self::{
 use super::client::{Client, Request, segment};
 use crate::{
     future::BoxFuture,
-    registry::{CheckState, Registration, RegistrationClient, RegistryError},
+    registry::{Check, CheckState, Registration, RegistrationClient, RegistryError},
 };
 
 pub(super) struct ConsulRegistration {
@@ -50,8 +50,12 @@ impl ConsulRegistration {
     /// `InvalidSetting` for a value that Consul would refuse, or accept and then not serve.
     pub(super) fn new(
         client: Arc<Client>,
-        registration: &Registration,
+        mut registration: Registration,
     ) -> Result<Self, RegistryError> {
+        if registration.check == Check::Default {
+            registration.check = Check::grpc().into();
+        }
+        let registration = &registration;
         let id = &registration.instance.id;
         let invalid = |reason: String| RegistryError::InvalidSetting {
             registry: client.name().to_owned(),

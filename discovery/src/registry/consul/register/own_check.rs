@@ -39,7 +39,7 @@ impl OwnCheck {
             Check::Grpc(grpc) => grpc.interval,
             // Twice per heartbeat, so that one read sees a check that the next heartbeat lifts.
             Check::Ttl { ttl } => *ttl / (2 * BEATS),
-            Check::None => return None,
+            Check::None | Check::Default => return None,
         };
         Some(Self {
             client: Arc::clone(client),

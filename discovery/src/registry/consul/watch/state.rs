@@ -5,16 +5,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::{last_good::LastGood, query::HealthQuery};
+use super::query::HealthQuery;
 use crate::{
     backoff::Backoff,
-    registry::{RegistryError, consul::token_bucket::TokenBucket},
+    future::BoxFuture,
+    registry::{Listing, RegistryError, Source, Update, consul::token_bucket::TokenBucket},
 };
-
-/// The waits after failures. The first is short because most failures are a connection that broke
-/// while the agent is up again. The maximum is low because a refused connection costs little, and
-/// many watches spread over 5 s do not overload a Consul that has just started.
-const FAILURE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// The waits after answers that came at once without news. Such a server does not hold queries
 /// back, and each answer costs it a whole list.
@@ -24,7 +20,7 @@ const NOT_HELD_BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Durat
 const HELD: Duration = Duration::from_secs(1);
 
 /// The state of a watch. It decides the next request.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum State {
     /// No index is known. The next request asks for the current instances; Consul answers at once.
     ///
@@ -41,91 +37,90 @@ enum State {
         /// The number of answers in a row that came early and with the same index.
         not_held: u32,
     },
-    /// The last `failures` requests failed. The published instances stay.
+    /// The last request failed, and the driver has waited. The published instances stay.
     ///
-    /// After a wait the next request asks without index, as `Fresh` does: the known index may be
-    /// another Consul's.
-    Failing { failures: u32 },
+    /// The next request asks without index, as `Fresh` does: the known index may be another
+    /// Consul's.
+    Failing,
 }
 
-pub(super) struct Watch {
+pub(super) struct HealthSource {
     query: HealthQuery,
-    last_good: LastGood,
     requests: TokenBucket,
+    state: State,
+    /// True if the last answer was good and empty, and is known not to be a denial.
+    verified_empty: bool,
 }
 
-impl Watch {
-    pub(super) fn new(query: HealthQuery, last_good: LastGood, change_interval: Duration) -> Self {
+impl HealthSource {
+    pub(super) fn new(query: HealthQuery, change_interval: Duration) -> Self {
         Self {
             query,
-            last_good,
             requests: TokenBucket::new(change_interval),
+            state: State::Fresh,
+            verified_empty: false,
         }
     }
 
-    pub(super) async fn run(mut self) {
-        let mut state = State::Fresh;
-        loop {
-            state = self.step(state).await;
-        }
-    }
-
-    async fn step(&mut self, state: State) -> State {
-        match state {
+    async fn step(&mut self) -> Result<(State, Listing), RegistryError> {
+        match self.state {
             State::Fresh => {
                 sleep(self.requests.take(Instant::now())).await;
-                match self.ask(None).await {
-                    Ok(index) => State::Following { index, not_held: 0 },
-                    Err(error) => self.failed(error, 1),
-                }
+                self.ask_anew().await
             }
+            State::Failing => self.ask_anew().await,
             State::Following { index, not_held } => {
                 let pause = self.requests.take(Instant::now());
                 sleep(pause.max(not_held_pause(not_held))).await;
                 let asked = Instant::now();
-                match self.ask(Some(index)).await {
-                    Ok(newer) if newer < index => {
-                        debug!(
-                            service = self.query.service(),
-                            index, newer, "the index went back"
-                        );
-                        State::Fresh
-                    }
-                    Ok(newer) => {
-                        let held = (self.query.wait() / 2).min(HELD);
-                        let early = newer == index && asked.elapsed() < held;
-                        State::Following {
-                            index: newer,
-                            not_held: if early { not_held.saturating_add(1) } else { 0 },
-                        }
-                    }
-                    Err(error) => self.failed(error, 1),
+                let (newer, listing) = self.ask(Some(index)).await?;
+                if newer < index {
+                    debug!(
+                        service = self.query.service(),
+                        index, newer, "the index went back"
+                    );
+                    return Ok((State::Fresh, listing));
                 }
-            }
-            State::Failing { failures } => {
-                sleep(FAILURE_BACKOFF.after(failures, &mut fastrand::Rng::new())).await;
-                match self.ask(None).await {
-                    Ok(index) => State::Following { index, not_held: 0 },
-                    Err(error) => self.failed(error, failures.saturating_add(1)),
-                }
+                let held = (self.query.wait() / 2).min(HELD);
+                let early = newer == index && asked.elapsed() < held;
+                let not_held = if early { not_held.saturating_add(1) } else { 0 };
+                let index = newer;
+                Ok((State::Following { index, not_held }, listing))
             }
         }
     }
 
-    /// Sends one query, held back if it names an index. Publishes a good answer and returns its
-    /// index.
-    async fn ask(&mut self, index: Option<u64>) -> Result<u64, RegistryError> {
+    async fn ask_anew(&mut self) -> Result<(State, Listing), RegistryError> {
+        let (index, listing) = self.ask(None).await?;
+        Ok((State::Following { index, not_held: 0 }, listing))
+    }
+
+    /// Sends one query, held back if it names an index.
+    async fn ask(&mut self, index: Option<u64>) -> Result<(u64, Listing), RegistryError> {
         let answer = self.query.ask(index).await?;
-        if answer.decoded.empty && !self.last_good.is_confirmed_empty() {
+        if answer.decoded.empty && !self.verified_empty {
             self.query.verify_empty().await?;
         }
-        self.last_good.confirm(answer.decoded);
-        Ok(answer.index)
+        self.verified_empty = answer.decoded.empty;
+        Ok((answer.index, answer.decoded.listing))
     }
+}
 
-    fn failed(&mut self, error: RegistryError, failures: u32) -> State {
-        self.last_good.failed(error, failures);
-        State::Failing { failures }
+impl Source for HealthSource {
+    fn next(&mut self) -> BoxFuture<'_, Result<Update, RegistryError>> {
+        Box::pin(async {
+            match self.step().await {
+                Ok((state, listing)) => {
+                    self.state = state;
+                    Ok(listing.into())
+                }
+                Err(error) => {
+                    self.state = State::Failing;
+                    self.verified_empty = false;
+                    Err(error)
+                }
+            }
+        })
     }
 }
 

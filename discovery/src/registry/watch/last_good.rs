@@ -2,17 +2,15 @@
 
 use std::{mem, sync::Arc};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracing::{debug, info, warn};
 
+use super::Update;
 use crate::{
     error::chain,
     instance::Instance,
     metrics::{RegistryMetrics, ServiceMetrics},
-    registry::{
-        InstanceSet, RegistryError,
-        consul::health::{Decoded, Rejected},
-    },
+    registry::{InstanceSet, Listing, RegistryError},
 };
 
 /// The published set of one service.
@@ -21,8 +19,8 @@ pub(super) struct LastGood {
     service: String,
     publish: watch::Sender<InstanceSet>,
     metrics: Arc<RegistryMetrics>,
-    /// The entries that were logged last, so that each is logged once.
-    rejected: Rejected,
+    /// The entries that were logged last, so that each change is logged once.
+    rejected: Vec<String>,
 }
 
 impl LastGood {
@@ -33,26 +31,31 @@ impl LastGood {
             service: service.to_owned(),
             publish,
             metrics: ServiceMetrics::of(service).registry(registry),
-            rejected: Rejected::default(),
+            rejected: Vec::new(),
         };
         (last_good, sets)
     }
 
-    /// True if the last answer was good and empty.
-    pub(super) fn is_confirmed_empty(&self) -> bool {
-        let set = self.publish.borrow();
-        set.confirmed.is_some() && set.error.is_none() && set.instances.is_empty()
+    /// Publishes a good answer if it differs, and clears the failure.
+    pub(super) fn confirm(&mut self, update: Update) {
+        let new = match update {
+            Update::Listing(listing) => self.read(listing),
+            Update::Unchanged => InstanceSet {
+                instances: Arc::clone(&self.publish.borrow().instances),
+                confirmed: Some(Instant::now()),
+                error: None,
+            },
+        };
+        self.publish(new);
     }
 
-    /// Publishes a good answer if it differs, and clears the failure.
-    pub(super) fn confirm(&mut self, answer: Decoded) {
-        self.report_rejected(answer.rejected);
-        let mut new = InstanceSet::confirmed(answer.instances);
+    fn publish(&self, mut new: InstanceSet) {
         let mut recovered = false;
         let changed = self.publish.send_if_modified(|current| {
             let first = current.confirmed.is_none();
             recovered = current.error.is_some();
-            let changed = current.instances != new.instances;
+            let changed = !Arc::ptr_eq(&current.instances, &new.instances)
+                && current.instances != new.instances;
             if changed {
                 keep_unchanged(&current.instances, &mut new.instances);
             } else {
@@ -101,21 +104,29 @@ impl LastGood {
         }
     }
 
-    /// Logs the entries that were left out, once per change.
-    fn report_rejected(&mut self, rejected: Rejected) {
-        if rejected == self.rejected {
+    /// The listed instances. Logs the entries that were left out, once per change.
+    fn read(&mut self, listing: Listing) -> InstanceSet {
+        let (instances, rejected) = listing.into_parts();
+        if rejected != self.rejected {
+            self.report(&rejected);
+            self.rejected = rejected;
+        }
+        InstanceSet::confirmed(instances)
+    }
+
+    fn report(&self, rejected: &[String]) {
+        let Some(first) = rejected.first() else {
             return;
+        };
+        let (service, registry, entries) = (&self.service, &self.registry, rejected.len());
+        self.metrics.rejected(entries as u64);
+        warn!(
+            service,
+            registry, entries, "left out instances that cannot be used; the first: {first}"
+        );
+        for reason in rejected {
+            debug!(service, registry, "left out: {reason}");
         }
-        if let Some(first) = &rejected.first {
-            self.metrics.rejected(rejected.count);
-            warn!(
-                service = self.service,
-                registry = self.registry,
-                entries = rejected.count,
-                "left out instances that cannot be used; the first: {first}"
-            );
-        }
-        self.rejected = rejected;
     }
 }
 

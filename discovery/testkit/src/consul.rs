@@ -186,6 +186,19 @@ impl Consul {
         Ok(())
     }
 
+    /// Starts it again after it ended, on the same ports without its data.
+    ///
+    /// # Errors
+    ///
+    /// As [`restart`](Self::restart).
+    pub async fn restart_wiped(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "consul is still running");
+        if self.options.data_dir {
+            fs::remove_dir_all(self.data_dir())?;
+        }
+        self.restart().await
+    }
+
     /// Stops it by SIGSTOP: connections stay open and get no answer.
     ///
     /// # Errors
@@ -234,6 +247,10 @@ impl Consul {
         Ok(serde_json::from_str(&text).unwrap_or_default())
     }
 
+    fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     fn signal(&self, signal: Signal) -> Result<()> {
         let id = self.process.as_ref().and_then(Child::id);
         let id = id.context("consul is not running")?;
@@ -268,7 +285,7 @@ impl Consul {
         }
         if self.options.data_dir {
             command.args(["-server", "-bootstrap-expect", "1", "-data-dir"]);
-            command.arg(self.dir.path().join("data"));
+            command.arg(self.data_dir());
         } else {
             command.arg("-dev");
         }

@@ -1,6 +1,7 @@
 //! Servers, processes and helpers for the workspace's tests, and two programs: the fault drill and
 //! the simulation.
 
+pub mod conformance;
 mod consul;
 pub mod fake;
 pub mod faulty;

@@ -4,7 +4,7 @@ pub(super) mod client;
 
 use std::{fmt::Write as _, fs, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -55,6 +55,18 @@ impl Launch for ZooKeeper {
 }
 
 impl Server<ZooKeeper> {
+    /// Its version, for example `3.9.5`.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer.
+    pub async fn version(&self) -> Result<String> {
+        let text = four_letters(self.place(), b"srvr").await?;
+        let rest = text.strip_prefix("Zookeeper version: ");
+        let version = rest.and_then(|rest| rest.split(['-', ',', '\n']).next());
+        Ok(version.context("no version")?.to_owned())
+    }
+
     /// A client with a session of its own, for entries that the registry under test does not write.
     ///
     /// # Errors

@@ -330,6 +330,9 @@ mod tests {
             token: "hunter2".to_owned(),
         };
         let shown = format!("{request:?} {response:?}");
-        assert!(shown.contains("root") && !shown.contains("hunter2"), "{shown}");
+        assert!(
+            shown.contains("root") && !shown.contains("hunter2"),
+            "{shown}"
+        );
     }
 }

@@ -98,7 +98,10 @@ impl Connection {
         let mut request = tonic::Request::new(request);
         authorize(&mut request, token);
         let path = PathAndQuery::from_static(path);
-        let answer = self.grpc().unary(request, path, ProstCodec::default()).await;
+        let answer = self
+            .grpc()
+            .unary(request, path, ProstCodec::default())
+            .await;
         Ok(answer?.into_inner())
     }
 
@@ -116,9 +119,7 @@ impl Connection {
     {
         // Unbounded: the owner of the stream sends a request per answer or interval.
         let (requests, queue) = mpsc::unbounded_channel();
-        let queue = stream::unfold(queue, async |mut queue| {
-            Some((queue.recv().await?, queue))
-        });
+        let queue = stream::unfold(queue, async |mut queue| Some((queue.recv().await?, queue)));
         let queue = stream::once(async { first }).chain(queue);
         let mut request = tonic::Request::new(queue);
         authorize(&mut request, token);

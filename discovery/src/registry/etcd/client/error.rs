@@ -39,9 +39,13 @@ pub(super) fn error(registry: &str, action: &str, status: &Status) -> RegistryEr
 pub(super) fn wants_new_token(status: &Status) -> bool {
     status.source().is_none()
         && (status.code() == Code::Unauthenticated
-            || ["invalid auth token", "user name is empty", "revision of auth store is old"]
-                .iter()
-                .any(|text| status.message().contains(text)))
+            || [
+                "invalid auth token",
+                "user name is empty",
+                "revision of auth store is old",
+            ]
+            .iter()
+            .any(|text| status.message().contains(text)))
 }
 
 /// True if another member may answer the call: this one has no leader, is overloaded or is a learner.
@@ -53,9 +57,13 @@ fn is_denial(status: &Status) -> bool {
     matches!(
         status.code(),
         Code::Unauthenticated | Code::PermissionDenied
-    ) || ["user name is empty", "authentication failed", "invalid auth token"]
-        .iter()
-        .any(|text| status.message().contains(text))
+    ) || [
+        "user name is empty",
+        "authentication failed",
+        "invalid auth token",
+    ]
+    .iter()
+    .any(|text| status.message().contains(text))
 }
 
 fn is_transient(code: Code) -> bool {
@@ -145,7 +153,10 @@ mod tests {
     fn a_broken_transport_is_not_an_answer() {
         let status = Status::from_error("connection reset".into());
         let error = error("etcd://a", "watch trim", &status);
-        assert!(matches!(error, RegistryError::Unreachable { .. }), "{error}");
+        assert!(
+            matches!(error, RegistryError::Unreachable { .. }),
+            "{error}"
+        );
         assert!(chain(&error).contains("connection reset"));
         assert!(!blames_member(&status) && !wants_new_token(&status));
     }

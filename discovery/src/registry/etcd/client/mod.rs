@@ -26,12 +26,12 @@ use tokio::{runtime::Handle, sync::Mutex, time::timeout};
 use tonic::Status;
 use tracing::debug;
 
+pub(super) use self::connection::Stream;
 use self::{
     auth::Auth,
-    connection::Connection,
+    connection::{Connection, Token},
     error::{blames_member, wants_new_token},
 };
-pub(super) use self::connection::Stream;
 use super::config::Config;
 use crate::{
     BoxError,
@@ -59,7 +59,10 @@ impl Client {
             registry: name.clone(),
             reason: reason.to_owned(),
         };
-        let members = config.endpoints.iter().map(|member| Instance::parse(member));
+        let members = config
+            .endpoints
+            .iter()
+            .map(|member| Instance::parse(member));
         let members: Vec<_> = members.collect::<Result<_, _>>()?;
         let user = config.user.clone().zip(config.password.clone());
         // The files are read for every connection. The first time is here, so that an unusable file
@@ -100,13 +103,16 @@ impl Client {
         Q: Message + Clone + 'static,
         A: Message + Default + 'static,
     {
-        self.with_token(action, async |connection, token| {
-            connection.unary(path, request.clone(), token).await
+        let limit = self.config.request_timeout;
+        self.with_token(action, limit, |connection, token| {
+            let request = request.clone();
+            async move { connection.unary(path, request, token).await }
         })
         .await
     }
 
-    /// Opens a stream with `first` as its first request. Completes with the first answer.
+    /// Opens a stream with `first` as its first request. Completes with the first answer, which must
+    /// come within `limit`.
     ///
     /// # Errors
     ///
@@ -116,36 +122,41 @@ impl Client {
         action: &str,
         path: &'static str,
         first: &Q,
+        limit: Duration,
     ) -> Result<Stream<Q, A>, RegistryError>
     where
         Q: Message + Clone + 'static,
         A: Message + Default + 'static,
     {
-        self.with_token(action, async |connection, token| {
-            connection.stream(path, first.clone(), token).await
+        self.with_token(action, limit, |connection, token| {
+            let first = first.clone();
+            async move { connection.stream(path, first, token).await }
         })
         .await
     }
 
     /// Runs a call on the current connection. A token that is refused is replaced once.
-    async fn with_token<A>(
+    async fn with_token<A, F>(
         &self,
         action: &str,
-        call: impl AsyncFn(&Connection, Option<connection::Token>) -> Result<A, Status>,
-    ) -> Result<A, RegistryError> {
+        limit: Duration,
+        call: impl Fn(Connection, Option<Token>) -> F,
+    ) -> Result<A, RegistryError>
+    where
+        F: Future<Output = Result<A, Status>> + Send,
+    {
         if Handle::try_current().is_err() {
             return Err(RegistryError::NoRuntime {
                 action: action.to_owned(),
             });
         }
-        let limit = self.config.request_timeout;
         let mut replaced = false;
         loop {
             let connection = self.connection(action).await?;
             let token = self.auth.token(&connection, limit).await;
             let answer = match token {
                 Ok(token) => (
-                    timeout(limit, call(&connection, token.clone())).await,
+                    timeout(limit, call(connection.clone(), token.clone())).await,
                     token,
                 ),
                 Err(status) => (Ok(Err(status)), None),
@@ -241,7 +252,12 @@ impl Client {
     fn judge(&self, action: &str, connection: &Connection, status: &Status) -> RegistryError {
         if blames_member(status) && self.members.len() > 1 {
             let (registry, endpoint) = (&self.name, connection.endpoint());
-            debug!(registry, endpoint, "leaving the member: {}", status.message());
+            debug!(
+                registry,
+                endpoint,
+                "leaving the member: {}",
+                status.message()
+            );
             connection.close();
         }
         error::error(&self.name, action, status)

@@ -37,10 +37,25 @@ mod tests {
 
     #[test]
     fn reads_what_go_writes_and_nothing_else() {
-        for (text, millis) in [("2s", 2000), ("500ms", 500), ("1m30s", 90_000), ("1.5s", 1500)] {
+        for (text, millis) in [
+            ("2s", 2000),
+            ("500ms", 500),
+            ("1m30s", 90_000),
+            ("1.5s", 1500),
+        ] {
             assert_eq!(parse(text), Some(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "5", "s", "-2s", "2 s", "2d", "1s2", "1e3s", "9999999999999999999h"] {
+        for text in [
+            "",
+            "5",
+            "s",
+            "-2s",
+            "2 s",
+            "2d",
+            "1s2",
+            "1e3s",
+            "9999999999999999999h",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

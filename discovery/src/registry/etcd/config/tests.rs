@@ -71,7 +71,10 @@ fn reads_etcdctls_variables() {
         .with_request_timeout(Duration::from_secs(60));
     assert!(config == expected, "{config:?}");
     // A password of its own leaves the user's colons alone.
-    let config = of("etcd://", &[("ETCDCTL_USER", "a:b"), ("ETCDCTL_PASSWORD", "c")]);
+    let config = of(
+        "etcd://",
+        &[("ETCDCTL_USER", "a:b"), ("ETCDCTL_PASSWORD", "c")],
+    );
     assert_eq!(config.user.as_deref(), Some("a:b"));
     assert_eq!(config.password.as_deref(), Some("c"));
 }

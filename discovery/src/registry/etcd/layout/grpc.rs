@@ -129,7 +129,10 @@ fn set_tags(target: &mut Vec<String>, value: &Value) -> bool {
     let Some(list) = value.as_array() else {
         return false;
     };
-    let tags: Option<Vec<_>> = list.iter().map(|tag| tag.as_str().map(str::to_owned)).collect();
+    let tags: Option<Vec<_>> = list
+        .iter()
+        .map(|tag| tag.as_str().map(str::to_owned))
+        .collect();
     match tags {
         Some(tags) => *target = tags,
         None => return false,

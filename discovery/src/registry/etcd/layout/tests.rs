@@ -31,7 +31,12 @@ fn an_instance_is_read_as_it_was_registered() {
         (Layout::GoKit, instance()),
         (Layout::Grpc, instance()),
         (Layout::Grpc, full()),
-        (Layout::Grpc, Instance::new("::1", 80).unwrap().with_service("trim_service")),
+        (
+            Layout::Grpc,
+            Instance::new("::1", 80)
+                .unwrap()
+                .with_service("trim_service"),
+        ),
     ] {
         let value = layout.encode(&instance).unwrap();
         assert_eq!(decode("trim_service", &value).unwrap(), instance);
@@ -50,7 +55,10 @@ fn gokits_layout_refuses_what_it_cannot_hold() {
         (instance().with_datacenter("a"), "datacenter"),
     ] {
         let error = Layout::GoKit.encode(&instance).unwrap_err();
-        assert!(error.contains(named) && error.contains("layout=grpc"), "{error}");
+        assert!(
+            error.contains(named) && error.contains("layout=grpc"),
+            "{error}"
+        );
     }
     assert!(Layout::GoKit.check_filters(true, false).is_err());
     assert!(Layout::GoKit.check_filters(false, true).is_err());
@@ -106,7 +114,11 @@ fn an_entry_that_is_no_address_is_refused_with_the_reason() {
         let error = decode("trim_service", value.as_bytes()).unwrap_err();
         assert!(!error.is_empty(), "{value:?} was taken");
     }
-    assert!(decode("trim_service", &[0xff, 0xfe]).unwrap_err().contains("UTF-8"));
+    assert!(
+        decode("trim_service", &[0xff, 0xfe])
+            .unwrap_err()
+            .contains("UTF-8")
+    );
 }
 
 #[test]

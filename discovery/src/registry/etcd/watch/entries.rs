@@ -169,7 +169,11 @@ mod tests {
         let listing = entries.listing();
         assert_eq!(listing.instances().len(), 1);
         assert_eq!(listing.rejected().len(), 2);
-        assert!(listing.rejected()[0].contains("trim_service/b"), "{:?}", listing.rejected());
+        assert!(
+            listing.rejected()[0].contains("trim_service/b"),
+            "{:?}",
+            listing.rejected()
+        );
         // It counts as soon as it can be used.
         entries.apply(vec![event(0, kv("b", "127.0.0.1:2"))]);
         assert_eq!(entries.listing().instances().len(), 2);
@@ -182,7 +186,9 @@ mod tests {
                 r#"{{"Op":0,"Addr":"127.0.0.1:1","Metadata":{{"tags":{tags},"datacenter":"{datacenter}"}}}}"#
             )
         };
-        let query = Query::new("trim_service").with_tags(["a", "b"]).with_datacenter("dc1");
+        let query = Query::new("trim_service")
+            .with_tags(["a", "b"])
+            .with_datacenter("dc1");
         let mut entries = entries(query);
         entries.replace(vec![
             kv("1", &value(r#"["b","c","a"]"#, "dc1")),
@@ -198,10 +204,13 @@ mod tests {
     #[test]
     fn an_id_at_two_addresses_does_not_hide_one_of_them() {
         let mut entries = entries(Query::new("trim_service"));
-        let value = |port: u16| {
-            format!(r#"{{"Op":0,"Addr":"127.0.0.1:{port}","Metadata":{{"id":"x"}}}}"#)
-        };
-        entries.replace(vec![kv("1", &value(1)), kv("2", &value(2)), kv("3", "127.0.0.1:3")]);
+        let value =
+            |port: u16| format!(r#"{{"Op":0,"Addr":"127.0.0.1:{port}","Metadata":{{"id":"x"}}}}"#);
+        entries.replace(vec![
+            kv("1", &value(1)),
+            kv("2", &value(2)),
+            kv("3", "127.0.0.1:3"),
+        ]);
         assert_eq!(ids(&entries), ["x@1", "x@2", "trim_service-127.0.0.1-3"]);
         // Two keys of one address are one instance.
         entries.replace(vec![kv("1", &value(1)), kv("2", &value(1))]);

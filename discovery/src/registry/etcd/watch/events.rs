@@ -58,7 +58,8 @@ impl Events {
             range_end: keys.end.clone(),
             start_revision: revision + 1,
         });
-        let stream = client.stream(action, WATCH, &create.into()).await?;
+        let limit = client.config().request_timeout;
+        let stream = client.stream(action, WATCH, &create.into(), limit).await?;
         Ok(Self {
             stream,
             revision,
@@ -77,7 +78,11 @@ impl Events {
         let interval = client.config().confirm_interval;
         let limit = client.config().request_timeout;
         loop {
-            let wait = if self.asked { interval + limit } else { interval };
+            let wait = if self.asked {
+                interval + limit
+            } else {
+                interval
+            };
             match timeout_at(self.heard + wait, self.stream.next()).await {
                 Ok(Ok(answer)) => {
                     self.heard = Instant::now();
@@ -106,15 +111,21 @@ impl Events {
         if answer.canceled {
             return if answer.compact_revision > 0 {
                 let kept = answer.compact_revision;
-                Ok(News::Lost(format!("the events before revision {kept} were compacted")))
+                Ok(News::Lost(format!(
+                    "the events before revision {kept} were compacted"
+                )))
             } else {
                 Err(client.canceled(action, answer.cancel_reason))
             };
         }
-        let revision = answer.header.map_or(self.revision, |header| header.revision);
+        let revision = answer
+            .header
+            .map_or(self.revision, |header| header.revision);
         if revision < self.revision {
             let known = self.revision;
-            return Ok(News::Lost(format!("the revision went back from {known} to {revision}")));
+            return Ok(News::Lost(format!(
+                "the revision went back from {known} to {revision}"
+            )));
         }
         // `created` has the store's present revision, whose events are still to come.
         if !answer.created {

@@ -16,7 +16,7 @@ mod events;
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
 use self::entries::Entries;
@@ -88,7 +88,11 @@ impl EtcdSource {
     }
 
     async fn read_again(&mut self, reason: &str) -> Result<Update, RegistryError> {
-        debug!(registry = self.client.name(), "{}: reading again: {reason}", self.action);
+        sleep(self.sets.take(Instant::now())).await;
+        debug!(
+            registry = self.client.name(),
+            "{}: reading again: {reason}", self.action
+        );
         self.read().await
     }
 

@@ -115,3 +115,6 @@ impl Source for EtcdSource {
         Box::pin(self.update())
     }
 }
+
+#[cfg(test)]
+mod tests;

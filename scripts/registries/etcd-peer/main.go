@@ -1,7 +1,7 @@
 // Command etcd-peer registers and finds instances in etcd with the clients that Go programs use: Go
 // kit's sd/etcdv3, and etcd's own endpoints and resolver packages.
 //
-//	etcd-peer ENDPOINT gokit register KEY HOST:PORT     registers until standard input ends
+//	etcd-peer ENDPOINT gokit register KEY HOST:PORT     registers until SIGTERM
 //	etcd-peer ENDPOINT gokit watch PREFIX               prints the instances, one line per change
 //	etcd-peer ENDPOINT grpc register KEY HOST:PORT JSON
 //	etcd-peer ENDPOINT grpc watch TARGET                as the endpoints package lists them
@@ -14,11 +14,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
+	"os/signal"
 	"sort"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/go-kit/kit/sd"
@@ -31,9 +32,15 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 )
 
+const usage = "usage: etcd-peer ENDPOINT gokit|grpc register|watch|resolve ARGUMENT..."
+
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == "--help" {
+		fmt.Println(usage)
+		return
+	}
 	if len(os.Args) < 5 {
-		fail(fmt.Errorf("too few arguments"))
+		fail(fmt.Errorf("too few arguments; %s", usage))
 	}
 	endpoint, library, action, arguments := os.Args[1], os.Args[2], os.Args[3], os.Args[4:]
 	var err error
@@ -49,7 +56,7 @@ func main() {
 	case "grpc resolve":
 		err = grpcResolve(endpoint, arguments[0])
 	default:
-		err = fmt.Errorf("unknown action")
+		err = fmt.Errorf("unknown action; %s", usage)
 	}
 	if err != nil {
 		fail(err)
@@ -66,8 +73,10 @@ func show(entries []string) {
 	fmt.Printf("[%s]\n", strings.Join(entries, " "))
 }
 
-func untilInputEnds() {
-	_, _ = io.Copy(io.Discard, os.Stdin)
+func untilStopped() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	<-signals
 }
 
 func goKitClient(endpoint string) (etcdv3.Client, error) {
@@ -84,7 +93,7 @@ func goKitRegister(endpoint, key, address string) error {
 	registrar := etcdv3.NewRegistrar(client, service, log.NewNopLogger())
 	registrar.Register()
 	fmt.Println("registered")
-	untilInputEnds()
+	untilStopped()
 	registrar.Deregister()
 	return nil
 }
@@ -145,7 +154,7 @@ func grpcRegister(endpoint, key, address, metadata string) error {
 		}
 	}()
 	fmt.Println("registered")
-	untilInputEnds()
+	untilStopped()
 	return manager.DeleteEndpoint(ctx, key)
 }
 
@@ -200,7 +209,7 @@ func grpcResolve(endpoint, target string) error {
 	if _, err := builder.Build(resolver.Target{URL: *parsed}, printer{}, resolver.BuildOptions{}); err != nil {
 		return err
 	}
-	untilInputEnds()
+	untilStopped()
 	return nil
 }
 
@@ -211,11 +220,6 @@ func (printer) UpdateState(state resolver.State) error {
 	addresses := make([]string, 0, len(state.Addresses))
 	for _, address := range state.Addresses {
 		addresses = append(addresses, address.Addr)
-	}
-	for _, endpoint := range state.Endpoints {
-		for _, address := range endpoint.Addresses {
-			addresses = append(addresses, address.Addr)
-		}
 	}
 	show(addresses)
 	return nil

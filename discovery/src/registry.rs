@@ -12,12 +12,15 @@
 //! |---|---|---|
 //! | [`StaticRegistry`] | `static://HOST:PORT,HOST:PORT` | none |
 //! | `consul::Consul` | `consul://HOST:PORT`, `consuls://HOST:PORT` (HTTPS) | `consul` (default) |
+//! | `etcd::Etcd` | `etcd://HOST:PORT,HOST:PORT/PREFIX`, `etcds://...` (TLS) | `etcd` |
 //!
 //! [`connect`] opens the registry that a URL names; [`Schemes`] adds schemes of one's own. To use
 //! another registry, implement [`Registry`] and pass it to
 //! [`Channel::from_registry`](crate::Channel::from_registry). [`WatchDriver`] makes an [`Instancer`]
 //! of a [`Source`]: the next whole set, or an error.
 
+#[cfg(any(feature = "consul", feature = "etcd"))]
+mod conflict;
 mod connect;
 mod error;
 mod instance_set;
@@ -26,11 +29,17 @@ mod query;
 mod registration;
 pub(crate) mod shared;
 mod static_registry;
+#[cfg(all(feature = "tls", any(feature = "consul", feature = "etcd")))]
+mod tls;
+#[cfg(any(feature = "consul", feature = "etcd"))]
+mod token_bucket;
 mod url;
 mod watch;
 
 #[cfg(feature = "consul")]
 pub mod consul;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 
 use std::sync::Arc;
 

@@ -28,12 +28,16 @@ fn built_in(scheme: &str) -> Option<BuiltIn> {
         }
         #[cfg(not(feature = "consul"))]
         "consul" | "consuls" => BuiltIn::Off { feature: "consul" },
+        #[cfg(feature = "etcd")]
+        "etcd" | "etcds" => BuiltIn::On(|url| Ok(Arc::new(super::etcd::Etcd::from_url(url)?))),
+        #[cfg(not(feature = "etcd"))]
+        "etcd" | "etcds" => BuiltIn::Off { feature: "etcd" },
         _ => return None,
     })
 }
 
 /// The schemes of this crate, for messages.
-const SCHEMES: [&str; 3] = ["consul", "consuls", "static"];
+const SCHEMES: [&str; 5] = ["consul", "consuls", "etcd", "etcds", "static"];
 
 /// The registry that a URL names: `consul://localhost:8500`, `static://host:port,host:port`.
 ///

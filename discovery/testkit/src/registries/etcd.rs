@@ -53,7 +53,7 @@ impl Server<Etcd> {
     /// When etcd does not answer, or with an error.
     pub async fn put(&self, key: &str, value: impl AsRef<[u8]>) -> Result<()> {
         let body = json!({ "key": STANDARD.encode(key), "value": STANDARD.encode(value) });
-        self.post("/v3/kv/put", &body).await?;
+        self.call("/v3/kv/put", &body).await?;
         Ok(())
     }
 
@@ -64,7 +64,7 @@ impl Server<Etcd> {
     /// As [`put`](Self::put).
     pub async fn delete(&self, key: &str) -> Result<()> {
         let body = json!({ "key": STANDARD.encode(key) });
-        self.post("/v3/kv/deleterange", &body).await?;
+        self.call("/v3/kv/deleterange", &body).await?;
         Ok(())
     }
 
@@ -80,7 +80,7 @@ impl Server<Etcd> {
             *last += 1;
         }
         let body = json!({ "key": STANDARD.encode(prefix), "range_end": STANDARD.encode(end) });
-        let answer = self.post("/v3/kv/range", &body).await?;
+        let answer = self.call("/v3/kv/range", &body).await?;
         let text = |value: &Value| -> Result<String> {
             let bytes = STANDARD.decode(value.as_str().unwrap_or_default())?;
             Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -99,17 +99,21 @@ impl Server<Etcd> {
     /// As [`put`](Self::put).
     pub async fn enable_auth(&self) -> Result<()> {
         let user = json!({ "name": "root", "password": ETCD_PASSWORD });
-        self.post("/v3/auth/user/add", &user).await?;
-        self.post("/v3/auth/role/add", &json!({ "name": "root" }))
+        self.call("/v3/auth/user/add", &user).await?;
+        self.call("/v3/auth/role/add", &json!({ "name": "root" }))
             .await?;
         let grant = json!({ "user": "root", "role": "root" });
-        self.post("/v3/auth/user/grant", &grant).await?;
-        self.post("/v3/auth/enable", &json!({})).await?;
+        self.call("/v3/auth/user/grant", &grant).await?;
+        self.call("/v3/auth/enable", &json!({})).await?;
         Ok(())
     }
 
-    /// A call of its JSON gateway.
-    async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+    /// A call of its JSON gateway, such as `/v3/kv/compaction`. Keys and values are in base64.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    pub async fn call(&self, path: &str, body: &Value) -> Result<Value> {
         let url = format!("http://{}{path}", self.address());
         let response = http_client()?.post(url).json(body).send().await?;
         let (status, text) = (response.status(), response.text().await?);

@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | [`StaticRegistry`] | `static://HOST:PORT,HOST:PORT` | none |
 //! | `consul::Consul` | `consul://HOST:PORT`, `consuls://HOST:PORT` (HTTPS) | `consul` (default) |
+//! | `zookeeper::ZooKeeper` | `zookeeper://HOST:PORT,...`, `zookeepers://HOST:PORT,...` (TLS) | `zookeeper` |
 //!
 //! [`connect`] opens the registry that a URL names; [`Schemes`] adds schemes of one's own. To use
 //! another registry, implement [`Registry`] and pass it to
@@ -29,8 +30,16 @@ mod static_registry;
 mod url;
 mod watch;
 
+#[cfg(any(feature = "consul", feature = "zookeeper"))]
+mod conflict;
 #[cfg(feature = "consul")]
 pub mod consul;
+#[cfg(all(feature = "tls", any(feature = "consul", feature = "zookeeper")))]
+mod tls;
+#[cfg(any(feature = "consul", feature = "zookeeper"))]
+mod token_bucket;
+#[cfg(feature = "zookeeper")]
+pub mod zookeeper;
 
 use std::sync::Arc;
 

@@ -28,12 +28,20 @@ fn built_in(scheme: &str) -> Option<BuiltIn> {
         }
         #[cfg(not(feature = "consul"))]
         "consul" | "consuls" => BuiltIn::Off { feature: "consul" },
+        #[cfg(feature = "zookeeper")]
+        "zookeeper" | "zookeepers" => {
+            BuiltIn::On(|url| Ok(Arc::new(super::zookeeper::ZooKeeper::from_url(url)?)))
+        }
+        #[cfg(not(feature = "zookeeper"))]
+        "zookeeper" | "zookeepers" => BuiltIn::Off {
+            feature: "zookeeper",
+        },
         _ => return None,
     })
 }
 
 /// The schemes of this crate, for messages.
-const SCHEMES: [&str; 3] = ["consul", "consuls", "static"];
+const SCHEMES: [&str; 5] = ["consul", "consuls", "static", "zookeeper", "zookeepers"];
 
 /// The registry that a URL names: `consul://localhost:8500`, `static://host:port,host:port`.
 ///

@@ -1,7 +1,7 @@
 //! Shares one watch among equal queries of a process.
 
 #![cfg_attr(
-    not(feature = "consul"),
+    not(any(feature = "consul", feature = "zookeeper")),
     allow(
         dead_code,
         reason = "only registries behind a Cargo feature share watches"

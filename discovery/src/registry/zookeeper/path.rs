@@ -38,7 +38,9 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err("has an empty name".to_owned());
     }
     if matches!(name, "." | "..") {
-        return Err(format!("has the name {name:?}, which ZooKeeper does not take"));
+        return Err(format!(
+            "has the name {name:?}, which ZooKeeper does not take"
+        ));
     }
     let refused = |c: char| {
         c == '/' || c.is_control() || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}')

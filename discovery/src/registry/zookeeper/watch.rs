@@ -89,7 +89,10 @@ impl NodeSource {
         if let Some(view) = &mut self.view {
             match view.update(&self.nodes, &mut self.reads).await {
                 Err(failure) if failure.is_lost() && view.since.elapsed() >= SETTLED => {
-                    debug!(service = self.nodes.query.service, "connects again: {failure}");
+                    debug!(
+                        service = self.nodes.query.service,
+                        "connects again: {failure}"
+                    );
                 }
                 result => return result,
             }
@@ -125,11 +128,7 @@ impl View {
     }
 
     /// Waits for an event, for [`CONFIRM`] at most, and reads what may have changed.
-    async fn update(
-        &mut self,
-        nodes: &Nodes,
-        reads: &mut TokenBucket,
-    ) -> Result<Update, Failure> {
+    async fn update(&mut self, nodes: &Nodes, reads: &mut TokenBucket) -> Result<Update, Failure> {
         let event = match timeout(CONFIRM, self.connection.event()).await {
             Ok(event) => Some(event?),
             Err(_elapsed) => None,
@@ -158,7 +157,9 @@ impl View {
         self.read.retain(|name, node| {
             names.binary_search(name).is_ok() && !matches!(node, Node::Unreadable(_))
         });
-        let new = names.into_iter().filter(|name| !self.read.contains_key(name));
+        let new = names
+            .into_iter()
+            .filter(|name| !self.read.contains_key(name));
         let new: Vec<_> = new.collect();
         let changed = self.read.len() != before || !new.is_empty();
         let connection = &self.connection;

@@ -99,6 +99,7 @@ impl Driver {
         loop {
             let has_output = self.to_send.has_remaining();
             let accepts = !has_output && self.pending.len() < IN_FLIGHT;
+            let (silent_at, overdue_at) = (self.silent_at(), self.overdue_at());
             self.received.reserve(READ);
             // A read counts as a sign of life, so it comes before the limits.
             tokio::select! {
@@ -110,20 +111,14 @@ impl Driver {
                     self.last_read = Instant::now();
                     self.take_frames()?;
                 }
-                written = write.write_buf(&mut self.to_send), if has_output => {
-                    if written? == 0 {
-                        return Err(Lost::Closed);
-                    }
-                    self.unflushed = true;
+                result = write_or_flush(&mut write, &mut self.to_send), if has_output || self.unflushed => {
+                    result?;
+                    self.unflushed = has_output;
                 }
-                flushed = write.flush(), if self.unflushed && !has_output => {
-                    flushed?;
-                    self.unflushed = false;
-                }
-                () = sleep_until(self.silent_at()) => {
+                () = sleep_until(silent_at) => {
                     return Err(Lost::Silent(self.silence()));
                 }
-                () = sleep_until(self.overdue_at()), if !self.pending.is_empty() => {
+                () = sleep_until(overdue_at), if !self.pending.is_empty() => {
                     return Err(Lost::Overdue(self.timeout));
                 }
                 () = sleep_until(self.last_sent + self.timeout / 3) => {
@@ -200,5 +195,19 @@ impl Driver {
             }
         }
         Ok(())
+    }
+}
+
+/// Writes a part of the bytes, or flushes what was written. It may be cancelled: no byte is lost.
+async fn write_or_flush(
+    stream: &mut (impl AsyncWrite + Unpin),
+    bytes: &mut BytesMut,
+) -> Result<(), Lost> {
+    if !bytes.has_remaining() {
+        return Ok(stream.flush().await?);
+    }
+    match stream.write_buf(bytes).await? {
+        0 => Err(Lost::Closed),
+        _ => Ok(()),
     }
 }

@@ -10,13 +10,16 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::{
-    super::protocol::{Request, handshake::Session},
+    super::{
+        config::Config,
+        protocol::{Request, handshake::Session},
+    },
     connection::Connection,
     error::{Failure, Lost},
     handshake,
-    stream::dial,
+    stream::Dialer,
 };
-use crate::error::chain;
+use crate::{error::chain, registry::RegistryError};
 
 /// Time limit for a connection to one server, with the handshake.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -29,24 +32,26 @@ pub(in super::super) struct Ensemble {
     credentials: Option<String>,
     /// The path that `sync` names. The server does not look at it.
     root: String,
+    dialer: Dialer,
     /// The place of the server that is tried next.
     next: AtomicUsize,
 }
 
 impl Ensemble {
+    /// `servers` is not empty.
     pub(in super::super) fn new(
         servers: Vec<(String, u16)>,
-        credentials: Option<String>,
-        root: String,
-    ) -> Self {
+        config: &Config,
+    ) -> Result<Self, RegistryError> {
         // The first server is drawn, so that clients spread over the servers.
         let next = AtomicUsize::new(fastrand::usize(..servers.len().max(1)));
-        Self {
+        Ok(Self {
             servers,
-            credentials,
-            root,
+            credentials: config.credentials.clone(),
+            root: config.base_path.clone(),
+            dialer: Dialer::new(config)?,
             next,
-        }
+        })
     }
 
     /// Opens a session with a timeout of `wish`, or resumes one. Tries each server once, the one
@@ -103,7 +108,7 @@ impl Ensemble {
         wish: Duration,
         resume: Option<&Session>,
     ) -> Result<Connection, Failure> {
-        let mut stream = dial(host, port).await.map_err(Lost::from)?;
+        let mut stream = self.dialer.dial(host, port).await.map_err(Lost::from)?;
         let mut received = BytesMut::new();
         let credentials = self.credentials.as_deref();
         let session =

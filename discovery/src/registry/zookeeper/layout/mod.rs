@@ -3,25 +3,21 @@
 mod curator;
 mod gokit;
 
-use std::fmt;
-
 use crate::{instance::Instance, registry::Query};
 
 /// The form of a service's nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Layout {
-    /// The JSON of Apache Curator's service discovery and of Spring Cloud ZooKeeper.
+    /// The JSON of Apache Curator's service discovery and of Spring Cloud ZooKeeper. In a URL:
+    /// `curator`.
     #[default]
     Curator,
-    /// The text `HOST:PORT`, as Go kit's `sd/zk` writes and reads it.
+    /// The text `HOST:PORT`, as Go kit's `sd/zk` writes and reads it. In a URL: `gokit`.
     GoKit,
 }
 
 impl Layout {
-    /// The layouts' names in a URL, for messages.
-    pub(super) const NAMES: &'static str = "curator or gokit";
-
     /// The layout of this name.
     pub(super) fn named(name: &str) -> Option<Self> {
         match name {
@@ -78,15 +74,6 @@ impl Layout {
             }
             _ => Ok(()),
         }
-    }
-}
-
-impl fmt::Display for Layout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Curator => "curator",
-            Self::GoKit => "gokit",
-        })
     }
 }
 

@@ -42,7 +42,9 @@ fn an_instance_is_written_as_spring_writes_it() {
     expected["port"] = json!(8975);
     expected["payload"]["id"] = json!(id);
     let instance = instance().with_zone("z1");
-    let written = Layout::Curator.encode(&instance, 1_795_579_891_715).unwrap();
+    let written = Layout::Curator
+        .encode(&instance, 1_795_579_891_715)
+        .unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&written).unwrap(), expected);
 }
 
@@ -173,7 +175,10 @@ fn an_instance_has_all_wanted_tags_in_any_case() {
     let node = node.unwrap();
     let found = |tags: &[&str]| {
         let query = Query::new("trim_service").with_tags(tags.iter().copied());
-        Layout::Curator.decode("a", &node, &query).unwrap().is_some()
+        Layout::Curator
+            .decode("a", &node, &query)
+            .unwrap()
+            .is_some()
     };
     assert!(found(&[]) && found(&["blue"]) && found(&["X", "Blue"]));
     assert!(!found(&["green"]) && !found(&["blue", "green"]));

@@ -39,13 +39,20 @@ mod tests {
             assert_eq!(take_frame(&mut received), Ok(None));
         }
         received.extend_from_slice(&[b'b', 0, 0]);
-        assert_eq!(take_frame(&mut received), Ok(Some(Bytes::from_static(b"ab"))));
+        assert_eq!(
+            take_frame(&mut received),
+            Ok(Some(Bytes::from_static(b"ab")))
+        );
         assert_eq!(received, [0, 0][..]);
     }
 
     #[test]
     fn another_protocol_is_an_error() {
-        for start in [&b"HTTP/1.1 400 Bad Request"[..], &[0x80, 0, 0, 0], &[1, 0, 0, 1]] {
+        for start in [
+            &b"HTTP/1.1 400 Bad Request"[..],
+            &[0x80, 0, 0, 0],
+            &[1, 0, 0, 1],
+        ] {
             assert!(take_frame(&mut start.into()).is_err(), "{start:?} was read");
         }
     }

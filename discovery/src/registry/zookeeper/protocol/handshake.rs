@@ -101,10 +101,16 @@ mod tests {
     #[test]
     fn the_granted_session_is_read_and_resumed() {
         let session = connected(&answer(4000, 0x1234)).unwrap().unwrap();
-        assert_eq!((session.id, session.timeout), (0x1234, Duration::from_secs(4)));
+        assert_eq!(
+            (session.id, session.timeout),
+            (0x1234, Duration::from_secs(4))
+        );
         assert_eq!(format!("{session:?}"), "0x1234 (4s)");
         let again = connect(Duration::from_secs(9), Some(&session));
-        assert_eq!(again[16..28], [0, 0, 0x0f, 0xa0, 0, 0, 0, 0, 0, 0, 0x12, 0x34]);
+        assert_eq!(
+            again[16..28],
+            [0, 0, 0x0f, 0xa0, 0, 0, 0, 0, 0, 0, 0x12, 0x34]
+        );
         assert_eq!(again[32..48], [7; 16]);
     }
 

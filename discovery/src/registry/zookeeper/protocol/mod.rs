@@ -14,10 +14,11 @@ mod reply;
 mod request;
 mod writer;
 
+pub use self::request::Access;
 pub(super) use self::{
     code::Code,
     frame::take_frame,
     reader::Malformed,
     reply::{Event, Received, Stat, children, data_and_stat, received, stat},
-    request::{Access, Lifetime, Request, ping},
+    request::{Lifetime, Request, ping},
 };

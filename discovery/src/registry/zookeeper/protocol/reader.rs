@@ -90,7 +90,11 @@ mod tests {
         ] {
             assert!(Reader::new(record).buffer().is_err(), "{record:?} was read");
         }
-        assert!(Reader::new(&[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]).texts().is_err());
+        assert!(
+            Reader::new(&[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0])
+                .texts()
+                .is_err()
+        );
         assert!(Reader::new(&[0, 0, 0, 1, 0xff]).text().is_err());
     }
 

@@ -28,12 +28,13 @@ pub(in super::super) enum Lifetime {
 
 /// The access rights of a new node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in super::super) enum Access {
-    /// All clients may read, change and delete it.
+#[non_exhaustive]
+pub enum Access {
+    /// All clients may read, change and delete it. In a URL: `open`.
     Open,
-    /// Clients with the creator's credentials may do everything, others may read.
+    /// Clients with the same credentials may do everything, others may read. In a URL: `others-read`.
     OthersRead,
-    /// Clients with the creator's credentials only.
+    /// Clients with the same credentials may do everything, others nothing. In a URL: `creator`.
     Creator,
 }
 
@@ -131,6 +132,16 @@ pub(in super::super) fn ping() -> Vec<u8> {
 }
 
 impl Access {
+    /// The rights of this name in a URL.
+    pub(in super::super) fn named(name: &str) -> Option<Self> {
+        match name {
+            "open" => Some(Self::Open),
+            "others-read" => Some(Self::OthersRead),
+            "creator" => Some(Self::Creator),
+            _ => None,
+        }
+    }
+
     fn write(self, body: Writer) -> Writer {
         let entry = |body: Writer, rights, scheme, id| body.int(rights).text(scheme).text(id);
         // The scheme `auth` stands for all identities of the session.
@@ -166,9 +177,6 @@ mod tests {
             ]
             .concat()
         );
-        assert_eq!(
-            ping(),
-            [0, 0, 0, 8, 0xff, 0xff, 0xff, 0xfe, 0, 0, 0, 11]
-        );
+        assert_eq!(ping(), [0, 0, 0, 8, 0xff, 0xff, 0xff, 0xfe, 0, 0, 0, 11]);
     }
 }

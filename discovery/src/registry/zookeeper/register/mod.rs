@@ -87,7 +87,8 @@ impl NodeRegistration {
         };
         let service = path::child(&config.base_path, &instance.service)
             .map_err(|reason| invalid(format!("the service name {reason}")))?;
-        let path = path::child(&service, id).map_err(|reason| invalid(format!("the ID {reason}")))?;
+        let path =
+            path::child(&service, id).map_err(|reason| invalid(format!("the ID {reason}")))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
         let data = config.layout.encode(instance, now).map_err(invalid)?;
@@ -102,7 +103,7 @@ impl NodeRegistration {
             node: Node {
                 path,
                 data,
-                access: config.access,
+                access: config.access(),
             },
             timeout,
             held: Mutex::default(),

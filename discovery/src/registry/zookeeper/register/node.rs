@@ -102,7 +102,10 @@ impl Node {
             Some(stat) if stat.owner != 0 => {}
             _ => return Ok(()),
         }
-        match connection.call(Request::delete(&self.path, ANY_VERSION)).await {
+        match connection
+            .call(Request::delete(&self.path, ANY_VERSION))
+            .await
+        {
             Ok(_) | Err(Failure::Refused(Code::NO_NODE)) => Ok(()),
             Err(failure) => Err(failure),
         }

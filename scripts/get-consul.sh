@@ -33,34 +33,9 @@ while (($#)); do
 done
 
 fetch() {
-    local command keyring mirror options found
-    for command in apt-get dpkg; do
-        command -v $command >/dev/null || die "no consul on PATH, and no $command to fetch one with; \
-install Consul (https://developer.hashicorp.com/consul/install) and put it on PATH"
-    done
-    keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-    [[ -r $keyring ]] || die "needs Debian's keyring; install it with: apt-get install debian-archive-keyring"
-    # The mirror that apt on this machine uses for Debian's main archive, else Debian's own name for
-    # any mirror. awk reads to the end, here and below: if it ended early, apt's next line would end
-    # this script by SIGPIPE.
-    # shellcheck disable=SC2016 # these are apt's own fields
-    mirror=$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' \
-        'Created-By: Packages' | awk '!found && $3 == "main" && $2 !~ /security|updates|backports/ { found = $1 }
-            END { print found }')
-    mirror=${mirror:-http://deb.debian.org/debian}
-    mkdir -p "$work/lists/partial" "$work/archives/partial"
-    echo "deb [signed-by=$keyring] $mirror bullseye main" >"$work/sources.list"
-    options=(-qq -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null
-        -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work" -o APT::Sandbox::User="$(id -un)"
-        -o Acquire::Languages=none -o Acquire::Retries=3)
-    {
-        apt-get "${options[@]}" update &&
-            found=$(apt-cache "${options[@]}" madison consul | awk -v want="$version" \
-                '{ gsub(/ /, "", $3) } !found && index($3, want) == 1 { found = $3 } END { print found }') &&
-            [[ -n $found ]] &&
-            (cd "$work" && apt-get "${options[@]}" download "consul=$found")
-    } || die "cannot fetch Consul $version from $mirror (bullseye); put a consul on PATH instead"
-    dpkg-deb -x "$work"/consul_*.deb "$work/unpacked"
+    # In a shell of its own, so that what to do instead is said after the reason.
+    (from_debian bullseye "consul=$version") || die "cannot fetch Consul $version; install Consul \
+(https://developer.hashicorp.com/consul/install) and put it on PATH"
     mv "$work/unpacked/usr/bin/consul" "$work/consul"
 }
 

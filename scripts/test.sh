@@ -11,7 +11,7 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
 
   lint      rustfmt, clippy with warnings as errors, shellcheck, cargo-deny (licences, sources, bans;
             advisories if their database can be fetched)
-  test      every Rust test: units, policies, and behaviour with real Consuls and processes
+  test      every Rust test: units, policies, and behaviour with real registries and processes
   doc       the documentation builds without a warning
   package   the crate discovery builds from its own package, outside the workspace
   loom      the hand-written atomic protocols, in every order of the threads' steps
@@ -21,8 +21,9 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
   bench     every benchmark runs once, and a small simulation
   drill     the fault drill, every row for four seconds
 
-It fetches Consul, grpcurl and cargo-deny into the project's cache where they are missing. A part whose
-tool is missing fails and names the package to install; it is never skipped silently.
+It fetches the registries' servers, grpcurl and cargo-deny into the project's cache where they are
+missing. A part whose tool is missing fails and names the package to install. Without Java and Maven the
+tests of ZooKeeper and Eureka are skipped, which is said; if CI is set, that fails too.
 
   --help    this text
 EOF
@@ -50,7 +51,7 @@ part_lint() {
     need shellcheck shellcheck
     cargo fmt --all --check
     cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
-    shellcheck -x scripts/*.sh .ci/run
+    shellcheck -x scripts/*.sh scripts/registries/*.sh .ci/run
     local deny
     deny=$(scripts/get-cargo-deny.sh)
     "$deny" --all-features --locked check licenses sources bans
@@ -61,9 +62,29 @@ part_lint() {
     fi
 }
 
+# export_server VARIABLE NAME: fetches a registry's server and tells the tests where it is. The tests of a
+# server that cannot be had are skipped, which they say; in CI this fails.
+export_server() {
+    local path
+    if path=$(scripts/registry.sh "$2" --fetch); then
+        export "$1=$path"
+    elif [[ ${CI:-false} != false ]]; then
+        die "CI must not skip the tests of $2"
+    else
+        say "SKIPPED: tests of $2: its server cannot be had, see above" >&2
+        unset "$1"
+    fi
+}
+
 part_test() {
+    local consul
+    consul=$(scripts/get-consul.sh)
+    export_server ETCD_BIN etcd
+    export_server ZOOKEEPER_HOME zookeeper
+    export_server EUREKA_HOME eureka
+    export_server KNOT_HOME dns
     cargo build --locked --workspace --bins
-    CONSUL_BIN=$(scripts/get-consul.sh) cargo test --locked --workspace --all-features
+    CONSUL_BIN=$consul cargo test --locked --workspace --all-features
 }
 
 part_doc() {
@@ -87,6 +108,7 @@ part_scripts() {
     scripts/demo.sh --once
     ctrl_c_on_demo
     ctrl_c_on_instances
+    ctrl_c_on_registry
     local script
     for script in scripts/*.sh; do
         [[ $script == */lib*.sh ]] && continue
@@ -134,6 +156,24 @@ ctrl_c_on_instances() {
     rm -rf "$work"
     trap - EXIT
     say "trim-instances.sh: two instances registered and deregistered"
+}
+
+# A Ctrl-C ends a registry's server, and the data stay.
+ctrl_c_on_registry() {
+    local work registry port
+    work=$(mktemp -d)
+    trap 'end_all 20; rm -rf "$work"' EXIT
+    port=$(free_port)
+    start "$work/registry.log" scripts/registry.sh etcd --port "$port" --data "$work/data"
+    registry=$pid
+    wait_until 120 "etcd to answer" grep -q "^etcd ready: etcd://127.0.0.1:$port" "$work/registry.log"
+    kill -INT "$registry"
+    wait "$registry" || { cat "$work/registry.log" >&2; die "registry.sh failed after Ctrl-C"; }
+    ! pgrep -f "$work/data" >/dev/null || die "registry.sh left its server behind"
+    [[ -d $work/data/etcd ]] || die "registry.sh did not keep its data"
+    rm -rf "$work"
+    trap - EXIT
+    say "registry.sh: stopped by Ctrl-C"
 }
 
 part_readme() {

@@ -4,8 +4,11 @@
 mod consul;
 pub mod fake;
 pub mod faulty;
+mod http;
+mod ports;
 mod process;
 mod reflection;
+pub mod registries;
 mod response;
 mod services;
 pub mod simulation;
@@ -13,7 +16,8 @@ mod table;
 mod wait;
 
 pub use self::{
-    consul::{Consul, MASTER_TOKEN, Options, http_client, http_client_builder},
+    consul::{Consul, MASTER_TOKEN, Options},
+    http::{http_client, http_client_builder},
     process::{Process, Signal},
     reflection::reflected_services,
     response::{grpc_message, grpc_status},

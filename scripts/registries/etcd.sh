@@ -1,0 +1,26 @@
+# etcd 3.5, as Debian's trixie packages it; sourced by registry.sh.
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # registry.sh uses and sets these
+
+default_port=2379
+version=3.5.16
+
+fetch() { fetched etcd "$version" --version fetch_etcd; }
+
+fetch_etcd() {
+    from_debian trixie "etcd-server=$version-"
+    mv "$work/unpacked/usr/bin/etcd" "$work/etcd"
+}
+
+# configure PATH: sets the command and the URL.
+configure() {
+    local client=http://127.0.0.1:$port peer=http://127.0.0.1:$((port + 1))
+    command=("$1" --name default --data-dir "$data/etcd" --logger zap --log-outputs stderr
+        --listen-client-urls "$client" --advertise-client-urls "$client"
+        --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" --initial-cluster "default=$peer")
+    url=etcd://127.0.0.1:$port
+    # The settings are the ones above, not those of another etcd.
+    unset "${!ETCD_@}"
+}
+
+ready() { [[ $(curl -fsS --max-time 2 "http://127.0.0.1:$port/health" 2>/dev/null) == *true* ]]; }

@@ -63,7 +63,8 @@
 //! An instance is an ephemeral node in a session of its own. ZooKeeper removes it when the session is
 //! closed, or when it has not heard of the session for its timeout. The timeout is the TTL of
 //! [`Check::Ttl`](super::Check::Ttl), or else [`Config::session_timeout`], and the server may grant
-//! another. ZooKeeper has no other check.
+//! another. ZooKeeper has no other check, and no critical state that
+//! [`deregister_critical_after`](super::Registration::deregister_critical_after) could end.
 //!
 //! * The parents are created as persistent nodes, and stay.
 //! * A node of the same name in another session is deleted and created anew: it is what a killed process

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::BytesMut;
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::{
     super::{
@@ -114,6 +114,10 @@ impl Ensemble {
         let session =
             handshake::open(&mut stream, &mut received, wish, resume, credentials).await?;
         debug!(server = %format_args!("{host}:{port}"), ?session, "connected");
+        if resume.is_none() && session.timeout != wish {
+            let granted = session.timeout;
+            info!(?wish, ?granted, "ZooKeeper granted another session timeout");
+        }
         let connection = Connection::start(stream, session, received);
         // A server may lag behind its leader, and behind what this client has seen.
         connection.call(Request::sync(&self.root)).await?;

@@ -16,3 +16,6 @@ pub(super) use self::{
     ensemble::Ensemble,
     error::{Failure, Lost},
 };
+
+#[cfg(test)]
+mod tests;

@@ -124,18 +124,22 @@ impl Config {
             }
             _ => {}
         }
-        if !(Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&self.session_timeout)
-        {
-            let timeout = self.session_timeout;
-            return Err(format!(
-                "the session timeout {timeout:?} is outside 100ms to 1h"
-            ));
-        }
+        check_timeout(self.session_timeout)?;
         if self.client_cert.is_some() != self.client_key.is_some() {
             return Err("a client certificate and its key are given together".to_owned());
         }
         Ok((servers, base_path))
     }
+}
+
+/// Checks the wish for a session's timeout.
+pub(super) fn check_timeout(timeout: Duration) -> Result<(), String> {
+    if (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&timeout) {
+        return Ok(());
+    }
+    Err(format!(
+        "the session timeout {timeout:?} is outside 100ms to 1h"
+    ))
 }
 
 impl fmt::Debug for Config {

@@ -11,6 +11,9 @@ use super::{
 const AUTH_XID: i32 = -4;
 const AUTH: i32 = 100;
 
+/// The shortest timeout. A server grants at least two of its ticks, which are seconds.
+const MIN_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// A session of the server. It outlives its connection by the timeout.
 #[derive(Clone, PartialEq, Eq)]
 pub(in super::super) struct Session {
@@ -64,7 +67,8 @@ pub(in super::super) fn connected(frame: &[u8]) -> Result<Option<Session>, Malfo
     Ok(Some(Session {
         id,
         password,
-        timeout: Duration::from_millis(timeout),
+        // Pings follow from it, so a tiny one would flood the server.
+        timeout: Duration::from_millis(timeout).max(MIN_TIMEOUT),
     }))
 }
 

@@ -19,7 +19,7 @@ use tracing::info;
 use self::node::Node;
 use super::{
     client::{Connection, Ensemble, Failure, Lost},
-    config::Config,
+    config::{Config, check_timeout},
     path,
     protocol::{Request, handshake::Session},
 };
@@ -70,9 +70,6 @@ impl NodeRegistration {
         };
         instance.validate()?;
         let timeout = match &registration.check {
-            Check::Ttl { ttl } if ttl.is_zero() => {
-                return Err(invalid("the TTL must be greater than zero".to_owned()));
-            }
             Check::Ttl { ttl } => *ttl,
             Check::Default | Check::None => config.session_timeout,
             Check::Grpc(_) => {
@@ -85,6 +82,7 @@ impl NodeRegistration {
                 });
             }
         };
+        check_timeout(timeout).map_err(invalid)?;
         let service = path::child(&config.base_path, &instance.service)
             .map_err(|reason| invalid(format!("the service name {reason}")))?;
         let path =

@@ -13,13 +13,14 @@
 //! | [`StaticRegistry`] | `static://HOST:PORT,HOST:PORT` | none |
 //! | `consul::Consul` | `consul://HOST:PORT`, `consuls://HOST:PORT` (HTTPS) | `consul` (default) |
 //! | `etcd::Etcd` | `etcd://HOST:PORT,HOST:PORT/PREFIX`, `etcds://...` (TLS) | `etcd` |
+//! | `zookeeper::ZooKeeper` | `zookeeper://HOST:PORT,...`, `zookeepers://HOST:PORT,...` (TLS) | `zookeeper` |
 //!
 //! [`connect`] opens the registry that a URL names; [`Schemes`] adds schemes of one's own. To use
 //! another registry, implement [`Registry`] and pass it to
 //! [`Channel::from_registry`](crate::Channel::from_registry). [`WatchDriver`] makes an [`Instancer`]
 //! of a [`Source`]: the next whole set, or an error.
 
-#[cfg(any(feature = "consul", feature = "etcd"))]
+#[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
 mod conflict;
 mod connect;
 mod error;
@@ -29,9 +30,12 @@ mod query;
 mod registration;
 pub(crate) mod shared;
 mod static_registry;
-#[cfg(all(feature = "tls", any(feature = "consul", feature = "etcd")))]
+#[cfg(all(
+    feature = "tls",
+    any(feature = "consul", feature = "etcd", feature = "zookeeper")
+))]
 mod tls;
-#[cfg(any(feature = "consul", feature = "etcd"))]
+#[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
 mod token_bucket;
 mod url;
 mod watch;
@@ -40,6 +44,8 @@ mod watch;
 pub mod consul;
 #[cfg(feature = "etcd")]
 pub mod etcd;
+#[cfg(feature = "zookeeper")]
+pub mod zookeeper;
 
 use std::sync::Arc;
 

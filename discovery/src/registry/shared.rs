@@ -1,7 +1,7 @@
 //! Shares one watch among equal queries of a process.
 
 #![cfg_attr(
-    not(any(feature = "consul", feature = "etcd")),
+    not(any(feature = "consul", feature = "etcd", feature = "zookeeper")),
     allow(
         dead_code,
         reason = "only registries behind a Cargo feature share watches"

@@ -112,11 +112,12 @@ impl<S: Subject> Suite<S> {
             self.subject = Some(subject);
         }
         self.report.ran(case, self.promises.bound(case), result);
+        // Unlike the macros, this is not captured by the test harness.
+        writeln!(std::io::stderr(), "{}: {}", S::NAME, self.report.last())?;
         Ok(())
     }
 
     fn finish(self) -> Result<()> {
-        // Unlike `println!`, this is not captured by the test harness.
         writeln!(std::io::stdout(), "\n{}", self.report.text(&self.promises))?;
         let failures = self.report.failures();
         ensure!(failures.is_empty(), "{}: {failures}", S::NAME);

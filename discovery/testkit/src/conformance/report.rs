@@ -47,6 +47,12 @@ impl Report {
         }
     }
 
+    /// The last result in one line.
+    pub(super) fn last(&self) -> String {
+        let rows = self.rows.last();
+        rows.map(|row| row.join(" | ")).unwrap_or_default()
+    }
+
     /// The table, the features and the reasons.
     pub(super) fn text(&self, promises: &Promises) -> String {
         let mut table = Table::new(["case", "stated", "measured", "remark"]);

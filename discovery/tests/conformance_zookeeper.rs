@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use discovery::registry::{Check, Registry, connect};
 use testkit::{
-    conformance::{self, Case, Credentials, Promises, Subject},
+    conformance::{self, Case, Credentials, Promises, SECURED_SERVICE, Subject},
     registries::{Server, ZooKeeper},
 };
 
@@ -51,8 +51,8 @@ impl Subject for ZooKeeperServer {
             .within(Case::Killed, SESSION + SECOND)
             .within(Case::Stopped, SESSION + SECOND)
             .within(Case::Outage, SECOND)
-            // Two thirds of the session.
-            .within(Case::Hang, SESSION)
+            // Two thirds of the session, and as long for an attempt to connect again.
+            .within(Case::Hang, SESSION * 4 / 3 + SECOND)
             .within(Case::Kept, 6 * SECOND)
             .within(Case::Wiped, 6 * SECOND)
             .within(Case::RightCredentials, SECOND)
@@ -114,7 +114,10 @@ impl Subject for ZooKeeperServer {
         };
         let mut client = server.client().await?;
         client.authenticate(RIGHT).await?;
-        client.create_private("/secured").await?;
+        // Rights are those of each node, and a missing one has none.
+        for path in ["/secured", &format!("/secured/{SECURED_SERVICE}")] {
+            client.create_private(path).await?;
+        }
         client.close().await?;
         let subject = Self(server);
         let open = |credentials: &str| {

@@ -19,3 +19,11 @@ configure() {
 }
 
 ready() { consul_leads "127.0.0.1:$port"; }
+
+# registered SERVICE [passing]: prints the number of instances, or of healthy ones, at $address. Fails if
+# Consul does not answer.
+registered() {
+    local answer
+    answer=$(curl -fsS --max-time 5 "http://$address/v1/health/service/$1?${2-}") || return
+    { grep -oE '"ID": ?"'"$1"'-[^"]*"' <<<"$answer" || true; } | sort -u | wc -l
+}

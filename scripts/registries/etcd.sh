@@ -24,3 +24,13 @@ configure() {
 }
 
 ready() { [[ $(curl -fsS --max-time 2 "http://127.0.0.1:$port/health" 2>/dev/null) == *true* ]]; }
+
+# registered SERVICE: prints the number of its entries at $address. Fails if etcd does not answer.
+registered() {
+    local begin end answer
+    # The end of the range is the prefix with its last byte, a slash, increased.
+    begin=$(printf 'services/%s/' "$1" | base64 -w 0) end=$(printf 'services/%s0' "$1" | base64 -w 0)
+    answer=$(curl -fsS --max-time 5 -d '{"key":"'"$begin"'","range_end":"'"$end"'","count_only":true}' \
+        "http://$address/v3/kv/range") || return
+    sed -nE 's/.*"count":"([0-9]+)".*/\1/p; t; s/.*/0/p' <<<"$answer"
+}

@@ -32,3 +32,11 @@ configure() {
 }
 
 ready() { curl -fsS --max-time 2 -o /dev/null "http://127.0.0.1:$port/eureka/apps" 2>/dev/null; }
+
+# registered SERVICE: prints the number of its instances at $address. Fails if Eureka does not answer.
+registered() {
+    local answer
+    # An application without instances is a 404.
+    answer=$(curl -sS --max-time 5 -H 'Accept: application/json' "http://$address/eureka/apps/$1") || return
+    { grep -o '"instanceId"' <<<"$answer" || true; } | wc -l
+}

@@ -25,11 +25,20 @@ configure() {
     url=zookeeper://127.0.0.1:$port
 }
 
-ready() {
+ready() { [[ $(ask "127.0.0.1:$port" srvr) == 'Zookeeper version'* ]]; }
+
+# registered SERVICE: prints the number of its ephemeral nodes at $address. Fails if ZooKeeper does not
+# answer.
+registered() {
     local answer
-    { exec 8<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || return
-    printf srvr >&8
-    answer=$(timeout 2 cat <&8 || true)
+    answer=$(ask "$address" dump) || return
+    grep -c "/services/$1/" <<<"$answer" || true
+}
+
+# ask HOST:PORT COMMAND: prints the answer to one of the commands that ZooKeeper takes as four letters.
+ask() {
+    { exec 8<>"/dev/tcp/${1%:*}/${1##*:}"; } 2>/dev/null || return
+    printf '%s' "$2" >&8
+    timeout 5 cat <&8 || true
     exec 8>&-
-    [[ $answer == 'Zookeeper version'* ]]
 }

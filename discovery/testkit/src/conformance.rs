@@ -33,6 +33,7 @@ use self::report::Report;
 pub use self::{
     case::{Case, Finding},
     control::Control,
+    credentials::SECURED_SERVICE,
     promises::Promises,
     subject::{Credentials, Subject},
 };

@@ -9,11 +9,14 @@ use super::{
     watched::Watched,
 };
 
+/// The service of these cases, for servers whose rights are those of one service.
+pub const SECURED_SERVICE: &str = "conformance-secured";
+
 /// Registration and watch work with the right credentials.
 pub(super) async fn right<S: Subject>(_: &mut S) -> Result<Finding> {
     let (mut subject, Credentials { right, .. }) = secured::<S>().await?;
     let bound = S::promises().bound(Case::RightCredentials);
-    let service = "conformance-secured";
+    let service = SECURED_SERVICE;
     let mut entries = Entries::new(service, &right);
     let mut watched = Watched::start(&*right, service)?;
     entries.add(&mut subject, &[1]).await?;
@@ -27,7 +30,7 @@ pub(super) async fn right<S: Subject>(_: &mut S) -> Result<Finding> {
 pub(super) async fn wrong<S: Subject>(_: &mut S) -> Result<Finding> {
     let (subject, credentials) = secured::<S>().await?;
     let bound = S::promises().bound(Case::WrongCredentials);
-    let service = "conformance-secured";
+    let service = SECURED_SERVICE;
     let mut kinds = Vec::new();
     for (name, registry) in &credentials.wrong {
         let mut errors = Vec::new();

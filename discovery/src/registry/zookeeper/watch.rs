@@ -14,7 +14,7 @@ use tracing::debug;
 use super::{
     client::{Connection, Ensemble, Failure},
     layout::Layout,
-    protocol::{Code, handshake::Session},
+    protocol::{Code, Event, handshake::Session},
 };
 use crate::{
     future::BoxFuture,
@@ -135,19 +135,27 @@ impl View {
         };
         // Changes of the same moment are read together.
         sleep(reads.take(Instant::now())).await;
-        let mut next = event;
-        while let Some(event) = next {
-            if let Some(name) = event.path.strip_prefix(&nodes.path) {
-                self.read.remove(name.trim_start_matches('/'));
-            }
-            next = self.connection.event_now();
-        }
+        let fired = self.forget(event, nodes);
         let changed = self.refresh(nodes).await?;
-        Ok(if changed {
+        Ok(if fired || changed {
             self.listing().into()
         } else {
             Update::Unchanged
         })
+    }
+
+    /// Drops the nodes whose watch has fired, in this event or in others that have come. True if there
+    /// was any.
+    fn forget(&mut self, event: Option<Event>, nodes: &Nodes) -> bool {
+        let mut fired = false;
+        let mut next = event;
+        while let Some(event) = next {
+            // An event of the service's own path names no node: the list has changed.
+            let name = event.path.strip_prefix(&nodes.path).unwrap_or_default();
+            fired |= self.read.remove(name.trim_start_matches('/')).is_some();
+            next = self.connection.event_now();
+        }
+        fired
     }
 
     /// Reads the list, and each node that is new or whose watch has fired. True if there was any.

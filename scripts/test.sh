@@ -15,7 +15,8 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
   doc       the documentation builds without a warning
   package   the crate discovery builds from its own package, outside the workspace
   loom      the hand-written atomic protocols, in every order of the threads' steps
-  scripts   the demo (--once) and its Ctrl-C, trim-instances.sh and its Ctrl-C, bad arguments
+  scripts   the demo (--once; also over etcd) and its Ctrl-C, trim-instances.sh, registry.sh and their
+            Ctrl-C, bad arguments
   readme    the flags and answers that the services' READMEs quote are the real ones
   compose   docker-compose.yml is well-formed
   bench     every benchmark runs once, and a small simulation
@@ -106,6 +107,7 @@ part_package() {
 part_scripts() {
     scripts/get-grpcurl.sh >/dev/null || say "no grpcurl (see above): the demo runs without it"
     scripts/demo.sh --once
+    scripts/demo.sh --once --registry etcd
     ctrl_c_on_demo
     ctrl_c_on_instances
     ctrl_c_on_registry

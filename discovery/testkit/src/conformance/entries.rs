@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use discovery::{
     Instance, Registrar, RegistrationState,
-    registry::{Registration, Registry},
+    registry::{Check, Registration, Registry},
 };
 use futures_util::future::try_join_all;
 use tokio::time::timeout;
@@ -34,11 +34,22 @@ impl Entries {
 
     /// Registers instances at these ports, and waits until the registry holds them.
     pub(super) async fn add<S: Subject>(&mut self, subject: &mut S, ports: &[u16]) -> Result<()> {
+        let check = subject.check();
+        self.add_with(subject, ports, &check).await
+    }
+
+    /// The same with another check than the subject's usual one.
+    pub(super) async fn add_with<S: Subject>(
+        &mut self,
+        subject: &mut S,
+        ports: &[u16],
+        check: &Check,
+    ) -> Result<()> {
         let mut added = Vec::new();
         for port in ports {
             let instance = instance(&self.service, *port)?;
             let registrar = if S::REGISTERS {
-                let registration = Registration::new(instance.clone(), subject.check());
+                let registration = Registration::new(instance.clone(), check.clone());
                 Some(Registrar::start(self.registry.registration(registration)?)?)
             } else {
                 None

@@ -47,6 +47,11 @@ pub trait Subject: Sized + 'static {
         Check::ttl(Duration::from_secs(10))
     }
 
+    /// The check of 1 000 registrations at a time. Default: the same.
+    fn check_of_many(&self) -> Check {
+        self.check()
+    }
+
     /// An instance as this registry can hold it. Default: all fields.
     fn fitting(&self, instance: Instance) -> Instance {
         instance

@@ -14,6 +14,9 @@ use tokio::{
 
 use super::PATIENCE;
 
+/// The time between two looks at a set that is not changing.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// A running watch.
 pub(super) struct Watched {
     sets: watch::Receiver<InstanceSet>,
@@ -56,8 +59,15 @@ impl Watched {
     ) -> Result<(InstanceSet, Duration)> {
         let begun = Instant::now();
         let limit = bound.unwrap_or_default() + PATIENCE;
-        if let Ok(set) = timeout(limit, self.sets.wait_for(|set| wanted(set))).await {
-            return Ok((set?.clone(), begun.elapsed()));
+        self.sets.mark_changed();
+        while begun.elapsed() < limit {
+            // A later confirmation of the same set is not notified, so the set is also looked at in
+            // between.
+            let _changed_or_not = timeout(LOOK, self.sets.changed()).await;
+            let set = self.sets.borrow_and_update();
+            if wanted(&set) {
+                return Ok((set.clone(), begun.elapsed()));
+            }
         }
         let set = self.sets.borrow();
         bail!(

@@ -77,6 +77,19 @@ export_server() {
     fi
 }
 
+# The same for the program with Curator, a Java client of ZooKeeper.
+export_curator() {
+    local path
+    if path=$(scripts/get-curator.sh); then
+        export CURATOR_HOME=$path
+    elif [[ ${CI:-false} != false ]]; then
+        die "CI must not skip the tests with Curator"
+    else
+        say "SKIPPED: tests with Curator: it cannot be had, see above" >&2
+        unset CURATOR_HOME
+    fi
+}
+
 part_test() {
     local consul
     consul=$(scripts/get-consul.sh)
@@ -84,6 +97,7 @@ part_test() {
     export_server ZOOKEEPER_HOME zookeeper
     export_server EUREKA_HOME eureka
     export_server KNOT_HOME dns
+    export_curator
     cargo build --locked --workspace --bins
     CONSUL_BIN=$consul cargo test --locked --workspace --all-features
 }

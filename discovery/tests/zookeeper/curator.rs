@@ -2,7 +2,7 @@
 //!
 //! `scripts/get-curator.sh` makes the program and prints its folder for `CURATOR_HOME`.
 
-use std::{env, path::Path, time::Duration};
+use std::{env, path::Path};
 
 use discovery::{InstanceHealth, registry::Check};
 use testkit::{
@@ -11,13 +11,10 @@ use testkit::{
 };
 
 use crate::{
-    registered,
+    LIMIT, registered,
     sets::{registration, until},
     start, watch,
 };
-
-/// A Java program needs seconds, and other tests make the machine busy.
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs the program with Curator, or says that the test is skipped.
 fn curator(server: &Server<ZooKeeper>, arguments: &[&str]) -> Option<Process> {

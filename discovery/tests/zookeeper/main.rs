@@ -30,6 +30,9 @@ use crate::sets::within;
 /// The node of the service in the default base path.
 const SERVICE: &str = "/services/trim_service";
 
+/// Limit for conditions that need a Java program to answer on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
 /// A ZooKeeper of the test's own, or `None` if there is none on this machine.
 async fn start() -> Option<Server<ZooKeeper>> {
     Server::start(ZooKeeper).await.unwrap()
@@ -48,6 +51,19 @@ fn client(url: &str, registration: Registration) -> Arc<dyn RegistrationClient> 
     registry.registration(registration).unwrap()
 }
 
+/// Registers. A busy machine's server may not answer in time.
+async fn register(client: &dyn RegistrationClient) {
+    let mut last = None;
+    for _ in 0..20 {
+        match client.register().await {
+            Ok(()) => return,
+            Err(error) if error.is_transient() => last = Some(error),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("{last:?}");
+}
+
 /// Starts a registrar and waits until it has registered.
 async fn registered(client: Arc<dyn RegistrationClient>) -> Registrar {
     let registrar = Registrar::start(client).unwrap();
@@ -58,7 +74,7 @@ async fn registered(client: Arc<dyn RegistrationClient>) -> Registrar {
 async fn until_registered(registrar: &Registrar) {
     let mut state = registrar.state();
     let registered = state.wait_for(RegistrationState::is_registered);
-    within(Duration::from_secs(30), registered).await.unwrap();
+    within(LIMIT, registered).await.unwrap();
 }
 
 /// The names of the service's nodes.

@@ -9,9 +9,9 @@ use discovery::{
 use serde_json::{Value, json};
 
 use crate::{
-    SERVICE, children, client, nodes,
+    LIMIT, SERVICE, children, client, nodes,
     proxy::Proxy,
-    registered,
+    register, registered,
     sets::{eventually, ids, registration, until, within},
     start, until_registered, watch,
 };
@@ -42,7 +42,7 @@ async fn what_was_registered_is_seen_and_gone_once_deregistered() {
         .with_zone("a");
     let client = client(&server.url(), wanted.clone());
     let begun = Instant::now();
-    client.register().await.unwrap();
+    register(&*client).await;
     let set = until(&mut sets, |set| !set.instances.is_empty()).await;
     eprintln!("registered and seen after {:?}", begun.elapsed());
     let expected = wanted.instance.with_health(InstanceHealth::Passing);
@@ -54,7 +54,7 @@ async fn what_was_registered_is_seen_and_gone_once_deregistered() {
         (&json!(ID), &json!("DYNAMIC"))
     );
     // Repeating the call changes nothing.
-    client.register().await.unwrap();
+    register(&*client).await;
     assert_eq!(
         server.client().await.unwrap().get(&path()).await.unwrap(),
         data
@@ -70,7 +70,7 @@ async fn what_was_registered_is_seen_and_gone_once_deregistered() {
 async fn an_instance_whose_process_was_killed_goes_with_its_session() {
     let Some(server) = start().await else { return };
     let client = client(&server.url(), registration(8975, ttl(2)));
-    client.register().await.unwrap();
+    register(&*client).await;
     assert_eq!(nodes(&server).await, [ID]);
     // Its connection ends without a word, as that of a killed process does.
     let begun = Instant::now();
@@ -90,10 +90,10 @@ async fn an_instance_whose_process_was_killed_goes_with_its_session() {
 async fn the_node_of_a_killed_predecessor_is_replaced() {
     let Some(server) = start().await else { return };
     let ghost = client(&server.url(), registration(8975, ttl(3)));
-    ghost.register().await.unwrap();
+    register(&*ghost).await;
     // Its session ends after the ghost's.
     let marker = client(&server.url(), registration(1, ttl(3)));
-    marker.register().await.unwrap();
+    register(&*marker).await;
     drop((ghost, marker));
     let successor = client(&server.url(), registration(8975, Check::Default));
     let registrar = registered(successor).await;
@@ -104,7 +104,7 @@ async fn the_node_of_a_killed_predecessor_is_replaced() {
     .await;
     assert_eq!(nodes(&server).await, [ID]);
     assert!(registrar.state().borrow().is_registered());
-    registrar.deregister(Duration::from_secs(5)).await.unwrap();
+    registrar.deregister(LIMIT).await.unwrap();
     assert!(nodes(&server).await.is_empty());
 }
 
@@ -150,7 +150,7 @@ async fn a_registration_survives_restarts_of_the_server() {
     server.kill().await.unwrap();
     let mut state = registrar.state();
     let lost = state.wait_for(|state| !state.is_registered());
-    within(Duration::from_secs(30), lost).await.unwrap();
+    within(LIMIT, lost).await.unwrap();
     server.restart().await.unwrap();
     until_registered(&registrar).await;
     // The session is the same: the node was there all the time.
@@ -167,7 +167,7 @@ async fn a_registration_survives_restarts_of_the_server() {
         begun.elapsed()
     );
     until_registered(&registrar).await;
-    registrar.deregister(Duration::from_secs(5)).await.unwrap();
+    registrar.deregister(LIMIT).await.unwrap();
     assert!(nodes(&server).await.is_empty());
 }
 
@@ -186,7 +186,7 @@ async fn an_expired_session_is_replaced() {
     .await;
     let mut state = registrar.state();
     let lost = state.wait_for(|state| !state.is_registered());
-    within(Duration::from_secs(30), lost).await.unwrap();
+    within(LIMIT, lost).await.unwrap();
     proxy.stall(false);
     let begun = Instant::now();
     eventually("registered again", async || {
@@ -201,6 +201,39 @@ async fn an_expired_session_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_session_goes_on_with_another_server() {
+    let Some(server) = start().await else { return };
+    // Two ways to one server, as to two servers of an ensemble.
+    let (first, second) = (
+        Proxy::start(server.address()).await,
+        Proxy::start(server.address()).await,
+    );
+    second.stall(true);
+    let url = format!("zookeeper://{},{}", first.address, second.address);
+    let registrar = registered(client(&url, registration(8975, ttl(3)))).await;
+    let (_watch, mut sets) = watch(&format!("{url}?session_timeout=3s"));
+    until(&mut sets, |set| set.confirmed.is_some()).await;
+    // Its session ends, because it knows the first only.
+    let url = format!("zookeeper://{}", first.address);
+    let marker = client(&url, registration(1, ttl(3)));
+    register(&*marker).await;
+    until(&mut sets, |set| set.instances.len() == 2).await;
+    let mut state = registrar.state();
+    state.mark_unchanged();
+    second.stall(false);
+    first.stall(true);
+    let set = until(&mut sets, |set| set.instances.len() < 2).await;
+    let confirmed = async || (sets.borrow().confirmed > set.confirmed).then_some(());
+    eventually("confirmed again", confirmed).await;
+    assert_eq!(ids(&sets.borrow()), [ID]);
+    assert!(sets.borrow().error.is_none());
+    assert!(!state.has_changed().unwrap());
+    assert_eq!(nodes(&server).await, [ID]);
+    registrar.deregister(LIMIT).await.unwrap();
+    until(&mut sets, |set| set.instances.is_empty()).await;
+}
+
+#[tokio::test]
 async fn a_server_that_hangs_for_less_than_the_session_loses_nothing() {
     let Some(server) = start().await else { return };
     let registrar = registered(client(&server.url(), registration(8975, ttl(4)))).await;
@@ -209,7 +242,7 @@ async fn a_server_that_hangs_for_less_than_the_session_loses_nothing() {
     server.pause().unwrap();
     let mut state = registrar.state();
     let lost = state.wait_for(|state| !state.is_registered());
-    let lost = within(Duration::from_secs(30), lost).await.unwrap().clone();
+    let lost = within(LIMIT, lost).await.unwrap().clone();
     let RegistrationState::Registering(Some(error)) = lost else {
         panic!("{lost:?}");
     };
@@ -220,7 +253,7 @@ async fn a_server_that_hangs_for_less_than_the_session_loses_nothing() {
     server.resume().unwrap();
     until_registered(&registrar).await;
     until(&mut sets, |set| set.error.is_none() && ids(set) == [ID]).await;
-    registrar.deregister(Duration::from_secs(5)).await.unwrap();
+    registrar.deregister(LIMIT).await.unwrap();
     until(&mut sets, |set| set.instances.is_empty()).await;
 }
 
@@ -258,7 +291,7 @@ async fn what_cannot_be_registered_is_refused_with_the_reason() {
 async fn deregistering_removes_the_node_of_a_killed_process() {
     let Some(server) = start().await else { return };
     let killed = client(&server.url(), registration(8975, Check::Default));
-    killed.register().await.unwrap();
+    register(&*killed).await;
     drop(killed);
     let next = client(&server.url(), registration(8975, Check::Default));
     next.deregister().await.unwrap();
@@ -275,6 +308,6 @@ async fn a_registration_in_go_kits_layout_is_an_address() {
     assert_eq!(other.get(&node).await.unwrap(), b"127.0.0.1:8975");
     let (_watch, mut sets) = watch(&url);
     until(&mut sets, |set| ids(set) == [ID]).await;
-    registrar.deregister(Duration::from_secs(5)).await.unwrap();
+    registrar.deregister(LIMIT).await.unwrap();
     until(&mut sets, |set| set.instances.is_empty()).await;
 }

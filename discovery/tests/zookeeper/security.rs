@@ -1,6 +1,6 @@
 //! Credentials, access rights and TLS.
 
-use std::{fmt::Write as _, fs, path::PathBuf, time::Duration};
+use std::{fmt::Write as _, fs, path::PathBuf};
 
 use discovery::registry::{self, Check, RegistryError};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -8,7 +8,7 @@ use testkit::registries::{CommandLine, Launch, Place, Server};
 use tokio::net::TcpStream;
 
 use crate::{
-    SERVICE, client, nodes, registered,
+    LIMIT, SERVICE, client, nodes, registered,
     sets::{ids, registration, until},
     start, watch,
 };
@@ -44,7 +44,7 @@ async fn nodes_made_with_credentials_are_for_the_same_credentials_only() {
         let error = client.register().await.unwrap_err();
         assert!(matches!(error, RegistryError::Denied { .. }), "{error}");
     }
-    registrar.deregister(Duration::from_secs(5)).await.unwrap();
+    registrar.deregister(LIMIT).await.unwrap();
     until(&mut sets, |set| set.instances.is_empty()).await;
 }
 
@@ -144,7 +144,7 @@ async fn a_server_with_tls_is_used_with_a_client_certificate() {
     let registrar = registered(client(&trusted, registration(8975, Check::Default))).await;
     let (_watch, mut sets) = watch(&trusted);
     until(&mut sets, |set| ids(set) == [ID]).await;
-    registrar.deregister(Duration::from_secs(5)).await.unwrap();
+    registrar.deregister(LIMIT).await.unwrap();
     until(&mut sets, |set| set.instances.is_empty()).await;
     // Another authority, no client certificate, and no TLS.
     for url in [

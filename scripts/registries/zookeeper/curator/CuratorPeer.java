@@ -15,8 +15,8 @@ import org.springframework.cloud.zookeeper.discovery.ZookeeperInstance;
  *
  * <pre>
  * list     SERVER BASE NAME PAYLOAD                  prints ID ADDRESS PORT PAYLOAD of each instance
- * register SERVER BASE NAME PAYLOAD ID ADDRESS PORT  registers, prints "registered", and stays until the
- *                                                    end of its input
+ * register SERVER BASE NAME PAYLOAD ID ADDRESS PORT  registers, prints "registered", and stays until it
+ *                                                    is killed
  * </pre>
  *
  * PAYLOAD is {@code spring} (a class like Spring Cloud's), {@code map} or {@code none}.
@@ -65,9 +65,7 @@ public final class CuratorPeer {
                     .payload(payload)
                     .build());
             System.out.println("registered");
-            while (System.in.read() >= 0) {
-                // Waits for the end of the input.
-            }
+            Thread.currentThread().join();
         }
     }
 

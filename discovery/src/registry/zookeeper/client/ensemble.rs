@@ -66,7 +66,7 @@ impl Ensemble {
         wish: Duration,
         resume: Option<&Session>,
     ) -> Result<Connection, Failure> {
-        let limit = CONNECT.min(resume.map_or(wish, |session| session.timeout));
+        let limit = resume.map_or(CONNECT, |session| CONNECT.min(session.timeout));
         let mut reasons = Vec::new();
         for _ in &self.servers {
             let place = self.next.fetch_add(1, Relaxed) % self.servers.len();

@@ -251,7 +251,7 @@ async fn a_member_that_does_not_answer_is_passed_over() {
     let set = until(&mut instancer.watch(), |set| set.confirmed.is_some()).await;
     assert_eq!(ids(&set), [A_ID]);
 
-    let nowhere = watch_of(&self::config(&[closed.clone()]));
+    let nowhere = watch_of(&self::config(std::slice::from_ref(&closed)));
     let set = until(&mut nowhere.watch(), |set| set.error.is_some()).await;
     let said = discovery::chain(&*set.error.unwrap());
     assert!(said.contains(&closed), "{said}");

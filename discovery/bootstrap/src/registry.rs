@@ -17,10 +17,12 @@ pub struct RegistryArgs {
     /// CONSUL_HTTP_ADDR, or else localhost:8500
     #[arg(long, value_name = "HOST:PORT", value_parser = Private(consul_address), conflicts_with = "registry")]
     consul: Option<String>,
-    /// The registry's URL: consul://HOST:PORT, consuls://HOST:PORT (with TLS) or
+    /// The registry's URL: consul://HOST:PORT, consuls://HOST:PORT (with TLS),
+    /// etcd://HOST:PORT,HOST:PORT/PREFIX?layout=gokit|grpc, etcds://... (with TLS) or
     /// static://HOST:PORT,HOST:PORT. Consul's own variables (CONSUL_HTTP_TOKEN, CONSUL_HTTP_AUTH,
     /// CONSUL_HTTP_SSL, CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY,
-    /// CONSUL_NAMESPACE and others) apply as in Consul's own tools
+    /// CONSUL_NAMESPACE and others) apply as in Consul's own tools, and those of etcdctl
+    /// (ETCDCTL_USER, ETCDCTL_PASSWORD, ETCDCTL_CACERT and others) to etcd
     #[arg(
         long,
         value_name = "URL",

@@ -6,7 +6,7 @@
 //!
 //! # The watch
 //!
-//! The keys of a service are read once, then the events that follow that revision are applied. A change
+//! The keys of a service are read once, then the events from that revision on are applied. A change
 //! arrives within milliseconds.
 //!
 //! | seen | the watch |
@@ -18,9 +18,13 @@
 //! | the stream or the connection broke, the member lost its leader | fails, then reads the keys again |
 //! | a value that is not an instance | leaves it out, counts and logs it; the other entries count |
 //!
-//! A server that was restarted with an empty folder has the same cluster ID and counts revisions from
-//! 1. A watch that only resumed would see nothing until the revision had passed the old one. So keys
+//! A server that was restarted with an empty folder has the same cluster ID, and its revisions start
+//! anew. A watch that only resumed would see nothing until the revision had passed the old one. So keys
 //! are read again after every failure.
+//!
+//! The watch starts at the revision of the read, not after it, so that the events of that revision are
+//! received once more. etcd 3.6 does not answer requests for progress while a watch's first revision is
+//! still to come, and an idle watch would look like a dead one.
 //!
 //! [`InstanceSet::confirmed`](super::InstanceSet::confirmed) is at most [`Config::confirm_interval`]
 //! and one round trip old while etcd answers, and a member that hangs with open connections is noticed

@@ -8,7 +8,16 @@ use crate::{
 };
 
 /// A server that the suite ends, stops and starts again.
+///
+/// # Errors
+///
+/// Every call fails if the server is not in the state that the call needs, or does not get into the
+/// wanted one.
 #[allow(async_fn_in_trait, reason = "the suite runs in one task")]
+#[allow(
+    clippy::missing_errors_doc,
+    reason = "the same for all calls, see above"
+)]
 pub trait Control {
     /// Ends it by SIGKILL.
     async fn kill(&mut self) -> Result<()>;

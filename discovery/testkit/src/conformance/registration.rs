@@ -1,6 +1,6 @@
 //! Registering, registering again with other metadata, deregistering.
 
-use std::time::Duration;
+use std::{slice, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use discovery::{Instance, registry::Registration};
@@ -96,7 +96,7 @@ pub(super) async fn updated<S: Subject>(subject: &mut S) -> Result<Finding> {
             client.register().await?;
             anyhow::Ok((instance, Some(client)))
         } else {
-            subject.write(service, &[instance.clone()]).await?;
+            subject.write(service, slice::from_ref(&instance)).await?;
             Ok((instance, None))
         }
     };
@@ -132,7 +132,9 @@ async fn through_a_watch<S: Subject>(subject: &mut S, given: Instance) -> Result
         made.register().await?;
         client = Some(made);
     } else {
-        subject.write(&given.service, &[given.clone()]).await?;
+        subject
+            .write(&given.service, slice::from_ref(&given))
+            .await?;
     }
     watched.until_usable(given.port, None).await?;
     let seen = usable(&watched.set(), given.port).cloned();

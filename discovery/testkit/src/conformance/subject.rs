@@ -11,7 +11,16 @@ use discovery::{
 use super::{Control, Promises};
 
 /// A registry under test and its running server.
+///
+/// # Errors
+///
+/// Every call fails if the server or the registry refuses it. An error fails the case.
 #[allow(async_fn_in_trait, reason = "the suite runs in one task")]
+#[allow(
+    clippy::missing_errors_doc,
+    reason = "the same for all calls, see above"
+)]
+#[allow(clippy::must_use_candidate, reason = "the suite calls them")]
 pub trait Subject: Sized + 'static {
     /// The registry's name.
     const NAME: &'static str;

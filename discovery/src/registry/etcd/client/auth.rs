@@ -103,6 +103,10 @@ async fn authenticate(
         // Authentication is off. etcd's own client continues without a token, too.
         Ok(Err(status)) if status.code() == Code::FailedPrecondition => Ok(Current::Without),
         Ok(Err(status)) => Err(status),
-        Err(elapsed) => Err(Status::from_error(elapsed.into())),
+        Err(elapsed) => {
+            // The next call connects to another member.
+            connection.close();
+            Err(Status::from_error(elapsed.into()))
+        }
     }
 }

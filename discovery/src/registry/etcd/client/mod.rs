@@ -202,10 +202,11 @@ impl Client {
             let at = (first + offset) % self.members.len();
             let member = &self.members[at];
             let limit = self.config.connect_timeout;
+            // First, because the caller may give up while a member that hangs is tried. And if the
+            // new connection breaks, its member is tried last.
+            self.next.store(at + 1, Relaxed);
             let reason = match timeout(limit, factory.connect(member)).await {
                 Ok(Ok(connected)) => {
-                    // If this connection breaks, its member is tried last.
-                    self.next.store(at + 1, Relaxed);
                     let endpoint = member.authority();
                     debug!(registry = self.name, endpoint, "connected");
                     let connection =

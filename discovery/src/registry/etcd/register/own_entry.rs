@@ -46,7 +46,7 @@ impl OwnEntry {
     }
 
     /// Writes the entry under the lease, or without one if it is 0. An equal entry is not written
-    /// again: that would wake every watch. Returns the revision at which the entry is there.
+    /// again: that would wake every watch. Returns a revision at which the entry is there.
     pub(super) async fn put(&self, lease: i64) -> Result<i64, RegistryError> {
         let put = Operation::Put(PutRequest {
             key: self.key().to_vec(),

@@ -1,6 +1,6 @@
 //! The entries of one service by key, and the listing that they make.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::{
     instance::{Instance, InstanceHealth},
@@ -19,7 +19,7 @@ pub(super) struct Entries {
     /// The length of the part of the keys that all entries share.
     prefix: usize,
     /// An entry that cannot be used has the reason. Entries that the query excludes are left out.
-    entries: BTreeMap<Vec<u8>, Result<Instance, String>>,
+    by_key: BTreeMap<Vec<u8>, Result<Instance, String>>,
 }
 
 impl Entries {
@@ -28,13 +28,13 @@ impl Entries {
         Self {
             query,
             prefix: prefix.len(),
-            entries: BTreeMap::new(),
+            by_key: BTreeMap::new(),
         }
     }
 
     /// Replaces all entries.
     pub(super) fn replace(&mut self, kvs: Vec<KeyValue>) {
-        self.entries.clear();
+        self.by_key.clear();
         for kv in kvs {
             self.put(kv);
         }
@@ -45,7 +45,7 @@ impl Entries {
         for event in events {
             let Some(kv) = event.kv else { continue };
             if event.kind == DELETE {
-                self.entries.remove(&kv.key);
+                self.by_key.remove(&kv.key);
             } else {
                 self.put(kv);
             }
@@ -63,15 +63,15 @@ impl Entries {
         });
         match entry {
             Ok(instance) if !self.includes(&instance) => {
-                self.entries.remove(&kv.key);
+                self.by_key.remove(&kv.key);
             }
             Ok(instance) => {
-                self.entries.insert(kv.key, Ok(instance));
+                self.by_key.insert(kv.key, Ok(instance));
             }
             Err(reason) => {
                 let key = String::from_utf8_lossy(&kv.key);
                 let rejected = Err(format!("{key:?}: {reason}"));
-                self.entries.insert(kv.key, rejected);
+                self.by_key.insert(kv.key, rejected);
             }
         }
     }
@@ -85,17 +85,17 @@ impl Entries {
     /// The whole set. Entries of different addresses under one ID get the end of their keys in it.
     pub(super) fn listing(&self) -> Listing {
         let mut addresses: HashMap<&str, (&str, u16)> = HashMap::new();
-        let mut shared: HashMap<&str, ()> = HashMap::new();
-        for instance in self.entries.values().flatten() {
+        let mut shared: HashSet<&str> = HashSet::new();
+        for instance in self.by_key.values().flatten() {
             let address = (instance.host.as_str(), instance.port);
             if *addresses.entry(&instance.id).or_insert(address) != address {
-                shared.insert(&instance.id, ());
+                shared.insert(&instance.id);
             }
         }
         let mut listing = Listing::default();
-        for (key, entry) in &self.entries {
+        for (key, entry) in &self.by_key {
             match entry {
-                Ok(instance) if shared.contains_key(instance.id.as_str()) => {
+                Ok(instance) if shared.contains(instance.id.as_str()) => {
                     let end = key.get(self.prefix..).unwrap_or_default();
                     let id = format!("{}@{}", instance.id, String::from_utf8_lossy(end));
                     listing.push(instance.clone().with_id(id));

@@ -46,7 +46,9 @@ pub(in super::super) enum News {
 }
 
 impl Events {
-    /// Watches `keys` for changes after `revision`.
+    /// Watches `keys` for changes from `revision` on, at which they were read. The changes of that
+    /// revision itself come once more: etcd 3.6 answers no requests for progress on a watch whose first
+    /// revision does not exist yet.
     pub(in super::super) async fn open(
         client: &Client,
         action: &str,
@@ -56,7 +58,7 @@ impl Events {
         let create = WatchCommand::Create(WatchCreateRequest {
             key: keys.first.clone(),
             range_end: keys.end.clone(),
-            start_revision: revision + 1,
+            start_revision: revision,
         });
         let limit = client.config().request_timeout;
         let stream = client.stream(action, WATCH, &create.into(), limit).await?;

@@ -1,11 +1,11 @@
-//! The watch of one service: a range read, then the events that follow it.
+//! The watch of one service: a range read, then the events from its revision on.
 //!
 //! ```text
-//!   start --> read the range --> watch from its revision + 1 --.
-//!                  ^                     |    ^                |
-//!                  |   compacted, or the |    '-- events: set -'
-//!                  '---- revision went --'        quiet: confirmed
-//!                        back
+//!   start --> read the range --> watch from its revision ---.
+//!                  ^                    |    ^              |
+//!                  | compacted, or the  |    '- events: set-'
+//!                  '-- revision went ---'       quiet: confirmed
+//!                      back
 //! ```
 //!
 //! After an error the driver waits and the watch starts anew: nothing that was known before is relied

@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
-# The whole system in one command: Consul, three trim instances, the add service, and calls.
+# The whole system in one command: a registry, three trim instances, the add service, and calls.
 set -euo pipefail
 
 usage() {
     cat <<'EOF'
-usage: demo.sh [--once] [--consul HOST:PORT]
+usage: demo.sh [--once] [--registry NAME | --consul HOST:PORT]
 
-Starts a Consul (or uses a running one), three trim instances and the add service on this machine.
+Starts a registry (or uses a running Consul), three trim instances and the add service on this machine.
 Shows that calls rotate over the instances, then stops one instance and shows that no call fails. Then
 it prints the addresses and stays up until Ctrl-C, which stops everything, checks that no process and
 no registration is left, and exits with 0. A Ctrl-C before that also cleans up, and exits with 130.
 
   --once               check every step, stop everything, and exit with 0 only if all checks passed
+  --registry NAME      consul, etcd, zookeeper, eureka (each fetched and started, see registry.sh), or
+                       embedded, which is a folder and needs no server; default: consul, or embedded
+                       where no Consul can be had
   --consul HOST:PORT   use this Consul instead of looking for one; so does CONSUL_HTTP_ADDR
   --help               this text
 
@@ -23,10 +26,18 @@ EOF
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-once=no consul=''
+once=no consul='' registry=''
 while (($#)); do
     case $1 in
         --once) once=yes ;;
+        --registry)
+            case ${2-} in
+                consul | etcd | zookeeper | eureka | embedded) registry=$2 ;;
+                dns) die "DNS only lists instances: the demo's services cannot register themselves there" ;;
+                *) die "--registry takes consul, etcd, zookeeper, eureka or embedded" ;;
+            esac
+            shift
+            ;;
         --consul)
             [[ ${2-} == *:* && $2 != https://* && $2 != unix://* ]] || die "--consul takes HOST:PORT"
             consul=$2
@@ -37,6 +48,7 @@ while (($#)); do
     esac
     shift
 done
+[[ -z $consul || ${registry:-consul} == consul ]] || die "--consul and --registry $registry exclude each other"
 own=no
 if [[ -z $consul ]]; then
     consul=${CONSUL_HTTP_ADDR-}
@@ -81,54 +93,99 @@ step "Building"
 cargo build --locked --manifest-path "$root/Cargo.toml" -p trim-service -p add-service
 bin=${CARGO_TARGET_DIR:-$root/target}/debug
 
-step "Consul"
+# choose_consul: uses or starts a Consul. Sets the address, the flags for the services and the web page.
+choose_consul() {
+    local host
+    step "Consul"
+    if [[ $own == yes ]]; then
+        say "the environment names a Consul over HTTPS or a socket, which this script does not support: starting another"
+        start_own_consul
+    elif [[ -n $consul ]]; then
+        host=${consul%:*} host=${host#[}
+        no_proxy_for "${host%]}"
+        consul_leads "$consul" || die "no Consul with a leader answers at $consul"
+        say "using the Consul at $consul"
+    elif consul_leads 127.0.0.1:8500; then
+        consul=127.0.0.1:8500
+        say "using the Consul at $consul"
+    else
+        start_own_consul
+    fi
+    address=$consul page="Consul  http://$consul/ui"
+    registry_flags=(--consul "$consul") check=(--check-interval 1s)
+}
+
 # start_own_consul: starts a Consul and drops the environment's settings of another one.
 start_own_consul() {
     unset "${!CONSUL_@}"
     start_consul "$work"
     say "started a Consul at $consul"
 }
-if [[ $own == yes ]]; then
-    say "the environment names a Consul over HTTPS or a socket, which this script does not support: starting another"
-    start_own_consul
-elif [[ -n $consul ]]; then
-    host=${consul%:*} host=${host#[}
-    no_proxy_for "${host%]}"
-    consul_leads "$consul" || die "no Consul with a leader answers at $consul"
-    say "using the Consul at $consul"
-elif consul_leads 127.0.0.1:8500; then
-    consul=127.0.0.1:8500
-    say "using the Consul at $consul"
-else
-    start_own_consul
-fi
-# registered [QUERY]: prints the number of instances in Consul; with `passing`, of healthy ones. Fails if
-# Consul does not answer.
-registered() {
-    local answer
-    answer=$(curl -fsS --max-time 5 "http://$consul/v1/health/service/$name?${1-}") || return
-    { grep -oE '"ID": ?"'"$name"'-[^"]*"' <<<"$answer" || true; } | sort -u | wc -l
+
+# start_registry: starts another registry's server on a free port. Sets the same as choose_consul.
+start_registry() {
+    local url
+    step "$registry"
+    "$root/scripts/registry.sh" "$registry" --fetch >/dev/null || die "no $registry can be had, see above"
+    address=127.0.0.1:$(free_port)
+    start "$work/registry.log" "$root/scripts/registry.sh" "$registry" --port "${address#*:}" --data "$work/data"
+    wait_until 150 "$registry to answer" ready_or_died "$pid" || die "$registry does not start"
+    url=$(sed -n "s/^$registry ready: //p" "$work/registry.log")
+    [[ -n $url ]] || die "$registry does not start"
+    # The default layout of etcd has no tags.
+    [[ $registry != etcd ]] || url+="/services?layout=grpc"
+    say "started $registry at $url"
+    page="registry  $url"
+    registry_flags=(--registry "$url") check=(--check ttl --check-interval 4s)
 }
-# registrations_are COUNT [QUERY]
+ready_or_died() { grep -q "^$registry ready: " "$work/registry.log" || gone "$1"; }
+
+# use_folder: the embedded registry in a new folder. Sets the same as choose_consul.
+use_folder() {
+    step "The embedded registry"
+    folder=$work/instances
+    (umask 077 && mkdir "$folder")
+    say "a folder, without a server: $folder"
+    page="registry  embedded://$folder"
+    registry_flags=(--registry "embedded://$folder") check=()
+}
+
+if [[ -z $registry && -z $consul && $own == no ]] && ! consul_leads 127.0.0.1:8500 &&
+    ! "$root/scripts/get-consul.sh" >/dev/null; then
+    say "no Consul can be had on this machine (see above): using the embedded registry instead"
+    registry=embedded
+fi
+registry=${registry:-consul}
+address='' folder='' page='' registry_flags=() check=()
+# What the file has for the fetching needs lib-fetch.sh, which only registry.sh sources.
+# shellcheck disable=SC1090 # one of the files beside it
+source "$root/scripts/registries/$registry.sh"
+case $registry in
+    consul) choose_consul ;;
+    embedded) use_folder ;;
+    *) start_registry ;;
+esac
+# registrations_are COUNT [passing]: succeeds if so many instances are registered; with `passing`, so
+# many healthy ones, where the registry tells.
 registrations_are() {
     local count
-    count=$(registered "${2-}") && [[ $count == "$1" ]]
+    count=$(registered "$name" "${2-}") && [[ $count == "$1" ]]
 }
 
 step "Three trim instances"
 for i in 1 2 3; do
     start "$work/trim-$i.log" "$bin/trim-service" --port 0 --listen 127.0.0.1 --ip 127.0.0.1 \
-        --consul "$consul" --name "$name" --tag demo --check-interval 1s --drain 1s
+        "${registry_flags[@]}" "${check[@]}" --name "$name" --tag demo --drain 1s
     trim_pids[i]=$pid
     wait_until 20 "trim instance $i to listen" listening "$work/trim-$i.log"
     trim_ids[i]=$(field id "$work/trim-$i.log")
     say "${trim_ids[i]}"
 done
-wait_until 20 "three registrations in Consul" registrations_are 3 passing
+wait_until 20 "three registrations" registrations_are 3 passing
 
 step "The add service"
 start "$work/add.log" "$bin/add-service" --listen 127.0.0.1 --http-port 0 --grpc-port 0 \
-    --consul "$consul" --trim-name "$name" --tag demo
+    "${registry_flags[@]}" --trim-name "$name" --tag demo
 add_pid=$pid
 wait_until 20 "the add service to listen" listening "$work/add.log"
 http=$(field http "$work/add.log") grpc=$(field grpc "$work/add.log")
@@ -176,7 +233,7 @@ kill -TERM "${trim_pids[2]}"
 for _ in {1..30}; do call; done
 say "30 calls while it stops: all answered"
 wait "${trim_pids[2]}" || die "${trim_ids[2]} did not exit with 0"
-wait_until 20 "Consul to remove it" registrations_are 2 passing
+wait_until 20 "the registry to remove it" registrations_are 2 passing
 wait_until 20 "the add service to remove it" ready_with 2
 for _ in {1..6}; do
     call
@@ -190,7 +247,7 @@ if [[ $once == no ]]; then
     say "HTTP    curl -d '{\"a\":\"1 0\",\"b\":\"2 0\"}' http://$http/concat"
     say "gRPC    grpcurl -plaintext $grpc list"
     say "metrics http://$http/metrics"
-    say "Consul  http://$consul/ui"
+    say "$page"
     # A Ctrl-C in the terminal also ends the sleep.
     while [[ $stopping == no ]]; do sleep 0.2 || true; done
 fi
@@ -199,13 +256,13 @@ fi
 # signal and the signal comes again.)
 trap '' INT TERM
 step "Stopping everything"
-# The services first: they deregister, so Consul must still run.
+# The services first: they deregister, so the registry must still run.
 for pid in "$add_pid" "${trim_pids[1]}" "${trim_pids[3]}"; do
     kill -TERM "$pid" 2>/dev/null || true
     wait_until 30 "process $pid to end" gone "$pid" || die "process $pid does not end"
     wait "$pid" || die "process $pid did not exit with 0"
 done
-registrations_are 0 || die "registrations are left in Consul"
+registrations_are 0 || die "registrations are left in the registry"
 end_all 20
 [[ -z $(jobs -pr) ]] || die "processes are left"
 say "all processes ended with 0, no registration is left"

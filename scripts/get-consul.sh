@@ -33,8 +33,9 @@ while (($#)); do
 done
 
 fetch() {
-    (from_debian bullseye "consul=$version") || die "no consul on PATH, and none fetched (see above); install \
-Consul (https://developer.hashicorp.com/consul/install) and put it on PATH"
+    # In a shell of its own, so that what to do instead is said after the reason.
+    (from_debian bullseye "consul=$version") || die "cannot fetch Consul $version; install Consul \
+(https://developer.hashicorp.com/consul/install) and put it on PATH"
     mv "$work/unpacked/usr/bin/consul" "$work/consul"
 }
 

@@ -11,11 +11,12 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
 
   lint      rustfmt, clippy with warnings as errors, shellcheck, cargo-deny (licences, sources, bans;
             advisories if their database can be fetched)
-  test      every Rust test: units, policies, and behaviour with real Consuls and processes
+  test      every Rust test: units, policies, and behaviour with real registries and processes
   doc       the documentation builds without a warning
   package   the crate discovery builds from its own package, outside the workspace
   loom      the hand-written atomic protocols, in every order of the threads' steps
-  scripts   the demo (--once) and its Ctrl-C, trim-instances.sh and its Ctrl-C, bad arguments
+  scripts   the demo (--once; also over etcd) and its Ctrl-C, trim-instances.sh, registry.sh and their
+            Ctrl-C, bad arguments
   readme    the flags and answers that the services' READMEs quote are the real ones
   compose   docker-compose.yml is well-formed
   bench     every benchmark runs once, and a small simulation
@@ -24,8 +25,9 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
   interop   gRPC's interop tests with the servers and clients of grpc-go and grpc-java; a peer whose tools
             are missing is SKIPPED, or a failure with INTEROP_PEERS=required
 
-It fetches Consul, grpcurl, cargo-deny and the interop peers into the project's cache where they are missing. A part whose
-tool is missing fails and names the package to install; it is never skipped silently.
+It fetches the registries' servers, nginx, grpcurl, cargo-deny and the interop peers into the project's cache
+where they are missing. A part whose tool is missing fails and names the package to install. Without Java
+and Maven the tests of ZooKeeper and Eureka are skipped, which is said; if CI is set, that fails too.
 
   --help    this text
 EOF
@@ -53,7 +55,7 @@ part_lint() {
     need shellcheck shellcheck
     cargo fmt --all --check
     cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
-    shellcheck -x scripts/*.sh .ci/run
+    shellcheck -x scripts/*.sh scripts/registries/*.sh .ci/run
     local deny
     deny=$(scripts/get-cargo-deny.sh)
     "$deny" --all-features --locked check licenses sources bans
@@ -64,9 +66,35 @@ part_lint() {
     fi
 }
 
+# export_path VARIABLE WHAT COMMAND...: fetches or builds what some tests need by a command that prints its
+# path. Tests of what cannot be had are skipped, which they say; in CI this fails.
+export_path() {
+    local path variable=$1 what=$2
+    shift 2
+    if path=$("$@"); then
+        export "$variable=$path"
+    elif [[ ${CI:-false} != false ]]; then
+        die "CI must not skip the tests of $what"
+    else
+        say "SKIPPED: tests of $what: it cannot be had, see above" >&2
+        unset "$variable"
+    fi
+}
+
+# export_server VARIABLE NAME: the same for a registry's server.
+export_server() { export_path "$1" "$2" scripts/registry.sh "$2" --fetch; }
+
 part_test() {
+    local consul
+    consul=$(scripts/get-consul.sh)
+    export_server ETCD_BIN etcd
+    export_path ETCD_PEER_BIN "Go's clients of etcd" scripts/get-etcd-peer.sh
+    export_server ZOOKEEPER_HOME zookeeper
+    export_server EUREKA_HOME eureka
+    export_server KNOT_HOME dns
+    export_path CURATOR_HOME Curator scripts/get-curator.sh
     cargo build --locked --workspace --bins
-    CONSUL_BIN=$(scripts/get-consul.sh) cargo test --locked --workspace --all-features
+    CONSUL_BIN=$consul cargo test --locked --workspace --all-features
 }
 
 part_doc() {
@@ -88,8 +116,10 @@ part_package() {
 part_scripts() {
     scripts/get-grpcurl.sh >/dev/null || say "no grpcurl (see above): the demo runs without it"
     scripts/demo.sh --once
+    scripts/demo.sh --once --registry etcd
     ctrl_c_on_demo
     ctrl_c_on_instances
+    ctrl_c_on_registry
     local script
     for script in scripts/*.sh; do
         [[ $script == */lib*.sh ]] && continue
@@ -137,6 +167,24 @@ ctrl_c_on_instances() {
     rm -rf "$work"
     trap - EXIT
     say "trim-instances.sh: two instances registered and deregistered"
+}
+
+# A Ctrl-C ends a registry's server, and the data stay.
+ctrl_c_on_registry() {
+    local work registry port
+    work=$(mktemp -d)
+    trap 'end_all 20; rm -rf "$work"' EXIT
+    port=$(free_port)
+    start "$work/registry.log" scripts/registry.sh etcd --port "$port" --data "$work/data"
+    registry=$pid
+    wait_until 120 "etcd to answer" grep -q "^etcd ready: etcd://127.0.0.1:$port" "$work/registry.log"
+    kill -INT "$registry"
+    wait "$registry" || { cat "$work/registry.log" >&2; die "registry.sh failed after Ctrl-C"; }
+    ! pgrep -f "$work/data" >/dev/null || die "registry.sh left its server behind"
+    [[ -d $work/data/etcd ]] || die "registry.sh did not keep its data"
+    rm -rf "$work"
+    trap - EXIT
+    say "registry.sh: stopped by Ctrl-C"
 }
 
 part_readme() {

@@ -15,6 +15,8 @@
 //! | `embedded::Embedded` | `embedded://[FOLDER]` | `embedded` |
 //!
 //! [`Union`] and [`OrElse`] make one registry of several.
+//! | `etcd::Etcd` | `etcd://HOST:PORT,HOST:PORT/PREFIX`, `etcds://...` (TLS) | `etcd` |
+//! | `zookeeper::ZooKeeper` | `zookeeper://HOST:PORT,...`, `zookeepers://HOST:PORT,...` (TLS) | `zookeeper` |
 //!
 //! [`connect`] opens the registry that a URL names; [`Schemes`] adds schemes of one's own. To use
 //! another registry, implement [`Registry`] and pass it to
@@ -22,6 +24,8 @@
 //! of a [`Source`]: the next whole set, or an error.
 
 mod combined;
+#[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
+mod conflict;
 mod connect;
 mod error;
 mod instance_set;
@@ -30,6 +34,13 @@ mod query;
 mod registration;
 pub(crate) mod shared;
 mod static_registry;
+#[cfg(all(
+    feature = "tls",
+    any(feature = "consul", feature = "etcd", feature = "zookeeper")
+))]
+mod tls;
+#[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
+mod token_bucket;
 mod url;
 mod watch;
 
@@ -37,6 +48,10 @@ mod watch;
 pub mod consul;
 #[cfg(all(feature = "embedded", unix))]
 pub mod embedded;
+#[cfg(feature = "etcd")]
+pub mod etcd;
+#[cfg(feature = "zookeeper")]
+pub mod zookeeper;
 
 use std::sync::Arc;
 

@@ -41,12 +41,33 @@ fn built_in(scheme: &str) -> Option<BuiltIn> {
         "embedded" => BuiltIn::Off {
             feature: "embedded",
         },
+        #[cfg(feature = "etcd")]
+        "etcd" | "etcds" => BuiltIn::On(|url| Ok(Arc::new(super::etcd::Etcd::from_url(url)?))),
+        #[cfg(not(feature = "etcd"))]
+        "etcd" | "etcds" => BuiltIn::Off { feature: "etcd" },
+        #[cfg(feature = "zookeeper")]
+        "zookeeper" | "zookeepers" => {
+            BuiltIn::On(|url| Ok(Arc::new(super::zookeeper::ZooKeeper::from_url(url)?)))
+        }
+        #[cfg(not(feature = "zookeeper"))]
+        "zookeeper" | "zookeepers" => BuiltIn::Off {
+            feature: "zookeeper",
+        },
         _ => return None,
     })
 }
 
 /// The schemes of this crate, for messages.
-const SCHEMES: [&str; 4] = ["consul", "consuls", "embedded", "static"];
+const SCHEMES: [&str; 8] = [
+    "consul",
+    "consuls",
+    "embedded",
+    "etcd",
+    "etcds",
+    "static",
+    "zookeeper",
+    "zookeepers",
+];
 
 /// The registry that a URL names: `consul://localhost:8500`, `static://host:port,host:port`.
 ///

@@ -1,7 +1,12 @@
 //! Shares one watch among equal queries of a process.
 
 #![cfg_attr(
-    not(any(feature = "consul", feature = "embedded")),
+    not(any(
+        feature = "consul",
+        feature = "embedded",
+        feature = "etcd",
+        feature = "zookeeper"
+    )),
     allow(
         dead_code,
         reason = "only registries behind a Cargo feature share watches"

@@ -2,13 +2,8 @@
 
 use std::{
     env, fs,
-    net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{
-        Arc,
-        atomic::{AtomicU16, Ordering::Relaxed},
-    },
     time::Duration,
 };
 
@@ -23,6 +18,8 @@ use tokio::{
     process::{Child, Command},
     time::{Instant, sleep},
 };
+
+use crate::{http::http_client, ports::free_ports};
 
 /// The token with all permissions, if ACLs are on.
 pub const MASTER_TOKEN: &str = "9a5c3b1e-0000-4000-8000-000000000001";
@@ -189,6 +186,19 @@ impl Consul {
         Ok(())
     }
 
+    /// Starts it again after it ended, on the same ports without its data.
+    ///
+    /// # Errors
+    ///
+    /// As [`restart`](Self::restart).
+    pub async fn restart_wiped(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "consul is still running");
+        if self.options.data_dir {
+            fs::remove_dir_all(self.data_dir())?;
+        }
+        self.restart().await
+    }
+
     /// Stops it by SIGSTOP: connections stay open and get no answer.
     ///
     /// # Errors
@@ -237,6 +247,10 @@ impl Consul {
         Ok(serde_json::from_str(&text).unwrap_or_default())
     }
 
+    fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     fn signal(&self, signal: Signal) -> Result<()> {
         let id = self.process.as_ref().and_then(Child::id);
         let id = id.context("consul is not running")?;
@@ -271,7 +285,7 @@ impl Consul {
         }
         if self.options.data_dir {
             command.args(["-server", "-bootstrap-expect", "1", "-data-dir"]);
-            command.arg(self.dir.path().join("data"));
+            command.arg(self.data_dir());
         } else {
             command.arg("-dev");
         }
@@ -336,34 +350,6 @@ impl Consul {
     }
 }
 
-/// A client for plain HTTP. `reqwest::Client::new` panics in this workspace, which has no default TLS
-/// provider.
-///
-/// # Errors
-///
-/// When it cannot be made.
-pub fn http_client() -> Result<reqwest::Client> {
-    Ok(http_client_builder()?.build()?)
-}
-
-/// The builder of [`http_client`], for a client with other settings.
-///
-/// # Errors
-///
-/// When it cannot be made.
-pub fn http_client_builder() -> Result<reqwest::ClientBuilder> {
-    // Not used, but the client panics without a provider.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let builder = reqwest::Client::builder()
-        .no_proxy()
-        .tls_backend_preconfigured(tls);
-    Ok(builder.timeout(Duration::from_secs(10)))
-}
-
 /// `CONSUL_BIN`, or the binary that the project's script finds or fetches.
 async fn binary() -> Result<PathBuf> {
     if let Some(path) = env::var_os("CONSUL_BIN") {
@@ -384,31 +370,6 @@ async fn binary() -> Result<PathBuf> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(String::from_utf8(output.stdout)?.trim_end().into())
-}
-
-/// Ports that nothing listens on, below those that the kernel gives to outgoing connections.
-///
-/// # Errors
-///
-/// When none are found.
-pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let mut found = [0; N];
-    // Test processes run concurrently; each starts at another port.
-    let offset = u16::try_from(std::process::id() % 600)? * 20;
-    let mut tries = 0;
-    for port in &mut found {
-        *port = loop {
-            ensure!(tries < 2000, "no free ports");
-            tries += 1;
-            let port = 20_000 + (offset + NEXT.fetch_add(1, Relaxed)) % 12_000;
-            let address = ("127.0.0.1", port);
-            if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
-                break port;
-            }
-        };
-    }
-    Ok(found)
 }
 
 /// A CA, a server and a client certificate, and a CA that signed neither.

@@ -2,11 +2,15 @@
 //! the simulation.
 
 mod aged;
+pub mod conformance;
 mod consul;
 pub mod fake;
 pub mod faulty;
+mod http;
+mod ports;
 mod process;
 mod reflection;
+pub mod registries;
 mod response;
 mod services;
 pub mod simulation;
@@ -15,7 +19,9 @@ mod wait;
 
 pub use self::{
     aged::AgedServer,
-    consul::{Consul, MASTER_TOKEN, Options, free_ports, http_client, http_client_builder},
+    consul::{Consul, MASTER_TOKEN, Options},
+    http::{http_client, http_client_builder},
+    ports::free_ports,
     process::{Process, Signal},
     reflection::reflected_services,
     response::{grpc_message, grpc_status},

@@ -21,7 +21,16 @@ use tokio::{
 };
 
 /// Prefixes of variables that are not inherited from the environment of the test run.
-const SETTINGS: [&str; 5] = ["CONSUL_", "TRIM_", "ADD_", "REGISTRY_", "LOG_"];
+const SETTINGS: [&str; 8] = [
+    "CONSUL_",
+    "ETCD",
+    "ZOOKEEPER_",
+    "EUREKA_",
+    "TRIM_",
+    "ADD_",
+    "REGISTRY_",
+    "LOG_",
+];
 
 /// A process that a test started. Dropping it kills it, and prints its output if the test failed.
 #[derive(Debug)]
@@ -125,6 +134,15 @@ impl Process {
         // After its end has been seen, its ID may belong to another process.
         self.child.id().context("it has ended")?;
         kill(self.pid, signal).with_context(|| format!("{signal} to {}", self.name))
+    }
+
+    /// True if it has ended.
+    ///
+    /// # Errors
+    ///
+    /// When the system cannot be asked.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
     }
 
     /// Its exit status, once it has ended. All its output has been read by then.

@@ -147,7 +147,7 @@ async fn a_call_given_up_is_reset() {
         let (_request, mut respond) = server.accept().await.unwrap().unwrap();
         let driven = tokio::spawn(async move { while server.accept().await.is_some() {} });
         call.abort();
-        let reason = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+        let reason = poll_fn(|cx| respond.poll_reset(cx)).await;
         assert_eq!(reason.unwrap(), Reason::CANCEL);
         driven.abort();
     }

@@ -71,7 +71,6 @@ mod register;
 mod registry;
 #[cfg(feature = "tls")]
 mod tls;
-mod token_bucket;
 mod watch;
 
 pub use self::{config::Config, registry::Consul};

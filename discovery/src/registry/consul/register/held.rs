@@ -8,10 +8,8 @@ use tokio::time::{Instant, sleep};
 use super::definition::Service;
 use crate::registry::{
     RegistryError,
-    consul::{
-        client::{Client, Request, segment},
-        token_bucket::TokenBucket,
-    },
+    consul::client::{Client, Request, segment},
+    token_bucket::TokenBucket,
 };
 
 /// The time that Consul may hold the query back.

@@ -1,11 +1,9 @@
 //! One registration with a Consul agent.
 //!
 //! `definition` and `check` are the request's body. `held` finds out that the agent lost the
-//! registration, `heartbeat` keeps a TTL check passing, `own_check` reads the check's state, and
-//! `conflict` slows down two processes with one ID.
+//! registration, `heartbeat` keeps a TTL check passing, and `own_check` reads the check's state.
 
 mod check;
-mod conflict;
 mod definition;
 mod heartbeat;
 mod held;
@@ -20,14 +18,13 @@ use bytes::Bytes;
 use reqwest::{Method, StatusCode};
 use tokio::{runtime::Handle, sync::watch, time::Instant};
 
-use self::{
-    conflict::Conflicts, definition::Definition, heartbeat::Heartbeat, held::Held,
-    own_check::OwnCheck,
-};
+use self::{definition::Definition, heartbeat::Heartbeat, held::Held, own_check::OwnCheck};
 use super::client::{Client, Request, segment};
 use crate::{
     future::BoxFuture,
-    registry::{Check, CheckState, Registration, RegistrationClient, RegistryError},
+    registry::{
+        Check, CheckState, Registration, RegistrationClient, RegistryError, conflict::Conflicts,
+    },
 };
 
 pub(super) struct ConsulRegistration {

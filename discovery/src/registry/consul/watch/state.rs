@@ -9,7 +9,7 @@ use super::query::HealthQuery;
 use crate::{
     backoff::Backoff,
     future::BoxFuture,
-    registry::{Listing, RegistryError, Source, Update, consul::token_bucket::TokenBucket},
+    registry::{Listing, RegistryError, Source, Update, token_bucket::TokenBucket},
 };
 
 /// The waits after answers that came at once without news. Such a server does not hold queries

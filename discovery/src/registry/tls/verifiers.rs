@@ -1,4 +1,4 @@
-//! The verifier of the server's certificate for Consul's own settings.
+//! The verifier of the server's certificate for the settings that rustls has no verifier for.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-/// Verifies signatures as usual, and the certificate by one of Consul's settings.
+/// Verifies signatures as usual, and the certificate by one of these settings.
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) provider: Arc<CryptoProvider>,
@@ -22,9 +22,9 @@ pub(super) struct Verifier {
 /// The certificates that are accepted.
 #[derive(Debug)]
 pub(super) enum Certificate {
-    /// Any: `CONSUL_HTTP_SSL_VERIFY=false`.
+    /// Any.
     Any,
-    /// One for this name instead of the address: `CONSUL_TLS_SERVER_NAME`.
+    /// One for this name instead of the address.
     Named {
         webpki: Arc<WebPkiServerVerifier>,
         name: ServerName<'static>,

@@ -1,0 +1,95 @@
+//! Configuration from a URL.
+
+use std::time::Duration;
+
+use super::Config;
+use crate::registry::{
+    RegistryError, RegistryUrl,
+    zookeeper::{Access, Layout},
+};
+
+/// ZooKeeper's port, and the one of its documentation for TLS.
+const PORT: u16 = 2181;
+const TLS_PORT: u16 = 2281;
+
+/// The settings in the part after `?`.
+const SETTINGS: [&str; 6] = ["layout", "session_timeout", "acl", "ca", "cert", "key"];
+
+impl Config {
+    /// Reads `zookeeper://[USER:PASSWORD@]HOST[:PORT],.../BASE/PATH?SETTINGS`, or `zookeepers://` for
+    /// TLS. See the [module](crate::registry::zookeeper) for the settings.
+    ///
+    /// Without a host: `localhost`. The default port is 2181, with TLS 2281.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::InvalidUrl`] when the URL has another form or a value that cannot be used.
+    pub fn from_url(url: &str) -> Result<Self, RegistryError> {
+        let mut url = RegistryUrl::parse(url)?;
+        let mut config = Self::default();
+        config.tls = match url.scheme() {
+            "zookeeper" => false,
+            "zookeepers" => true,
+            _ => {
+                return Err(url.invalid("expected zookeeper://HOST:PORT or zookeepers://HOST:PORT"));
+            }
+        };
+        let port = if config.tls { TLS_PORT } else { PORT };
+        config.servers = url.hosts(port)?;
+        if config.servers.is_empty() {
+            config.servers.push(format!("localhost:{port}"));
+        }
+        if !matches!(url.path(), "" | "/") {
+            config.base_path = url.path().trim_end_matches('/').to_owned();
+        }
+        config.credentials = match (url.user(), url.password()) {
+            (None, _) => None,
+            (Some(user), Some(password)) => Some(format!("{user}:{password}")),
+            (Some(_), None) => return Err(url.invalid("a user without a password")),
+        };
+        if let Some(name) = url.take("layout") {
+            let unknown = || {
+                url.invalid(format!(
+                    "unknown layout {name:?}; expected curator or gokit"
+                ))
+            };
+            config.layout = Layout::named(&name).ok_or_else(unknown)?;
+        }
+        if let Some(text) = url.take("session_timeout") {
+            let malformed = || {
+                url.invalid(format!(
+                    "session_timeout is {text:?}, expected for example 10s or 500ms"
+                ))
+            };
+            config.session_timeout = duration(&text).ok_or_else(malformed)?;
+        }
+        if let Some(name) = url.take("acl") {
+            let unknown = || {
+                url.invalid(format!(
+                    "unknown acl {name:?}; expected open, creator or others-read"
+                ))
+            };
+            config.access = Some(Access::named(&name).ok_or_else(unknown)?);
+        }
+        let tls = ["ca", "cert", "key"].map(|key| url.take(key).map(Into::into));
+        if !config.tls && tls.iter().any(Option::is_some) {
+            return Err(url.invalid("ca, cert and key are settings of zookeepers://"));
+        }
+        [config.ca_file, config.client_cert, config.client_key] = tls;
+        url.finish(&SETTINGS)?;
+        config.check().map_err(|reason| url.invalid(reason))?;
+        Ok(config)
+    }
+}
+
+/// A number of `s` or `ms`.
+fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, Duration::from_millis(1)),
+        None => (text.strip_suffix('s')?, Duration::from_secs(1)),
+    };
+    if !number.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    unit.checked_mul(number.parse().ok()?)
+}

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Builds the Go program that the tests of etcd talk to, and prints the path of its binary.
+set -euo pipefail
+
+usage() {
+    cat <<'EOF'
+usage: get-etcd-peer.sh
+
+Prints the path of etcd-peer: a Go program that registers and finds instances in etcd with the clients
+of Go kit and of etcd itself. It is built from scripts/registries/etcd-peer into the project's cache
+where it is missing there. Its modules have fixed versions and checksums (go.mod, go.sum).
+
+  --help   this text
+
+DISCOVERY_CACHE names another cache folder than .cache in the project.
+EOF
+}
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=scripts/lib-fetch.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib-fetch.sh"
+
+while (($#)); do
+    case $1 in
+        --help | -h) usage && exit ;;
+        *) usage >&2 && die "unknown argument '$1'" ;;
+    esac
+done
+need go golang-go
+need sha256sum coreutils
+
+source=$root/scripts/registries/etcd-peer
+# A changed program is built anew.
+version=$(cat "$source"/{main.go,go.mod,go.sum} | sha256sum | cut -c 1-12)
+
+build() {
+    # The modules go into Go's own cache, as those of every Go program do.
+    (cd "$source" && go build -trimpath -mod=readonly -o "$work/etcd-peer" .) || die "cannot build etcd-peer"
+}
+
+fetched etcd-peer "$version" --help build

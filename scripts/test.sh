@@ -2,7 +2,7 @@
 # All the tests, with what they need.
 set -euo pipefail
 
-parts=(lint test doc package loom scripts readme compose bench drill)
+parts=(lint test doc package loom scripts readme compose h2spec bench drill)
 usage() {
     cat <<EOF
 usage: test.sh [PART...]
@@ -18,6 +18,7 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
   scripts   the demo (--once) and its Ctrl-C, trim-instances.sh and its Ctrl-C, bad arguments
   readme    the flags and answers that the services' READMEs quote are the real ones
   compose   docker-compose.yml is well-formed
+  h2spec    h2spec against the ports of both services; skipped where there is no Go
   bench     every benchmark runs once, and a small simulation
   drill     the fault drill, every row for four seconds
 
@@ -179,6 +180,10 @@ readme_calls() {
 part_compose() {
     need docker-compose docker-compose
     docker-compose -f docker-compose.yml config -q
+}
+
+part_h2spec() {
+    scripts/h2spec.sh
 }
 
 part_loom() {

@@ -23,7 +23,10 @@ impl ErrorDetail {
     pub(crate) fn of_call(self, status: Status) -> Status {
         if let Some(suppressed) = FAILED.line() {
             let (code, message) = (status.code(), status.message());
-            warn!(?code, suppressed, "a call to the trim service failed: {message}");
+            warn!(
+                ?code,
+                suppressed, "a call to the trim service failed: {message}"
+            );
         }
         match (status.code(), self) {
             (Code::DeadlineExceeded | Code::Unavailable, Self::Full) => status,

@@ -42,9 +42,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         args.error_detail,
     );
     let service = Arc::new(AddService::new(trim, args.rate_limit, args.key_header()));
-    let server = Server::new()
-        .drain(args.drain)
-        .limits(args.limits());
+    let server = Server::new().drain(args.drain).limits(args.limits());
     let readiness = Readiness {
         channel,
         stage: server.stage(),

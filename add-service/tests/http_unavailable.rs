@@ -133,6 +133,9 @@ async fn by_default_an_error_names_no_address_and_no_registry() {
     for answer in [http.post("/concat", "{}").await, http.get("/readyz").await] {
         assert_eq!(answer.status, 503);
         let reason = answer.reason();
-        assert!(!reason.contains("127.0.0.1") && !reason.contains("consul"), "{reason}");
+        assert!(
+            !reason.contains("127.0.0.1") && !reason.contains("consul"),
+            "{reason}"
+        );
     }
 }

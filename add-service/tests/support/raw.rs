@@ -27,7 +27,8 @@ pub(crate) const CONTINUATION: u8 = 9;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
-/// An error code of HTTP/2.
+/// Error codes of HTTP/2.
+pub(crate) const FLOW_CONTROL_ERROR: u32 = 3;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// A frame.

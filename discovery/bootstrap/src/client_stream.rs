@@ -150,8 +150,7 @@ impl<S> ClientStream<S> {
     fn sent(&mut self, bytes: &[u8]) {
         // The server of HTTP/2 may begin before the client does.
         if !matches!(self.protocol, Protocol::Http1 { .. }) {
-            self.sent
-                .follow(bytes, |head| self.flood.sent(head));
+            self.sent.follow(bytes, |head| self.flood.sent(head));
         }
     }
 
@@ -207,7 +206,10 @@ impl<S: AsyncWrite + Unpin> ClientStream<S> {
         if let Some(suppressed) = FLOODS.line() {
             warn!(client = %self.peer, suppressed, "connection ended: a flood of {kind}");
         }
-        io::Error::new(io::ErrorKind::ConnectionAborted, format!("a flood of {kind}"))
+        io::Error::new(
+            io::ErrorKind::ConnectionAborted,
+            format!("a flood of {kind}"),
+        )
     }
 }
 
@@ -323,8 +325,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_begin_is_closed() {
         let half_settings = [PREFACE, &SETTINGS[..5]].concat();
-        for said in [&b""[..], b"P", b"PRI ", &PREFACE[..23], PREFACE, &half_settings] {
-            assert_eq!(closed_after(said, TIMES.begin).await, TIMES.begin, "{said:?}");
+        for said in [
+            &b""[..],
+            b"P",
+            b"PRI ",
+            &PREFACE[..23],
+            PREFACE,
+            &half_settings,
+        ] {
+            assert_eq!(
+                closed_after(said, TIMES.begin).await,
+                TIMES.begin,
+                "{said:?}"
+            );
         }
     }
 
@@ -343,7 +356,10 @@ mod tests {
             [&begun[..], data].concat(),
         ] {
             let took = closed_after(&said, TIMES.receive).await;
-            assert!(took >= TIMES.receive && took < TIMES.receive * 2, "{said:?}: {took:?}");
+            assert!(
+                took >= TIMES.receive && took < TIMES.receive * 2,
+                "{said:?}: {took:?}"
+            );
         }
     }
 
@@ -394,8 +410,14 @@ mod tests {
     async fn a_flood_is_ended_with_goaway() {
         let (mut client, mut server, _) = connection();
         server.write_all(SETTINGS).await.unwrap();
-        client.write_all(&[PREFACE, SETTINGS].concat()).await.unwrap();
-        client.write_all(b"\0\0\x01\x01\x05\0\0\0\x07x").await.unwrap();
+        client
+            .write_all(&[PREFACE, SETTINGS].concat())
+            .await
+            .unwrap();
+        client
+            .write_all(b"\0\0\x01\x01\x05\0\0\0\x07x")
+            .await
+            .unwrap();
         for _ in 0..2_000 {
             client.write_all(PING).await.unwrap();
         }

@@ -199,7 +199,13 @@ mod tests {
         let mut guard = FloodGuard::new();
         for _ in 0..100_000 {
             // A call of a client that updates both windows for each message and pings for each.
-            for kind in [kind::HEADERS, kind::DATA, WINDOW_UPDATE, WINDOW_UPDATE, PING] {
+            for kind in [
+                kind::HEADERS,
+                kind::DATA,
+                WINDOW_UPDATE,
+                WINDOW_UPDATE,
+                PING,
+            ] {
                 guard.received(head(kind)).unwrap();
             }
         }

@@ -17,8 +17,6 @@ use crate::thinned::Thinned;
 /// Wait at the limit before room is made again.
 const AGAIN: Duration = Duration::from_millis(20);
 
-static REACHED: Thinned = Thinned::new();
-
 /// Used if the system does not tell the process's limit of open files. It is Linux's usual default.
 const OPEN_FILES: u64 = 1024;
 
@@ -61,7 +59,9 @@ fn limit_of(open_files: u64, listeners: usize) -> NonZeroU32 {
 /// The share of all connections that one peer may have, if no limit is set.
 pub(crate) fn default_limit_per_peer(max_connections: NonZeroU32) -> NonZeroU32 {
     let quarter = NonZeroU32::new(max_connections.get() / 4);
-    let share = quarter.map_or(max_connections.get(), |quarter| max_connections.get() - quarter.get());
+    let share = quarter.map_or(max_connections.get(), |quarter| {
+        max_connections.get() - quarter.get()
+    });
     NonZeroU32::new(share).unwrap_or(NonZeroU32::MIN)
 }
 
@@ -69,6 +69,7 @@ pub(crate) fn default_limit_per_peer(max_connections: NonZeroU32) -> NonZeroU32 
 pub(crate) struct ConnectionLimit {
     slots: Arc<Semaphore>,
     max: NonZeroU32,
+    reached: Thinned,
 }
 
 /// The slot of one open connection.
@@ -83,6 +84,19 @@ impl ConnectionLimit {
         Self {
             slots: Arc::new(Semaphore::new(permits)),
             max,
+            reached: Thinned::new(),
+        }
+    }
+
+    /// Logs it if no slot is free.
+    pub(crate) fn warn_if_reached(&self) {
+        if self.slots.available_permits() == 0
+            && let Some(suppressed) = self.reached.line()
+        {
+            warn!(
+                max_connections = self.max,
+                suppressed, "connection limit reached: new connections wait until one closes"
+            );
         }
     }
 
@@ -93,15 +107,7 @@ impl ConnectionLimit {
             if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
                 return slot;
             }
-            if !make_room()
-                && let Some(suppressed) = REACHED.line()
-            {
-                let max = self.max;
-                warn!(
-                    max_connections = max,
-                    suppressed, "connection limit reached: new connections wait until one closes"
-                );
-            }
+            make_room();
             let slot = timeout(AGAIN, Arc::clone(&self.slots).acquire_owned()).await;
             // The semaphore is never closed.
             if let Ok(Ok(slot)) = slot {

@@ -73,7 +73,9 @@ mod tests {
         for size in 1..=bytes.len() {
             let (mut messages, mut seen) = (Messages::default(), Vec::new());
             for part in bytes.chunks(size) {
-                messages.follow(part, |message| seen.push((message.is_compressed, message.length)));
+                messages.follow(part, |message| {
+                    seen.push((message.is_compressed, message.length))
+                });
             }
             assert_eq!(seen, [(false, 3), (true, 0), (false, 1)], "{size}");
             assert_eq!((messages.begun(), messages.is_incomplete()), (3, false));

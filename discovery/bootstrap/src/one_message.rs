@@ -94,7 +94,11 @@ impl Check {
             return Poll::Pending;
         }
         // Of one message, the first byte and the end of the request have the same limit.
-        let message = if self.takes_one { 0 } else { self.messages.begun() };
+        let message = if self.takes_one {
+            0
+        } else {
+            self.messages.begun()
+        };
         let (awaited, limit) = self
             .limit
             .get_or_insert_with(|| (message, Box::pin(sleep(self.receive))));

@@ -80,20 +80,17 @@ impl Peers {
         None
     }
 
-    fn place(
-        &self,
-        open: &mut Open,
-        peer: IpAddr,
-        activity: &Arc<Activity>,
-        slot: Slot,
-    ) -> Place {
+    fn place(&self, open: &mut Open, peer: IpAddr, activity: &Arc<Activity>, slot: Slot) -> Place {
         let number = open.next;
         open.next += 1;
         let connection = Connection {
             activity: Arc::clone(activity),
             task: None,
         };
-        open.peers.entry(peer).or_default().insert(number, connection);
+        open.peers
+            .entry(peer)
+            .or_default()
+            .insert(number, connection);
         Place {
             peer,
             number,
@@ -106,9 +103,15 @@ impl Peers {
     /// there is none.
     pub(crate) fn make_room(&self) -> bool {
         let mut open = lock(&self.open);
-        let mut peers: Vec<_> = open.peers.iter().map(|(ip, all)| (all.len(), *ip)).collect();
+        let mut peers: Vec<_> = open
+            .peers
+            .iter()
+            .map(|(ip, all)| (all.len(), *ip))
+            .collect();
         peers.sort_unstable_by(|a, b| b.cmp(a));
-        peers.into_iter().any(|(_, peer)| open.close_half_said(peer))
+        peers
+            .into_iter()
+            .any(|(_, peer)| open.close_half_said(peer))
     }
 }
 
@@ -120,7 +123,10 @@ impl Open {
         };
         let half_said = connections.iter().find_map(|(number, connection)| {
             let task = connection.task.as_ref()?;
-            connection.activity.is_half_said().then_some((*number, task.clone()))
+            connection
+                .activity
+                .is_half_said()
+                .then_some((*number, task.clone()))
         });
         let Some((number, task)) = half_said else {
             return false;
@@ -140,7 +146,10 @@ impl Place {
     /// Names the task that serves the connection.
     pub(crate) fn served_by(peers: &Peers, (peer, number): (IpAddr, u64), task: AbortHandle) {
         let mut open = lock(&peers.open);
-        let connection = open.peers.get_mut(&peer).and_then(|all| all.get_mut(&number));
+        let connection = open
+            .peers
+            .get_mut(&peer)
+            .and_then(|all| all.get_mut(&number));
         if let Some(connection) = connection {
             connection.task = Some(task);
         }

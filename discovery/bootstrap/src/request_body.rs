@@ -259,7 +259,10 @@ mod tests {
         let (mut small, _answer) = begin(message(0, 20_000));
         assert!(next(&mut small) && next(&mut small));
         let (mut compressed, _answer) = begin(message(1, 20_000));
-        assert!(next(&mut compressed) && !next(&mut compressed), "in the order of arrival");
+        assert!(
+            next(&mut compressed) && !next(&mut compressed),
+            "in the order of arrival"
+        );
         drop(first);
         assert!(!next(&mut second), "the first is not answered");
         drop(answer);

@@ -115,7 +115,10 @@ pub(crate) async fn serve<S, B>(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()>
 where
-    S: tower_service::Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+    S: tower_service::Service<Request<RequestBody>, Response = Response<B>>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: http_body::Body + Send + 'static,
@@ -209,7 +212,10 @@ struct Connections<S> {
 
 impl<S, B> Connections<S>
 where
-    S: tower_service::Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+    S: tower_service::Service<Request<RequestBody>, Response = Response<B>>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: http_body::Body + Send + 'static,
@@ -226,6 +232,7 @@ where
         let accept = async {
             loop {
                 if accepted.is_none() {
+                    self.limit.warn_if_reached();
                     match listener.accept().await {
                         Ok(connection) => *accepted = Some(connection),
                         Err(error) => {
@@ -265,13 +272,7 @@ where
     }
 
     /// Serves a connection in a task of its own, which holds the place.
-    fn spawn(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        activity: Arc<Activity>,
-        place: Place,
-    ) {
+    fn spawn(&self, stream: TcpStream, peer: SocketAddr, activity: Arc<Activity>, place: Place) {
         // Small answers must not wait for more. An error means that the socket is already closed.
         let _closed = stream.set_nodelay(true);
         let (counter, ending) = (self.requests.clone(), Arc::clone(&self.ending));
@@ -289,7 +290,10 @@ where
             let (request, unfinished) = if closable {
                 // One at a time.
                 let request = request.map(RequestBody::unlimited);
-                (request, counter.begin(Held::Http1(Answering::new(&activity))))
+                (
+                    request,
+                    counter.begin(Held::Http1(Answering::new(&activity))),
+                )
             } else {
                 let reserved = Arc::new(Reserved::none(memory.clone()));
                 let held = Held::Http2(Arc::clone(&reserved));

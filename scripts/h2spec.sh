@@ -96,5 +96,7 @@ run() {
 run trim-grpc "$(field grpc "$work/trim.log")" /pb.Trim/TrimSpace
 run add-grpc "$(field grpc "$work/add.log")" /pb.Add/Sum
 run add-http "$(field http "$work/add.log")" /sum
-alive "$trim" && alive "$add" || die "a service has ended"
+for process in "$trim" "$add"; do
+    alive "$process" || die "a service has ended"
+done
 exit $status

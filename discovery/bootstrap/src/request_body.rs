@@ -94,6 +94,9 @@ struct Reservation {
     extent: Extent,
     reserved: Arc<Reserved>,
     waiting: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
+    /// The frame with the length of a message that waits: tonic takes memory for the whole message as
+    /// soon as it sees the length.
+    held: Option<Frame<Bytes>>,
 }
 
 impl<B> RequestBody<B> {
@@ -120,6 +123,7 @@ impl<B> RequestBody<B> {
             extent,
             reserved,
             waiting: None,
+            held: None,
         });
         Self { body, reservation }
     }
@@ -179,9 +183,15 @@ where
             reservation.begin(bytes);
         }
         ready!(reservation.poll_reserved(cx));
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        if let (Extent::Messages(messages), Some(Ok(frame))) = (&mut reservation.extent, &frame)
-            && let Some(bytes) = frame.data_ref()
+        if let Some(frame) = reservation.held.take() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let frame = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+            Some(Ok(frame)) => frame,
+            end => return Poll::Ready(end),
+        };
+        if let (Extent::Messages(messages), Some(bytes)) =
+            (&mut reservation.extent, frame.data_ref())
         {
             // The largest, if several begin in one frame: the small ones are within the window.
             let mut largest = None;
@@ -192,13 +202,18 @@ where
             });
             if let Some(bytes) = largest {
                 reservation.begin(bytes);
+                if reservation.poll_reserved(cx).is_pending() {
+                    reservation.held = Some(frame);
+                    return Poll::Pending;
+                }
             }
         }
-        Poll::Ready(frame)
+        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        let held = self.reservation.as_ref().is_some_and(|r| r.held.is_some());
+        !held && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -254,19 +269,18 @@ mod tests {
         let (mut first, answer) = begin(message(0, 3 << 20));
         assert!(next(&mut first) && next(&mut first));
         let (mut second, _answer) = begin(message(0, 2 << 20));
-        // Its first bytes tell its length.
-        assert!(next(&mut second) && !next(&mut second));
+        // Its first bytes tell its length, and are not passed on before the memory is there.
+        assert!(!next(&mut second) && !second.is_end_stream());
         let (mut small, _answer) = begin(message(0, 20_000));
         assert!(next(&mut small) && next(&mut small));
         let (mut compressed, _answer) = begin(message(1, 20_000));
-        assert!(
-            next(&mut compressed) && !next(&mut compressed),
-            "in the order of arrival"
-        );
+        assert!(!next(&mut compressed), "in the order of arrival");
         drop(first);
         assert!(!next(&mut second), "the first is not answered");
         drop(answer);
-        assert!(next(&mut second) && next(&mut compressed));
+        for body in [&mut second, &mut compressed] {
+            assert!(next(body) && next(body));
+        }
     }
 
     #[test]

@@ -1,11 +1,7 @@
 //! What one client can take of both services: calls that it does not finish, control frames, and
 //! connections that it does not begin. The calls of others succeed meanwhile.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot go on has failed"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 

@@ -4,7 +4,7 @@
 //! measure the bandwidth (gRPC's BDP estimation) or update windows for each message send a few control
 //! frames per useful frame. A client that sends nothing else runs out of the reserve.
 //!
-//! Streams that are reset have a reserve of their own: HEADERS and RST_STREAM by turns (rapid reset,
+//! Streams that are reset have a reserve of their own: HEADERS and `RST_STREAM` by turns (rapid reset,
 //! CVE-2023-44487) make the server begin and abandon work without limit.
 
 use std::time::Duration;

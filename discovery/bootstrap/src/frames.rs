@@ -53,7 +53,7 @@ pub(crate) struct Frames {
     head_bytes: usize,
     /// Bytes of the current payload that have not arrived.
     payload: u32,
-    /// True between HEADERS and the frame with its END_HEADERS flag.
+    /// True between HEADERS and the frame with its `END_HEADERS` flag.
     in_headers: bool,
     /// Complete frames; HEADERS with its CONTINUATION frames is one.
     complete: u64,
@@ -99,7 +99,7 @@ impl Frames {
     }
 
     /// The number of the frame of which a part has arrived, counted from zero. HEADERS is incomplete
-    /// up to its END_HEADERS flag.
+    /// up to its `END_HEADERS` flag.
     pub(crate) fn incomplete(&self) -> Option<u64> {
         (self.in_headers || !self.is_between()).then_some(self.complete)
     }

@@ -74,7 +74,7 @@ mod tests {
             let (mut messages, mut seen) = (Messages::default(), Vec::new());
             for part in bytes.chunks(size) {
                 messages.follow(part, |message| {
-                    seen.push((message.is_compressed, message.length))
+                    seen.push((message.is_compressed, message.length));
                 });
             }
             assert_eq!(seen, [(false, 3), (true, 0), (false, 1)], "{size}");

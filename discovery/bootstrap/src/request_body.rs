@@ -138,16 +138,14 @@ impl Reservation {
         }
         let memory = &self.reserved.memory;
         let units = memory.units(bytes);
-        match Arc::clone(&memory.units).try_acquire_many_owned(units) {
-            Ok(permit) => self.reserved.set(Some(permit)),
-            Err(_) => {
-                let memory = Arc::clone(&memory.units);
-                // The semaphore is never closed.
-                self.waiting = Some(Box::pin(async move {
-                    memory.acquire_many_owned(units).await.ok()
-                }));
-            }
+        if let Ok(permit) = Arc::clone(&memory.units).try_acquire_many_owned(units) {
+            self.reserved.set(Some(permit));
+            return;
         }
+        let memory = Arc::clone(&memory.units);
+        // The semaphore is never closed.
+        let permit = async move { memory.acquire_many_owned(units).await.ok() };
+        self.waiting = Some(Box::pin(permit));
     }
 
     fn poll_reserved(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -285,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_whole_body_reserves_its_length_and_at_most_all() {
-        let memory = Memory::new(UNKNOWN as u32);
+        let memory = Memory::new(1 << 20);
         let begin = || {
             let reserved = Arc::new(Reserved::none(memory.clone()));
             RequestBody::whole(Chunks(vec![Bytes::from_static(b"x")]), reserved)

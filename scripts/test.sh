@@ -2,7 +2,7 @@
 # All the tests, with what they need.
 set -euo pipefail
 
-parts=(lint test doc package loom scripts readme compose bench drill gokit interop)
+parts=(lint test doc package loom scripts readme compose h2spec bench drill gokit interop)
 usage() {
     cat <<EOF
 usage: test.sh [PART...]
@@ -19,6 +19,7 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
             Ctrl-C, bad arguments
   readme    the flags and answers that the services' READMEs quote are the real ones
   compose   docker-compose.yml is well-formed
+  h2spec    h2spec against the ports of both services; skipped where there is no Go
   bench     every benchmark runs once, and a small simulation
   drill     the fault drill, every row for four seconds
   gokit     the services beside the Go kit pair, which is skipped without Go
@@ -230,6 +231,10 @@ readme_calls() {
 part_compose() {
     need docker-compose docker-compose
     docker-compose -f docker-compose.yml config -q
+}
+
+part_h2spec() {
+    scripts/h2spec.sh
 }
 
 part_loom() {

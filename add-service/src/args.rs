@@ -15,7 +15,7 @@ use std::{
 use anyhow::Context as _;
 use axum::http::HeaderName;
 use bootstrap::{
-    CompressionEncoding,
+    CompressionEncoding, Limits,
     logging::LogArgs,
     registry::RegistryArgs,
     values::{duration, positive_number},
@@ -29,6 +29,7 @@ use discovery::{
 use self::{
     calls::CallArgs, connections::ConnectionArgs, ejection::EjectionArgs, instances::InstanceArgs,
 };
+use crate::error_detail::ErrorDetail;
 
 /// Service that adds numbers and joins texts over gRPC and HTTP/JSON, with trim instances from a
 /// registry.
@@ -68,7 +69,23 @@ pub(crate) struct Args {
     /// Maximum open connections per port; at the limit, new ones wait until one closes [default:
     /// three eighths of the process's limit of open files, at most 16384]
     #[arg(long, env = "ADD_MAX_CONNECTIONS", value_name = "N", value_parser = positive_number)]
-    pub(crate) max_connections: Option<NonZeroU32>,
+    max_connections: Option<NonZeroU32>,
+    /// Maximum open connections of one client address per port; more are closed at once [default: three
+    /// quarters of --max-connections]
+    #[arg(long, env = "ADD_MAX_CONNECTIONS_PER_PEER", value_name = "N", value_parser = positive_number)]
+    max_connections_per_peer: Option<NonZeroU32>,
+    /// Maximum concurrent requests of one HTTP/2 connection; clients wait, or are refused
+    #[arg(long, env = "ADD_MAX_STREAMS", value_name = "N", default_value = "256", value_parser = positive_number)]
+    max_streams: NonZeroU32,
+
+    /// How much an error says to the caller; the log has it all
+    #[arg(
+        long,
+        env = "ADD_ERROR_DETAIL",
+        value_name = "DETAIL",
+        default_value = "brief"
+    )]
+    pub(crate) error_detail: ErrorDetail,
 
     #[command(flatten)]
     instances: InstanceArgs,
@@ -85,6 +102,14 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// The limits of what clients may take.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits::default()
+            .with_max_connections(self.max_connections)
+            .with_max_connections_per_peer(self.max_connections_per_peer)
+            .with_max_streams(Some(self.max_streams))
+    }
+
     /// The channel to the trim instances.
     pub(crate) fn channel(&self) -> anyhow::Result<Channel> {
         let registry: Arc<dyn Registry> = match &self.instances.addresses {
@@ -151,6 +176,9 @@ mod tests {
             ),
             ("--rate-limit", "0", whole),
             ("--max-connections", "0", whole),
+            ("--max-connections-per-peer", "0", whole),
+            ("--max-streams", "0", whole),
+            ("--error-detail", "some", "[possible values: brief, full]"),
             ("--trim-name", "", "must not be empty"),
             ("--tag", "a\nb", "must not contain control characters"),
             (

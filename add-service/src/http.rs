@@ -27,6 +27,7 @@ use tonic::{Code, Status};
 
 use crate::{
     caller::keep,
+    error_detail::ErrorDetail,
     grpc,
     json::{Field, Operands},
     metrics,
@@ -52,6 +53,7 @@ pub(crate) struct Readiness {
     pub(crate) channel: Channel,
     pub(crate) stage: watch::Receiver<Stage>,
     pub(crate) recorder: PrometheusHandle,
+    pub(crate) detail: ErrorDetail,
 }
 
 /// All routes.
@@ -213,9 +215,9 @@ async fn ready(State(readiness): State<Readiness>) -> Result<String, Failure> {
             status.available, status.instances
         ));
     }
-    let registry = status
-        .registry_error
-        .map_or_else(String::new, |error| format!("; {}", chain(&*error)));
+    let registry = status.registry_error.map_or_else(String::new, |error| {
+        readiness.detail.reason(|| format!("; {}", chain(&*error)))
+    });
     Err(unavailable(format!(
         "no trim instance is connected ({} known){registry}",
         status.instances

@@ -6,6 +6,7 @@
 
 mod args;
 mod caller;
+mod error_detail;
 mod grpc;
 mod http;
 mod json;
@@ -34,15 +35,19 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     // Before the channel, which registers its counters when it is built.
     let recorder = metrics::install()?;
     let channel = args.channel()?;
-    let trim = RemoteTrim::new(channel.clone(), args.max_body, args.trim_compression());
+    let trim = RemoteTrim::new(
+        channel.clone(),
+        args.max_body,
+        args.trim_compression(),
+        args.error_detail,
+    );
     let service = Arc::new(AddService::new(trim, args.rate_limit, args.key_header()));
-    let server = Server::new()
-        .drain(args.drain)
-        .max_connections(args.max_connections);
+    let server = Server::new().drain(args.drain).limits(args.limits());
     let readiness = Readiness {
         channel,
         stage: server.stage(),
         recorder,
+        detail: args.error_detail,
     };
     server
         .http(

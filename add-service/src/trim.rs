@@ -3,9 +3,9 @@
 use bootstrap::CompressionEncoding;
 use discovery::{Channel, ServedBy};
 use proto::{TrimRequest, trim_client::TrimClient};
-use tonic::{Code, Request, Status};
+use tonic::{Request, Status};
 
-use crate::caller::Caller;
+use crate::{caller::Caller, error_detail::ErrorDetail};
 
 /// A trimmed text and the instance that trimmed it.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(crate) struct Trimmed {
 /// Calls the trim service.
 pub(crate) struct RemoteTrim {
     client: TrimClient<Channel>,
+    detail: ErrorDetail,
 }
 
 impl RemoteTrim {
@@ -25,12 +26,13 @@ impl RemoteTrim {
         channel: Channel,
         max_message: usize,
         compression: Option<CompressionEncoding>,
+        detail: ErrorDetail,
     ) -> Self {
         let mut client = TrimClient::new(channel).max_decoding_message_size(max_message);
         if let Some(encoding) = compression {
             client = client.send_compressed(encoding).accept_compressed(encoding);
         }
-        Self { client }
+        Self { client, detail }
     }
 
     /// Trims one text, within the caller's deadline.
@@ -47,19 +49,8 @@ impl RemoteTrim {
         if let Some(deadline) = caller.deadline {
             request.extensions_mut().insert(deadline);
         }
-        let response =
-            self.client
-                .clone()
-                .trim_space(request)
-                .await
-                .map_err(|status| match status.code() {
-                    Code::DeadlineExceeded | Code::Unavailable => status,
-                    code => {
-                        let message =
-                            format!("the trim service failed: {code:?}: {}", status.message());
-                        Status::unavailable(message)
-                    }
-                })?;
+        let response = self.client.clone().trim_space(request).await;
+        let response = response.map_err(|status| self.detail.of_call(status))?;
         let instance = response
             .extensions()
             .get::<ServedBy>()

@@ -7,10 +7,10 @@ mod support;
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use support::{LIMIT, add_alone, connect, trims};
-use testkit::{Process, service_binary};
+use testkit::{Process, eventually, service_binary};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -94,7 +94,9 @@ async fn start_after(commands: &str, name: &str, ports: &str) -> Process {
 #[tokio::test]
 async fn a_flood_leaves_file_descriptors_and_the_service_answers_after_it() {
     for (name, ports) in SERVICES {
-        let process = start_after("ulimit -n 100", name, ports).await;
+        // One peer may take all, so that the limit of all is reached.
+        let ports = format!("{ports} --max-connections-per-peer 1000");
+        let process = start_after("ulimit -n 100", name, &ports).await;
         let line = process.stdout_line("listening", LIMIT).await.unwrap();
         let addresses: Vec<SocketAddr> = line
             .split(' ')
@@ -155,4 +157,43 @@ async fn a_health_check_is_answered_after_the_limit_was_reached() {
     let mut client = HealthClient::new(connect(trim.grpc).await);
     let check = client.check(HealthCheckRequest::default()).await.unwrap();
     assert_eq!(check.into_inner().status, 1);
+}
+
+/// A connection from another address of the loopback network.
+async fn begin_from(ip: [u8; 4], address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((ip, 0).into()).unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
+    stream.write_all(HTTP2).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn one_client_does_not_shut_others_out() {
+    let flags = ["--max-connections=10", "--max-connections-per-peer=2"];
+    let add = add_alone(&flags).await;
+    let trim = trims(1, &flags).await.remove(0);
+    for (address, process) in [
+        (add.http, &add.process),
+        (add.grpc, &add.process),
+        (trim.grpc, &trim.process),
+    ] {
+        let [mut first, mut second] = [begin(address).await, begin(address).await];
+        assert!(answered(&mut first).await && answered(&mut second).await);
+        let mut third = TcpStream::connect(address).await.unwrap();
+        let closed = timeout(LIMIT, third.read_u8()).await.unwrap();
+        assert!(closed.is_err(), "{address}");
+        process
+            .stderr_line("--max-connections-per-peer", LIMIT)
+            .await
+            .unwrap();
+        let mut other = begin_from([127, 0, 0, 2], address).await;
+        assert!(answered(&mut other).await, "{address}");
+        drop(first);
+        let again = async || {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(HTTP2).await.is_ok() && answered(&mut stream).await
+        };
+        eventually("the place is free", LIMIT, again).await.unwrap();
+    }
 }

@@ -165,7 +165,7 @@ async fn without_an_instance_it_is_unavailable_at_once() {
 #[tokio::test]
 async fn with_all_instances_dead_it_is_unavailable_quickly() {
     let mut trims = trims(3, &[]).await;
-    let add = add_over(&trims, &[]).await;
+    let add = add_over(&trims, &["--error-detail=full"]).await;
     Http::new(&add).until_ready(3).await;
     for trim in &mut trims {
         trim.process.signal(Signal::SIGKILL).unwrap();

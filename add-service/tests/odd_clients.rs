@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::json;
 use support::{Http, LIMIT, add_alone, connect, read_until, trims};
@@ -134,22 +134,32 @@ async fn a_connection_that_does_not_begin_is_closed() {
     }
 }
 
-/// A client sends all its calls to an instance over one connection.
+/// The first setting of this kind that the server sends.
+async fn setting(address: SocketAddr, wanted: u16) -> Option<u32> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(HTTP2).await.unwrap();
+    // The server's first frame: three bytes of length, its type, which is 4, and what it sets.
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!((head[0], head[1], head[3]), (0, 0, 4));
+    let mut settings = vec![0; head[2].into()];
+    stream.read_exact(&mut settings).await.unwrap();
+    let mut settings = settings.chunks(6);
+    let found = settings.find(|setting| setting[..2] == wanted.to_be_bytes());
+    found.map(|setting| u32::from_be_bytes(setting[2..].try_into().unwrap()))
+}
+
+/// Clients learn how many calls one connection takes, and spread further ones.
 #[tokio::test]
-async fn a_connection_carries_as_many_calls_as_there_are() {
-    let add = add_alone(&[]).await;
-    let trims = trims(1, &[]).await;
-    for address in [add.grpc, add.http, trims[0].grpc] {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(HTTP2).await.unwrap();
-        // The server's first frame: three bytes of length, its type, which is 4, and what it sets.
-        let mut head = [0; 9];
-        stream.read_exact(&mut head).await.unwrap();
-        assert_eq!((head[0], head[1], head[3]), (0, 0, 4));
-        let mut settings = vec![0; head[2].into()];
-        stream.read_exact(&mut settings).await.unwrap();
-        let limits_streams = |setting: &[u8]| setting[..2] == [0, 3];
-        assert!(!settings.chunks(6).any(limits_streams), "{settings:?}");
+async fn a_connection_tells_how_many_calls_it_takes() {
+    const MAX_CONCURRENT_STREAMS: u16 = 3;
+    for (flags, expected) in [(&[][..], 256), (&["--max-streams=100"], 100)] {
+        let add = add_alone(flags).await;
+        let trims = trims(1, flags).await;
+        for address in [add.grpc, add.http, trims[0].grpc] {
+            let streams = setting(address, MAX_CONCURRENT_STREAMS).await;
+            assert_eq!(streams, Some(expected));
+        }
     }
 }
 

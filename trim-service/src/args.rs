@@ -7,6 +7,7 @@ use std::{
 };
 
 use bootstrap::{
+    Limits,
     logging::LogArgs,
     registry::RegistryArgs,
     values::{advertised_ip, duration, key_value, name, positive_duration, positive_number},
@@ -44,7 +45,14 @@ pub(crate) struct Args {
     /// Maximum open connections; at the limit, new ones wait until one closes [default: three
     /// quarters of the process's limit of open files, at most 16384]
     #[arg(long, env = "TRIM_MAX_CONNECTIONS", value_name = "N", value_parser = positive_number)]
-    pub(crate) max_connections: Option<NonZeroU32>,
+    max_connections: Option<NonZeroU32>,
+    /// Maximum open connections of one client address; more are closed at once [default: three
+    /// quarters of --max-connections]
+    #[arg(long, env = "TRIM_MAX_CONNECTIONS_PER_PEER", value_name = "N", value_parser = positive_number)]
+    max_connections_per_peer: Option<NonZeroU32>,
+    /// Maximum concurrent requests of one HTTP/2 connection; clients wait, or are refused
+    #[arg(long, env = "TRIM_MAX_STREAMS", value_name = "N", default_value = "256", value_parser = positive_number)]
+    max_streams: NonZeroU32,
 
     /// Service name to register; the ID is NAME-IP-PORT
     #[arg(long, env = "TRIM_NAME", value_name = "NAME", default_value = "trim_service", value_parser = name, help_heading = "Registration")]
@@ -110,6 +118,14 @@ pub(crate) enum CheckKind {
 }
 
 impl Args {
+    /// The limits of what clients may take.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits::default()
+            .with_max_connections(self.max_connections)
+            .with_max_connections_per_peer(self.max_connections_per_peer)
+            .with_max_streams(Some(self.max_streams))
+    }
+
     pub(crate) fn registration(&self, instance: Instance) -> Registration {
         let registration = Registration::new(instance, self.check());
         if self.deregister_after.is_zero() {
@@ -172,6 +188,8 @@ mod tests {
             ("--meta", "novalue"),
             ("--weight", "0"),
             ("--max-connections", "0"),
+            ("--max-connections-per-peer", "0"),
+            ("--max-streams", "0"),
             ("--check", "http"),
             ("--check-interval", "5"),
             ("--check-timeout", "0s"),

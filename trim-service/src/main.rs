@@ -36,7 +36,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let trim = compressed!(TrimServer::new(TrimService::new(args.fault.clone())));
     let mut server = Server::new()
         .drain(args.drain)
-        .max_connections(args.max_connections)
+        .limits(args.limits())
         .grpc(
             Listen::on(args.listen, args.port).flag("--port"),
             Services::new(proto::FILE_DESCRIPTOR_SET).add(trim),

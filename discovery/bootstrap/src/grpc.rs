@@ -1,6 +1,6 @@
 //! gRPC services with the standard health service and reflection.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use anyhow::Context as _;
 use http::{Request, Response};
@@ -121,8 +121,12 @@ impl Services {
         &self.names
     }
 
-    /// The services with health and reflection. All of them are reported as serving.
-    pub(crate) fn into_server(self) -> anyhow::Result<(Reported, ByDeadline<AxumRouter>)> {
+    /// The services with health and reflection. All of them are reported as serving. Each request
+    /// message must arrive within `receive`.
+    pub(crate) fn into_server(
+        self,
+        receive: Duration,
+    ) -> anyhow::Result<(Reported, ByDeadline<AxumRouter>)> {
         let (health, health_server) = Health::new();
         let names = self.names.iter().map(String::as_str);
         health.set(names.clone().chain([""]), ServingStatus::Serving);
@@ -140,7 +144,7 @@ impl Services {
         let v1 = reflection().build_v1().with_context(failed)?;
         // grpcurl up to 1.8 uses the older version.
         let v1alpha = reflection().build_v1alpha().with_context(failed)?;
-        let methods = UnaryMethods::of(&sets).with_context(failed)?;
+        let methods = UnaryMethods::of(&sets, receive).with_context(failed)?;
         let router = self
             .routes
             .add_service(health_server)

@@ -3,17 +3,19 @@
 //! Without a limit, a flood of connections takes every file descriptor of the process. The service
 //! then cannot open connections to its registry or to other services either.
 
-use std::{future::pending, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
+    time::timeout,
 };
 use tracing::{debug, warn};
 
-/// Minimum interval between two warnings that the limit is reached.
-const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+use crate::thinned::Thinned;
+
+/// Wait at the limit before room is made again.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Used if the system does not tell the process's limit of open files. It is Linux's usual default.
 const OPEN_FILES: u64 = 1024;
@@ -54,11 +56,20 @@ fn limit_of(open_files: u64, listeners: usize) -> NonZeroU32 {
     NonZeroU32::new(each).unwrap_or(NonZeroU32::MIN)
 }
 
+/// The share of all connections that one peer may have, if no limit is set.
+pub(crate) fn default_limit_per_peer(max_connections: NonZeroU32) -> NonZeroU32 {
+    let quarter = NonZeroU32::new(max_connections.get() / 4);
+    let share = quarter.map_or(max_connections.get(), |quarter| {
+        max_connections.get() - quarter.get()
+    });
+    NonZeroU32::new(share).unwrap_or(NonZeroU32::MIN)
+}
+
 /// The slots of one listener. A connection holds one until it is closed.
 pub(crate) struct ConnectionLimit {
     slots: Arc<Semaphore>,
     max: NonZeroU32,
-    warned: Option<Instant>,
+    reached: Thinned,
 }
 
 /// The slot of one open connection.
@@ -73,29 +84,35 @@ impl ConnectionLimit {
         Self {
             slots: Arc::new(Semaphore::new(permits)),
             max,
-            warned: None,
+            reached: Thinned::new(),
         }
     }
 
-    /// Waits for a free slot. New connections wait in the kernel's queue meanwhile.
-    pub(crate) async fn slot(&mut self) -> Slot {
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            return slot;
-        }
-        if self
-            .warned
-            .is_none_or(|at| at.elapsed() >= WARNING_INTERVAL)
+    /// Logs it if no slot is free.
+    pub(crate) fn warn_if_reached(&self) {
+        if self.slots.available_permits() == 0
+            && let Some(suppressed) = self.reached.line()
         {
-            self.warned = Some(Instant::now());
             warn!(
                 max_connections = self.max,
-                "connection limit reached: new connections wait until one closes"
+                suppressed, "connection limit reached: new connections wait until one closes"
             );
         }
-        match Arc::clone(&self.slots).acquire_owned().await {
-            Ok(slot) => slot,
+    }
+
+    /// Waits for a free slot. At the limit, `make_room` is called now and then; it closes a connection
+    /// if it can. New connections wait in the kernel's queue meanwhile.
+    pub(crate) async fn slot(&self, make_room: impl Fn() -> bool) -> Slot {
+        loop {
+            if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+                return slot;
+            }
+            make_room();
+            let slot = timeout(AGAIN, Arc::clone(&self.slots).acquire_owned()).await;
             // The semaphore is never closed.
-            Err(_) => pending().await,
+            if let Ok(Ok(slot)) = slot {
+                return slot;
+            }
         }
     }
 }
@@ -125,11 +142,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_slot_is_free_again_when_its_connection_closes() {
-        let mut limit = ConnectionLimit::new(NonZeroU32::new(2).unwrap());
-        let first = limit.slot().await;
-        let _second = limit.slot().await;
-        assert!(limit.slot().now_or_never().is_none());
+        let limit = ConnectionLimit::new(NonZeroU32::new(2).unwrap());
+        let slot = || limit.slot(|| false);
+        let first = slot().await;
+        let _second = slot().await;
+        assert!(slot().now_or_never().is_none());
         drop(first);
-        assert!(limit.slot().now_or_never().is_some());
+        assert!(slot().now_or_never().is_some());
+    }
+
+    #[test]
+    fn one_peer_has_three_quarters_by_default_and_at_least_one() {
+        for (max, share) in [(1, 1), (2, 2), (3, 3), (4, 3), (100, 75), (16_384, 12_288)] {
+            let max = NonZeroU32::new(max).unwrap();
+            assert_eq!(default_limit_per_peer(max).get(), share, "{max}");
+        }
     }
 }

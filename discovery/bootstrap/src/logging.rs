@@ -60,7 +60,7 @@ pub fn directives(text: &str) -> Result<String, String> {
 
 /// Starts logging. A second call has no effect.
 pub fn init(args: &LogArgs) {
-    let filter = EnvFilter::new(&args.log_level);
+    let filter = filter(&args.log_level);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(std::io::stderr);
     // Only a second call fails, and logging is already on then.
@@ -72,9 +72,30 @@ pub fn init(args: &LogArgs) {
     };
 }
 
+/// The filter of these directives. The crate h2 warns of each connection that it ends, which a client can
+/// repeat without limit; the server has a line of its own for that.
+fn filter(directives: &str) -> EnvFilter {
+    match directives.to_ascii_lowercase().as_str() {
+        "info" | "warn" => EnvFilter::new(format!("{directives},h2=error")),
+        _ => EnvFilter::new(directives),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn warnings_of_h2_are_shown_only_if_they_are_asked_for() {
+        for (directives, expected) in [
+            ("info", "h2=error,info"),
+            ("WARN", "h2=error,warn"),
+            ("debug", "debug"),
+            ("info,h2=debug", "h2=debug,info"),
+        ] {
+            assert_eq!(filter(directives).to_string(), expected);
+        }
+    }
 
     #[test]
     fn a_misspelt_level_is_an_error() {

@@ -1,4 +1,5 @@
-//! The request body of a method that takes one message.
+//! The request body of a gRPC method: each message must arrive in time, and a method that takes one
+//! message gets one.
 //!
 //! tonic reads the first message of such a request and discards all others. It also waits without a
 //! limit for a message whose rest does not arrive.
@@ -18,21 +19,22 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use prost::{DecodeError, Message as _};
 use prost_types::FileDescriptorSet;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tonic::Status;
 
-/// A client must send the whole request within this time, from the first wait for it on.
-const RECEIVE: Duration = Duration::from_secs(30);
-/// Bytes before each message: the compression flag and the length.
-const PREFIX: usize = 5;
+use crate::messages::Messages;
 
 /// The paths of the methods that take one message.
 #[derive(Clone, Debug)]
-pub(crate) struct UnaryMethods(Arc<HashSet<String>>);
+pub(crate) struct UnaryMethods {
+    paths: Arc<HashSet<String>>,
+    /// Time for each message to arrive.
+    receive: Duration,
+}
 
 impl UnaryMethods {
-    /// The methods of these encoded file descriptor sets.
-    pub(crate) fn of(descriptor_sets: &[&[u8]]) -> Result<Self, DecodeError> {
+    /// The methods of these encoded file descriptor sets. Each message must arrive within `receive`.
+    pub(crate) fn of(descriptor_sets: &[&[u8]], receive: Duration) -> Result<Self, DecodeError> {
         let mut paths = HashSet::new();
         for encoded in descriptor_sets {
             for file in FileDescriptorSet::decode(*encoded)?.file {
@@ -48,64 +50,75 @@ impl UnaryMethods {
                 }
             }
         }
-        Ok(Self(Arc::new(paths)))
+        Ok(Self {
+            paths: Arc::new(paths),
+            receive,
+        })
     }
 
-    /// The body of a request to `path`, checked if the method takes one message.
+    /// The body of a request to `path`, which may have one message if the method takes one.
     pub(crate) fn checked<B>(&self, path: &str, body: B) -> OneMessage<B> {
         OneMessage {
             body,
-            check: self.0.contains(path).then(Check::default),
+            check: Check {
+                messages: Messages::default(),
+                takes_one: self.paths.contains(path),
+                receive: self.receive,
+                limit: None,
+            },
         }
     }
 }
 
-/// The part of the message that has arrived.
-#[derive(Debug, Default)]
-struct Received {
-    prefix: [u8; PREFIX],
-    prefix_bytes: usize,
-    message_bytes: usize,
-}
-
-impl Received {
-    /// Adds `bytes`. False if they go beyond the first message.
-    fn add(&mut self, bytes: &[u8]) -> bool {
-        let count = bytes.len().min(PREFIX - self.prefix_bytes);
-        let (prefix, message) = bytes.split_at(count);
-        self.prefix[self.prefix_bytes..][..count].copy_from_slice(prefix);
-        self.prefix_bytes += count;
-        self.message_bytes += message.len();
-        let [_flag, length @ ..] = self.prefix;
-        message.is_empty() || self.message_bytes as u64 <= u32::from_be_bytes(length).into()
-    }
-}
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Check {
-    received: Received,
-    /// Starts with the first wait: most requests arrive as a whole and need no timer.
-    limit: Option<Pin<Box<Sleep>>>,
+    messages: Messages,
+    takes_one: bool,
+    receive: Duration,
+    /// The message that is waited for, and its limit. It starts with the first wait: most messages
+    /// arrive as a whole and need no timer.
+    limit: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
 impl Check {
-    /// Ready if the client has not sent the request in time.
+    /// Counts `bytes`. False if they go beyond the one message.
+    fn received(&mut self, bytes: &[u8]) -> bool {
+        self.messages.follow(bytes, |_| {});
+        !self.takes_one || self.messages.begun() <= 1
+    }
+
+    /// Ready if the client has not sent in time what it has begun.
     fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
-        let limit = self.limit.get_or_insert_with(|| Box::pin(sleep(RECEIVE)));
+        // A client that streams its messages may pause between them.
+        if !self.takes_one && !self.messages.is_incomplete() {
+            return Poll::Pending;
+        }
+        // Of one message, the first byte and the end of the request have the same limit.
+        let message = if self.takes_one {
+            0
+        } else {
+            self.messages.begun()
+        };
+        let (awaited, limit) = self
+            .limit
+            .get_or_insert_with(|| (message, Box::pin(sleep(self.receive))));
+        if *awaited != message {
+            *awaited = message;
+            limit.as_mut().reset(Instant::now() + self.receive);
+        }
         limit.as_mut().poll(cx).map(|()| {
-            let seconds = RECEIVE.as_secs();
-            Status::deadline_exceeded(format!("the request did not arrive within {seconds} s"))
+            let limit = self.receive;
+            Status::deadline_exceeded(format!("the request did not arrive within {limit:?}"))
         })
     }
 }
 
 pin_project! {
-    /// Fails with a status if the request has a second message or does not arrive in time.
+    /// Fails with a status if a message does not arrive in time, or is the second of one.
     pub(crate) struct OneMessage<B> {
         #[pin]
         body: B,
-        // `None` for a stream of messages.
-        check: Option<Check>,
+        check: Check,
     }
 }
 
@@ -123,15 +136,12 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.project();
         let Poll::Ready(frame) = this.body.poll_frame(cx) else {
-            let Some(check) = this.check else {
-                return Poll::Pending;
-            };
-            let late = ready!(check.poll_limit(cx));
+            let late = ready!(this.check.poll_limit(cx));
             return Poll::Ready(Some(Err(late.into())));
         };
-        if let (Some(check), Some(Ok(frame))) = (this.check, &frame)
+        if let Some(Ok(frame)) = &frame
             && let Some(bytes) = frame.data_ref()
-            && !check.received.add(bytes)
+            && !this.check.received(bytes)
         {
             let error = Status::invalid_argument("the request has more than one message");
             return Poll::Ready(Some(Err(error.into())));
@@ -152,6 +162,8 @@ where
 mod tests {
     use super::*;
 
+    const RECEIVE: Duration = Duration::from_secs(30);
+
     /// A body whose rest does not arrive.
     struct Stalled;
 
@@ -169,8 +181,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_does_not_arrive_fails() {
-        let methods = UnaryMethods::of(&[proto::FILE_DESCRIPTOR_SET]).unwrap();
-        let begun = tokio::time::Instant::now();
+        let methods = UnaryMethods::of(&[proto::FILE_DESCRIPTOR_SET], RECEIVE).unwrap();
+        let begun = Instant::now();
         let mut body = methods.checked("/pb.Add/Sum", Stalled);
         let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
         let error = frame.unwrap().unwrap_err();
@@ -182,27 +194,38 @@ mod tests {
         let frame = std::future::poll_fn(|cx| Pin::new(&mut stream).poll_frame(cx));
         let waited = tokio::time::timeout(RECEIVE * 10, frame).await;
         assert!(waited.is_err(), "a stream of requests may pause");
+
+        for (beginning, limit) in [(&b"\0"[..], RECEIVE), (b"\0\0\0\0\x05half", RECEIVE)] {
+            let mut stream = methods.checked("/pb.Other/Stream", Stalled);
+            assert!(stream.check.received(beginning));
+            let begun = Instant::now();
+            let frame = std::future::poll_fn(|cx| Pin::new(&mut stream).poll_frame(cx)).await;
+            assert!(frame.unwrap().is_err(), "a message may not");
+            assert_eq!(begun.elapsed(), limit);
+        }
     }
 
     #[test]
     fn only_bytes_beyond_the_first_message_are_refused() {
         let message = b"\0\0\0\0\x03abc";
         let empty = b"\0\0\0\0\0";
+        let methods = UnaryMethods::of(&[proto::FILE_DESCRIPTOR_SET], RECEIVE).unwrap();
+        let check = || methods.checked("/pb.Add/Sum", ()).check;
         for size in 1..=message.len() {
-            let mut received = Received::default();
+            let mut check = check();
             assert!(
-                message.chunks(size).all(|part| received.add(part)),
+                message.chunks(size).all(|part| check.received(part)),
                 "{size}"
             );
-            assert!(received.add(b""), "{size}");
-            assert!(!received.add(b"\0"), "{size}");
+            assert!(check.received(b""), "{size}");
+            assert!(!check.received(b"\0"), "{size}");
         }
-        let mut received = Received::default();
-        assert!(received.add(empty));
-        assert!(!received.add(empty));
-        assert!(!Received::default().add(&[&empty[..], message].concat()));
+        let mut one = check();
+        assert!(one.received(empty));
+        assert!(!one.received(empty));
+        assert!(!check().received(&[&empty[..], message].concat()));
         let longest = [&[0, 255, 255, 255, 255][..], &[1; 100]].concat();
-        assert!(Received::default().add(&longest));
+        assert!(check().received(&longest));
     }
 
     #[test]
@@ -212,7 +235,12 @@ mod tests {
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         ];
-        let mut paths: Vec<_> = UnaryMethods::of(&sets).unwrap().0.iter().cloned().collect();
+        let mut paths: Vec<_> = UnaryMethods::of(&sets, RECEIVE)
+            .unwrap()
+            .paths
+            .iter()
+            .cloned()
+            .collect();
         paths.sort();
         assert_eq!(
             paths,

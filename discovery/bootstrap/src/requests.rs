@@ -15,10 +15,13 @@ use crate::guarded::{Guard, Guarded};
 pub(crate) struct Requests(Arc<AtomicUsize>);
 
 impl Requests {
-    /// Counts one request until the result is dropped.
-    pub(crate) fn begin(&self) -> Unfinished {
+    /// Counts one request until the result is dropped, and keeps `held` as long.
+    pub(crate) fn begin<H>(&self, held: H) -> Unfinished<H> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Unfinished(Arc::clone(&self.0))
+        Unfinished {
+            count: Arc::clone(&self.0),
+            _held: held,
+        }
     }
 
     pub(crate) fn unfinished(&self) -> usize {
@@ -28,22 +31,25 @@ impl Requests {
 
 /// A request without a complete answer.
 #[derive(Debug)]
-pub(crate) struct Unfinished(Arc<AtomicUsize>);
+pub(crate) struct Unfinished<H> {
+    count: Arc<AtomicUsize>,
+    _held: H,
+}
 
-impl Unfinished {
+impl<H> Unfinished<H> {
     /// A body that keeps the request counted until the body is dropped, sent or not.
     pub(crate) fn until_sent<B>(self, body: B) -> Guarded<B, Self> {
         Guarded::new(body, self)
     }
 }
 
-impl Guard for Unfinished {
+impl<H> Guard for Unfinished<H> {
     type End = ();
 }
 
-impl Drop for Unfinished {
+impl<H> Drop for Unfinished<H> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -56,8 +62,8 @@ mod tests {
     #[test]
     fn a_request_counts_until_its_answer_is_dropped() {
         let requests = Requests::default();
-        let first = requests.begin();
-        let second = requests.clone().begin();
+        let first = requests.begin(());
+        let second = requests.clone().begin(());
         assert_eq!(requests.unfinished(), 2);
         drop(first);
         let body = second.until_sent("answer".to_owned());

@@ -2,8 +2,9 @@
 //!
 //! [`serve`] has four phases:
 //!
-//! 1. **Accept.** Until `stop`, each connection takes a slot of the connection limit and is served in
-//!    a task of its own. At the limit, new connections wait in the kernel's queue.
+//! 1. **Accept.** Until `stop`, each connection takes a slot of the connection limit and a place of its
+//!    peer's limit, and is served in a task of its own. At the limit, a connection whose client has not
+//!    begun is closed, or new connections wait in the kernel's queue.
 //! 2. **Last read.** The kernel queues no more connections. Those in its queue are accepted, and
 //!    requests on their way are read. Answers ask HTTP/1 clients to close their connections.
 //! 3. **Finish.** The listener is closed. Idle connections close; the others close after their last
@@ -18,6 +19,7 @@ use std::{
     error::Error,
     future::Future,
     io,
+    net::SocketAddr,
     num::NonZeroU32,
     sync::{
         Arc,
@@ -44,14 +46,17 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
+    activity::Activity,
     batched::Batched,
+    client_stream::{ClientStream, Times},
     limit::{ConnectionLimit, Slot},
-    preface::PrefaceLimit,
+    limits::Limits,
+    peers::{Peers, Place},
+    request_body::{Memory, RequestBody, Reserved},
     requests::Requests,
+    thinned::Thinned,
 };
 
-/// A client must begin within this time: with HTTP/2's preface, or a first byte of HTTP/1.
-const BEGINNING: Duration = Duration::from_secs(10);
 /// Maximum time that an HTTP/1 connection may wait for its next request, headers included. Longer
 /// than Go's clients (90 s), nginx and load balancers (60 s) keep an idle connection: the client
 /// should close first, because a request to a closing connection is lost.
@@ -64,6 +69,15 @@ const MAX_LAST_READ: Duration = Duration::from_millis(250);
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Pause after a failed accept. The usual cause is a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Flow-control window of each stream, which gRPC's clients and servers begin with too. A request that
+/// waits for memory takes this much.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// Maximum size of a flow-control window (RFC 9113, section 6.9.1).
+const MAX_WINDOW: u32 = u32::MAX >> 1;
+
+static ACCEPT_FAILED: Thinned = Thinned::new();
+static PEER_AT_LIMIT: Thinned = Thinned::new();
+static FLOODS: Thinned = Thinned::new();
 
 /// The versions of HTTP that a server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +93,10 @@ pub(crate) enum Protocol {
 pub(crate) struct Settings {
     /// Open connections; more wait.
     pub(crate) max_connections: NonZeroU32,
+    /// Open connections of one peer; more are closed.
+    pub(crate) max_connections_per_peer: NonZeroU32,
+    /// The limits of each connection.
+    pub(crate) limits: Limits,
     /// Time to finish accepted requests after the stop.
     pub(crate) drain: Duration,
 }
@@ -97,7 +115,10 @@ pub(crate) async fn serve<S, B>(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()>
 where
-    S: tower_service::Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: tower_service::Service<Request<RequestBody>, Response = Response<B>>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: http_body::Body + Send + 'static,
@@ -105,21 +126,27 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let connections = Connections {
-        builder: builder(protocol),
+        builder: builder(protocol, settings.limits),
+        protocol,
+        limits: settings.limits,
+        limit: ConnectionLimit::new(settings.max_connections),
+        peers: Peers::new(settings.max_connections_per_peer),
         graceful: GracefulShutdown::new(),
         requests: Requests::default(),
         ending: Arc::default(),
         service,
     };
-    let mut limit = ConnectionLimit::new(settings.max_connections);
-    connections.accept_until(&listener, &mut limit, stop).await;
+    let mut accepted = None;
+    connections
+        .accept_until(&listener, &mut accepted, stop)
+        .await;
     let by = Instant::now() + settings.drain;
     connections.ending.store(true, Ordering::Relaxed);
     // A backlog of zero: the kernel queues no further connections.
     let _refused = SockRef::from(&listener).listen(0);
     let last_read = sleep((settings.drain / LAST_READ).min(MAX_LAST_READ));
     connections
-        .accept_until(&listener, &mut limit, last_read)
+        .accept_until(&listener, &mut accepted, last_read)
         .await;
     drop(listener);
     let Connections {
@@ -140,7 +167,7 @@ where
     }
 }
 
-fn builder(protocol: Protocol) -> auto::Builder<TokioExecutor> {
+fn builder(protocol: Protocol, limits: Limits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -152,9 +179,17 @@ fn builder(protocol: Protocol) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
-        // A client sends all its calls over one connection. With a limit, further calls would wait
-        // in the client unseen. tonic and the gRPC servers of other languages set none either.
-        .max_concurrent_streams(None);
+        // Without a limit, one connection could hold any number of unfinished requests.
+        .max_concurrent_streams(limits.max_streams.get())
+        .initial_stream_window_size(STREAM_WINDOW)
+        // No stream waits for the window of the connection, which requests that wait would use up.
+        .initial_connection_window_size(
+            limits
+                .max_streams
+                .get()
+                .saturating_mul(STREAM_WINDOW)
+                .min(MAX_WINDOW),
+        );
     match protocol {
         Protocol::Grpc => builder.http2_only(),
         Protocol::Http => builder,
@@ -164,6 +199,10 @@ fn builder(protocol: Protocol) -> auto::Builder<TokioExecutor> {
 /// The shared parts of a server's connections.
 struct Connections<S> {
     builder: auto::Builder<TokioExecutor>,
+    protocol: Protocol,
+    limits: Limits,
+    limit: ConnectionLimit,
+    peers: Peers,
     graceful: GracefulShutdown,
     requests: Requests,
     /// True if answers ask HTTP/1 clients to close their connections.
@@ -173,46 +212,97 @@ struct Connections<S> {
 
 impl<S, B> Connections<S>
 where
-    S: tower_service::Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: tower_service::Service<Request<RequestBody>, Response = Response<B>>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: http_body::Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    /// Accepts connections until `end` is done.
+    /// Accepts connections until `end` is done. `accepted` is one that waits for a slot.
     async fn accept_until(
         &self,
         listener: &TcpListener,
-        limit: &mut ConnectionLimit,
+        accepted: &mut Option<(TcpStream, SocketAddr)>,
         end: impl Future<Output = ()>,
     ) {
-        tokio::pin!(end);
-        loop {
-            let next = async {
-                let slot = limit.slot().await;
-                (slot, listener.accept().await)
-            };
-            tokio::select! {
-                (slot, accepted) = next => match accepted {
-                    Ok((stream, _peer)) => self.spawn(stream, slot),
-                    Err(error) => pause_after(&error).await,
-                },
-                () = &mut end => return,
+        let accept = async {
+            loop {
+                if accepted.is_none() {
+                    self.limit.warn_if_reached();
+                    match listener.accept().await {
+                        Ok(connection) => *accepted = Some(connection),
+                        Err(error) => {
+                            pause_after(&error).await;
+                            continue;
+                        }
+                    }
+                }
+                let slot = self.limit.slot(|| self.peers.make_room()).await;
+                if let Some((stream, peer)) = accepted.take() {
+                    self.admit(stream, peer, slot).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = accept => {}
+            () = end => {}
+        }
+    }
+
+    /// Serves a connection, or closes it if its peer has too many.
+    async fn admit(&self, stream: TcpStream, peer: SocketAddr, slot: Slot) {
+        let activity = Arc::<Activity>::default();
+        match self.peers.admit(peer.ip(), &activity, slot).await {
+            Some(place) => self.spawn(stream, peer, activity, place),
+            None => {
+                if let Some(suppressed) = PEER_AT_LIMIT.line() {
+                    warn!(
+                        client = %peer.ip(),
+                        suppressed,
+                        "connection refused: the client has the most connections that one may have \
+                         (--max-connections-per-peer)"
+                    );
+                }
             }
         }
     }
 
-    /// Serves a connection in a task of its own, which holds the slot.
-    fn spawn(&self, stream: TcpStream, slot: Slot) {
+    /// Serves a connection in a task of its own, which holds the place.
+    fn spawn(&self, stream: TcpStream, peer: SocketAddr, activity: Arc<Activity>, place: Place) {
         // Small answers must not wait for more. An error means that the socket is already closed.
         let _closed = stream.set_nodelay(true);
         let (counter, ending) = (self.requests.clone(), Arc::clone(&self.ending));
         let service = TowerToHyperService::new(self.service.clone());
+        let (protocol, memory) = (self.protocol, Memory::new(self.limits.memory));
+        let times = Times {
+            begin: self.limits.begin,
+            receive: self.limits.receive,
+        };
+        let stream = ClientStream::new(stream, peer.ip(), times, Arc::clone(&activity))
+            .http2_only(protocol == Protocol::Grpc);
         let answer = move |request: Request<Incoming>| {
-            let unfinished = counter.begin();
             let closable = request.version() < Version::HTTP_2;
             let ending = Arc::clone(&ending);
+            let (request, unfinished) = if closable {
+                // One at a time.
+                let request = request.map(RequestBody::unlimited);
+                (
+                    request,
+                    counter.begin(Held::Http1(Answering::new(&activity))),
+                )
+            } else {
+                let reserved = Arc::new(Reserved::none(memory.clone()));
+                let held = Held::Http2(Arc::clone(&reserved));
+                let request = request.map(|body| match protocol {
+                    Protocol::Grpc => RequestBody::messages(body, reserved),
+                    Protocol::Http => RequestBody::whole(body, reserved),
+                });
+                (request, counter.begin(held))
+            };
             let answer = service.call(request);
             async move {
                 let mut answer = answer.await?.map(|body| unfinished.until_sent(body));
@@ -225,19 +315,57 @@ where
         };
         let connection = self
             .builder
-            .serve_connection(
-                TokioIo::new(PrefaceLimit::within(BEGINNING, stream)),
-                service_fn(answer),
-            )
+            .serve_connection(TokioIo::new(stream), service_fn(answer))
             .into_owned();
         // For every protocol: a connection speaks its own only from its first bytes on.
         let watched = Batched::new(self.graceful.watch(connection));
-        tokio::spawn(async move {
+        let key = place.key();
+        let task = tokio::spawn(async move {
             if let Err(error) = watched.await {
-                debug!(error = &*error, "connection ended");
+                debug!(client = %peer, error = &*error, "connection ended");
+                if is_flood(&*error)
+                    && let Some(suppressed) = FLOODS.line()
+                {
+                    warn!(client = %peer.ip(), suppressed, "connection ended: a flood of frames");
+                }
             }
-            drop(slot);
+            drop(place);
         });
+        Place::served_by(&self.peers, key, task.abort_handle());
+    }
+}
+
+/// True if h2 has ended the connection with `ENHANCE_YOUR_CALM`.
+fn is_flood(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Kept until a request is answered.
+enum Held {
+    Http1(#[allow(dead_code, reason = "dropped at the end")] Answering),
+    Http2(#[allow(dead_code, reason = "dropped at the end")] Arc<Reserved>),
+}
+
+/// A request of HTTP/1, until its answer is sent.
+struct Answering(Arc<Activity>);
+
+impl Answering {
+    fn new(activity: &Arc<Activity>) -> Self {
+        activity.accept();
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answer();
     }
 }
 
@@ -247,7 +375,9 @@ async fn pause_after(error: &io::Error) {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     );
     if !client_gone {
-        warn!(%error, "cannot accept a connection");
+        if let Some(suppressed) = ACCEPT_FAILED.line() {
+            warn!(%error, suppressed, "cannot accept a connection");
+        }
         sleep(ACCEPT_PAUSE).await;
     }
 }

@@ -5,7 +5,6 @@ use std::{
     future::Future,
     io::Write as _,
     net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
@@ -17,13 +16,14 @@ use discovery::{
 };
 use futures_util::future::{BoxFuture, join_all};
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::sleep};
 use tracing::{info, warn};
 
 use crate::{
     grpc::{Reported, Services},
-    limit::default_limit,
+    limit::{default_limit, default_limit_per_peer},
+    limits::Limits,
+    request_body::RequestBody,
     serve::{Protocol, Settings, serve},
     signals::Shutdown,
 };
@@ -91,8 +91,8 @@ impl<I: Into<IpAddr>> From<(I, u16)> for Listen {
 
 /// Serves gRPC and HTTP, with the whole life of a service around it.
 ///
-/// [`run`](Self::run) binds all listeners, serves, reports healthy and registers. After SIGINT or
-/// SIGTERM it reports unhealthy, deregisters, waits until clients have seen that, finishes the
+/// [`run`](Self::run) binds all listeners, serves, reports healthy and registers. After SIGINT,
+/// SIGTERM, SIGHUP or SIGQUIT it reports unhealthy, deregisters, waits until clients have seen that, finishes the
 /// accepted requests and returns. A second signal ends the process at once.
 ///
 /// ```no_run
@@ -142,7 +142,7 @@ impl<I: Into<IpAddr>> From<(I, u16)> for Listen {
 #[must_use = "a server does nothing until it runs"]
 pub struct Server {
     drain: Duration,
-    max_connections: Option<NonZeroU32>,
+    limits: Limits,
     listeners: Vec<(Listen, Serve)>,
     registrations: Vec<Register>,
     on_serving: Vec<OnServing>,
@@ -183,7 +183,7 @@ impl Server {
     pub fn new() -> Self {
         Self {
             drain: Duration::from_secs(2),
-            max_connections: None,
+            limits: Limits::default(),
             listeners: Vec::new(),
             registrations: Vec::new(),
             on_serving: Vec::new(),
@@ -198,12 +198,9 @@ impl Server {
         self
     }
 
-    /// Open connections per listener. At the limit, new connections wait until one closes.
-    ///
-    /// `None`, the default: three quarters of the process's limit of open files (`ulimit -n`),
-    /// divided by the number of listeners, at most 16384.
-    pub fn max_connections(mut self, max: Option<NonZeroU32>) -> Self {
-        self.max_connections = max;
+    /// The limits of what clients may take, for each listener.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -216,7 +213,7 @@ impl Server {
     /// Serves HTTP/1.1 and HTTP/2, for example an axum router.
     pub fn http<S, B>(mut self, listen: impl Into<Listen>, service: S) -> Self
     where
-        S: tower_service::Service<Request<Incoming>, Response = Response<B>>
+        S: tower_service::Service<Request<RequestBody>, Response = Response<B>>
             + Clone
             + Send
             + Sync
@@ -262,7 +259,7 @@ impl Server {
         self.stage.subscribe()
     }
 
-    /// Runs until SIGINT or SIGTERM. A second signal ends the process at once.
+    /// Runs until SIGINT, SIGTERM, SIGHUP or SIGQUIT. A second signal ends the process at once.
     ///
     /// # Errors
     ///
@@ -281,13 +278,18 @@ impl Server {
     /// registry is not an error: the server serves and retries.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         tokio::runtime::Handle::try_current().context("cannot serve")?;
-        let limit = self
+        let limits = self.limits;
+        let max_connections = limits
             .max_connections
             .unwrap_or_else(|| default_limit(self.listeners.len()));
         // Clients that have not seen the deregistration yet are still served in this time.
         let before_stop = self.drain / 4;
         let settings = Settings {
-            max_connections: limit,
+            max_connections,
+            max_connections_per_peer: limits
+                .max_connections_per_peer
+                .unwrap_or_else(|| default_limit_per_peer(max_connections)),
+            limits,
             drain: self.drain.saturating_sub(before_stop),
         };
 
@@ -352,7 +354,7 @@ impl Running {
         });
         match service {
             Serve::Grpc(services) => {
-                let (reported, server) = services.into_server()?;
+                let (reported, server) = services.into_server(settings.limits.receive)?;
                 self.reported.push(reported);
                 self.servers
                     .spawn(serve(listener, server, Protocol::Grpc, settings, stop));

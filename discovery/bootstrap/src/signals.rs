@@ -1,9 +1,10 @@
-//! SIGINT and SIGTERM: the first one starts an orderly shutdown, the second one exits at once.
+//! SIGINT, SIGTERM, SIGHUP and SIGQUIT: the first one starts an orderly shutdown, the second one exits
+//! at once.
 
-use std::io;
+use std::{fs, io};
 
 use futures_util::StreamExt as _;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook_tokio::{Handle, Signals};
 use tracing::{info, warn};
 
@@ -14,14 +15,18 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Handles both signals from now on. Call it before anything that must be undone at the end.
+    /// Handles the signals from now on. Call it before anything that must be undone at the end.
+    ///
+    /// A SIGHUP that was ignored when the process started stays ignored: `nohup` does that.
     ///
     /// # Errors
     ///
     /// When the system refuses the handlers, or outside a tokio runtime.
     pub fn listen() -> io::Result<Self> {
         tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
-        let signals = Signals::new([SIGINT, SIGTERM])?;
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let hangup = (!ignores_hangup(&status)).then_some(SIGHUP);
+        let signals = Signals::new([SIGINT, SIGTERM, SIGQUIT].into_iter().chain(hangup))?;
         Ok(Self {
             handle: signals.handle(),
             signals,
@@ -53,13 +58,31 @@ fn name(signal: i32) -> &'static str {
     match signal {
         SIGINT => "SIGINT",
         SIGTERM => "SIGTERM",
+        SIGHUP => "SIGHUP",
+        SIGQUIT => "SIGQUIT",
         _ => "signal",
     }
+}
+
+/// True if SIGHUP is ignored, by the text of `/proc/self/status`. Its mask has a bit per signal, the
+/// first for signal 1, which is SIGHUP.
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ignored_hangup_is_recognized() {
+        let ignored = |mask| ignores_hangup(&format!("SigBlk:\t1\nSigIgn:\t{mask}\nSigCgt:\t1\n"));
+        assert!(ignored("0000000000000001") && ignored("0000000000001003"));
+        assert!(!ignored("0000000000001000") && !ignored("x"));
+        assert!(!ignores_hangup(""));
+    }
 
     #[test]
     fn outside_a_runtime_it_is_an_error() {

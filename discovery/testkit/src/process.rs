@@ -125,6 +125,12 @@ impl Process {
         self.stderr.text.borrow().clone()
     }
 
+    /// Its process ID.
+    #[must_use]
+    pub fn id(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
     /// Sends it a signal.
     ///
     /// # Errors

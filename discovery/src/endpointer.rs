@@ -4,6 +4,7 @@
 //! or lost, an outlier to eject, a grace period that is over. It publishes a new [`Snapshot`] behind an
 //! atomic pointer, so that a call takes no lock and does not wait.
 
+mod guard;
 mod protection;
 pub(crate) mod set;
 pub(crate) mod snapshot;
@@ -20,11 +21,14 @@ use tracing::{info, warn};
 
 pub use self::protection::RemovalProtection;
 pub(crate) use self::snapshot::{SetState, Snapshot};
-use self::{set::Set, snapshot::Selection};
+use self::{
+    set::{Offer, Set},
+    snapshot::Selection,
+};
 use crate::{
     balance::Balancer,
     ejection::{EjectionPolicy, Ejector, Health},
-    endpoint::{ConnectivityState, Connector, Endpoint},
+    endpoint::{ConnectivityState, Connector, Endpoint, Withdrawal},
     filter::{subset::Subset, zone::Locality},
     instance::Instance,
     metrics::{Endpoints, PUBLISH_INTERVAL},
@@ -49,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) balancer: Arc<dyn Balancer>,
     pub(crate) ejection: Arc<EjectionPolicy>,
     pub(crate) protection: RemovalProtection,
+    /// True if only instances that pass their checks are picked.
+    pub(crate) passing_only: bool,
     pub(crate) subset: Option<Subset>,
     pub(crate) locality: Option<Locality>,
     pub(crate) connector: Arc<Connector>,
@@ -62,6 +68,7 @@ pub(crate) struct Endpointer {
     version: watch::Receiver<u64>,
     connector: Arc<Connector>,
     task: AbortHandle,
+    registry: watch::Receiver<InstanceSet>,
     // Keeps the watch running.
     _instancer: Arc<dyn Instancer>,
 }
@@ -71,7 +78,7 @@ impl Endpointer {
         let mut watch = instancer.watch();
         if instancer.authoritative() {
             // A removal is never the registry's own failure, so there is nothing to protect from.
-            config.protection.grace = Duration::ZERO;
+            config.protection = config.protection.off();
         }
         let changed = Arc::clone(&config.connector.changed);
         let connector = Arc::clone(&config.connector);
@@ -81,6 +88,7 @@ impl Endpointer {
             version: version_tx,
             set: Set::default(),
             registry: InstanceSet::default(),
+            unusable: 0,
             unreachable: HashSet::new(),
             ejector: Ejector::new(Arc::clone(&config.ejection)),
             due: Instant::now(),
@@ -88,6 +96,7 @@ impl Endpointer {
             config,
         };
         let snapshot = Arc::clone(&task.snapshot);
+        let registry = watch.clone();
         // A set that is known already is there for the first call.
         task.take(&watch.borrow_and_update().clone());
         task.publish();
@@ -96,6 +105,7 @@ impl Endpointer {
             changed,
             version,
             connector,
+            registry,
             task: tokio::spawn(task.run(watch)).abort_handle(),
             _instancer: instancer,
         }
@@ -104,6 +114,12 @@ impl Endpointer {
     /// The current set.
     pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.snapshot.load()
+    }
+
+    /// Reads the current set together with the present value of the watch, whose times advance without a
+    /// notification.
+    pub(crate) fn status<T>(&self, read: impl FnOnce(&Snapshot, &InstanceSet) -> T) -> T {
+        read(&self.snapshot.load(), &self.registry.borrow())
     }
 
     /// Changes with every published snapshot.
@@ -144,6 +160,8 @@ struct Task {
     version: watch::Sender<u64>,
     set: Set,
     registry: InstanceSet,
+    /// Number of instances in it that may not be picked.
+    unusable: usize,
     /// IDs of the unreachable endpoints when the subset was last chosen.
     unreachable: HashSet<String>,
     ejector: Ejector,
@@ -209,25 +227,27 @@ impl Task {
         self.registry = latest.clone();
     }
 
-    /// Updates the set to these instances, or to this client's subset of them.
+    /// Updates the set to the usable ones of these instances, or to this client's subset of them.
     fn follow(&mut self, instances: &[Arc<Instance>]) {
+        let passing = self.config.passing_only.then(|| passing(instances));
+        let usable = passing.as_deref().unwrap_or(instances);
+        self.unusable = instances.len() - usable.len();
         let subset = self.config.subset.as_ref();
-        let part = subset.map(|subset| subset.choose(instances, &self.unreachable()));
-        let listed = part.as_deref().unwrap_or(instances);
+        let part = subset.map(|subset| subset.choose(usable, &self.unreachable()));
+        let offer = Offer {
+            chosen: part.as_deref().unwrap_or(usable),
+            usable,
+            all: instances,
+        };
         let change = self
             .set
-            .update(listed, &self.config.protection, Instant::now());
+            .update(offer, &self.config.protection, Instant::now());
         if self.config.subset.is_some() {
             self.unreachable = self.unreachable().into_iter().map(str::to_owned).collect();
         }
         if !change.protected.is_empty() {
-            warn!(
-                missing = change.protected.len(),
-                listed = listed.len(),
-                "the registry lists far fewer instances at once; keeping the connected ones among the \
-                 missing for {:?} as a last resort",
-                self.config.protection.grace
-            );
+            report_protected(&change.protected, offer.chosen.len());
+            guard::start(&change.protected, &self.config.connector.changed);
         }
         for instance in &change.added {
             info!(%instance, "instance added");
@@ -265,8 +285,8 @@ impl Task {
             let instances = Arc::clone(&self.registry.instances);
             self.follow(&instances);
         }
-        for endpoint in self.set.expire(&self.config.protection, now) {
-            info!(instance = %endpoint.instance(), "instance removed after its grace period");
+        for (endpoint, reason) in self.set.expire(&self.config.protection, now) {
+            info!(instance = %endpoint.instance(), "last resort removed: {reason}");
             endpoint.subchannel().retire();
         }
         if self.config.connector.eager {
@@ -298,6 +318,7 @@ impl Task {
             self.set.endpoints().to_vec(),
             &*self.config.balancer,
             &self.registry,
+            self.unusable,
         );
         self.snapshot.store(Arc::new(snapshot));
         self.version.send_modify(|version| *version += 1);
@@ -338,7 +359,11 @@ impl Task {
                     // A new connection without an answer is not better than the old one.
                     let replace =
                         result.is_err() && connected.is_some_and(|at| health.was_ejected_after(at));
-                    health.end_probe(result.unwrap_or(false));
+                    let passed = matches!(
+                        result,
+                        Ok(probe::Health::Serving | probe::Health::NoService)
+                    );
+                    health.end_probe(passed);
                     if replace {
                         endpoint.subchannel().renew(&transport);
                     }
@@ -352,4 +377,28 @@ impl Task {
             changed.notify_one();
         });
     }
+}
+
+/// The instances that pass their checks.
+fn passing(instances: &[Arc<Instance>]) -> Vec<Arc<Instance>> {
+    let usable = instances.iter().filter(|i| i.health.is_usable());
+    usable.cloned().collect()
+}
+
+fn report_protected(protected: &[Arc<Endpoint>], offered: usize) {
+    let count = |withdrawal| {
+        let withdrawn = |e: &&Arc<Endpoint>| {
+            let last_resort = e.last_resort();
+            last_resort.is_some_and(|resort| resort.withdrawal() == withdrawal)
+        };
+        protected.iter().filter(withdrawn).count()
+    };
+    warn!(
+        removed = count(Withdrawal::Removed),
+        lost = count(Withdrawal::Lost),
+        failing = count(Withdrawal::Failing),
+        offered,
+        "the registry offers far fewer instances at once; keeping the connected ones among the others as \
+         a last resort while they report SERVING"
+    );
 }

@@ -7,7 +7,10 @@ mod sets;
 
 use std::{sync::Arc, time::Duration};
 
-use discovery::registry::{self, Instancer, Query};
+use discovery::{
+    InstanceHealth,
+    registry::{self, InstanceSet, Instancer, Query},
+};
 use serde_json::{Value, json};
 use testkit::Consul;
 use tokio::time::Instant;
@@ -35,6 +38,11 @@ async fn deregister(consul: &Consul, id: &str) {
     consul.put(&path, &Value::Null).await.unwrap();
 }
 
+/// The IDs of the instances that pass their checks.
+fn usable(set: &InstanceSet) -> Vec<&str> {
+    set.usable().map(|i| &*i.id).collect()
+}
+
 async fn set_check(consul: &Consul, state: &str, id: &str) {
     let path = format!("/v1/agent/check/{state}/service:{id}");
     consul.put(&path, &Value::Null).await.unwrap();
@@ -56,13 +64,18 @@ async fn follows_instances_as_they_come_fall_sick_and_go() {
     register(&consul, "b", ttl).await;
     let both = until(&mut sets, |set| ids(set) == ["a", "b"]).await;
     set_check(&consul, "fail", "a").await;
-    let set = until(&mut sets, |set| ids(set) == ["b"]).await;
+    let set = until(&mut sets, |set| usable(set) == ["b"]).await;
+    assert_eq!(ids(&set), ["a", "b"], "a failing instance stays known");
+    assert_eq!(set.instances[0].health, InstanceHealth::Critical);
     assert!(
-        Arc::ptr_eq(&both.instances[1], &set.instances[0]),
+        Arc::ptr_eq(&both.instances[1], &set.instances[1]),
         "an unchanged instance keeps its allocation"
     );
+    set_check(&consul, "warn", "a").await;
+    let warns = |set: &InstanceSet| set.instances[0].health == InstanceHealth::Warning;
+    until(&mut sets, warns).await;
     set_check(&consul, "pass", "a").await;
-    until(&mut sets, |set| ids(set) == ["a", "b"]).await;
+    until(&mut sets, |set| usable(set) == ["a", "b"]).await;
     deregister(&consul, "a").await;
     until(&mut sets, |set| ids(set) == ["b"]).await;
     deregister(&consul, "b").await;
@@ -207,5 +220,45 @@ async fn a_consul_that_keeps_its_data_has_its_instances_back() {
     let set = until(&mut sets, |set| set.error.is_some()).await;
     assert_eq!(ids(&set), ["a"]);
     consul.restart().await.unwrap();
-    until(&mut sets, |set| set.error.is_none() && ids(set) == ["a"]).await;
+    until(&mut sets, |set| set.error.is_none() && usable(set) == ["a"]).await;
+}
+
+#[tokio::test]
+async fn a_new_output_of_a_check_wakes_no_reader() {
+    let consul = Consul::start().await.unwrap();
+    let ttl = json!({"Check": {"TTL": "60s", "Status": "passing"}});
+    register(&consul, "a", ttl).await;
+    let instancer = watch_of(&consul, &Query::new("trim_service"));
+    let mut sets = instancer.watch();
+    until(&mut sets, |set| ids(set) == ["a"]).await;
+    sets.borrow_and_update();
+    for note in ["one", "two"] {
+        let path = format!("/v1/agent/check/pass/service:a?note={note}");
+        consul.put(&path, &Value::Null).await.unwrap();
+    }
+    // The next change of the instance arrives after the notes.
+    set_check(&consul, "warn", "a").await;
+    sets.changed().await.unwrap();
+    let set = sets.borrow_and_update().clone();
+    assert_eq!(set.instances[0].health, InstanceHealth::Warning);
+    assert!(!sets.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn maintenance_of_the_instance_or_its_node_is_seen() {
+    let consul = Consul::start().await.unwrap();
+    register(&consul, "a", json!({})).await;
+    let instancer = watch_of(&consul, &Query::new("trim_service"));
+    let mut sets = instancer.watch();
+    until(&mut sets, |set| usable(set) == ["a"]).await;
+    for path in ["/v1/agent/service/maintenance/a", "/v1/agent/maintenance"] {
+        for (enable, health) in [
+            (true, InstanceHealth::Critical),
+            (false, InstanceHealth::Passing),
+        ] {
+            let path = format!("{path}?enable={enable}");
+            consul.put(&path, &Value::Null).await.unwrap();
+            until(&mut sets, |set| set.instances[0].health == health).await;
+        }
+    }
 }

@@ -370,6 +370,7 @@ impl ChannelBuilder {
             balancer: self.balancer,
             ejection: Arc::clone(&ejection),
             protection: self.protection,
+            passing_only: self.query.passing_only,
             subset: self.subset.map(|size| match &self.subset_id {
                 Some(id) => Subset::new(size, id.as_bytes()),
                 None => Subset::new(size, &process_id().to_le_bytes()),

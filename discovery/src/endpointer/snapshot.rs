@@ -31,7 +31,7 @@ mod word {
 pub(crate) enum SetState {
     /// The registry has not answered yet.
     Unknown,
-    /// The registry lists no instance.
+    /// The registry offers no instance.
     Empty,
     /// No endpoint is ready, but some are connecting for the first time.
     Pending,
@@ -50,7 +50,8 @@ pub(crate) struct Snapshot {
     /// The endpoints that may receive a trial call.
     pub(crate) probation: Vec<Arc<Endpoint>>,
     pub(crate) state: SetState,
-    pub(crate) confirmed: Option<Instant>,
+    /// Number of instances that the registry lists and that may not be picked.
+    pub(crate) unusable: usize,
     pub(crate) registry_error: Option<Arc<RegistryError>>,
     /// The candidates' shares, if one of them is in slow start.
     slow_start: Option<Vec<f64>>,
@@ -76,7 +77,7 @@ impl Snapshot {
             candidates: Vec::new(),
             probation: Vec::new(),
             state: SetState::Unknown,
-            confirmed: None,
+            unusable: 0,
             registry_error: None,
             slow_start: None,
             near: 0,
@@ -90,6 +91,7 @@ impl Snapshot {
         all: Vec<Arc<Endpoint>>,
         balancer: &dyn Balancer,
         registry: &InstanceSet,
+        unusable: usize,
     ) -> Self {
         let state = if !selection.candidates.is_empty() {
             SetState::Ready
@@ -119,7 +121,7 @@ impl Snapshot {
             probation: selection.probation,
             slow_start: selection.slow_start,
             state,
-            confirmed: registry.confirmed,
+            unusable,
             registry_error: registry.error.clone(),
         }
     }
@@ -209,9 +211,9 @@ impl Selection {
         let collect = |filter: &dyn Fn(&Endpoint) -> bool| -> Vec<Arc<Endpoint>> {
             all.iter().filter(|e| filter(e)).cloned().collect()
         };
-        let mut candidates = collect(&|e| admitted(e) && e.missing_since().is_none());
+        let mut candidates = collect(&|e| admitted(e) && e.last_resort().is_none());
         if candidates.is_empty() {
-            // Last resorts, in this order: endpoints that the registry no longer lists, and ejected
+            // Last resorts, in this order: endpoints that the registry no longer offers, and ejected
             // ones rather than a failure of every call.
             candidates = collect(&admitted);
         }
@@ -254,7 +256,7 @@ mod tests {
             next_change: None,
         };
         let registry = InstanceSet::default();
-        Snapshot::new(selection, candidates, &*policy.balancer(), &registry)
+        Snapshot::new(selection, candidates, &*policy.balancer(), &registry, 0)
     }
 
     fn counts(snapshot: &Snapshot, picks: u32, with: impl Fn(Context) -> Context) -> Vec<u32> {

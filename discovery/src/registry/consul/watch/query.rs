@@ -62,9 +62,6 @@ impl HealthQuery {
     async fn request(&self, index: Option<u64>) -> Result<Answer, RegistryError> {
         let path = format!("/v1/health/service/{}", segment(&self.query.service));
         let mut request = Request::new(Method::GET, path, &self.action);
-        if self.query.passing_only {
-            request.query.push(("passing", "1"));
-        }
         // Old versions of Consul filter by the first tag only. `health` filters by all of them.
         for tag in &self.query.tags {
             request.query.push(("tag", tag));

@@ -165,6 +165,12 @@ pub trait Instancer: Send + Sync + 'static {
     fn authoritative(&self) -> bool {
         false
     }
+
+    /// The datacenters whose instances are listed together, in order of preference. Channels call the
+    /// first that has working instances. Default: empty, without an order.
+    fn datacenters(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The calls to one registry about one registration.

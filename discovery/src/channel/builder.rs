@@ -134,7 +134,9 @@ impl ChannelBuilder {
         self
     }
 
-    /// Instances of another datacenter than the registry's own.
+    /// Instances of another datacenter than the registry's own, or of several datacenters in order of
+    /// preference, separated by commas: calls go to the first that has working instances. With
+    /// [`prefer`](Self::prefer), the order only ranks the other datacenters.
     pub fn datacenter(mut self, datacenter: impl Into<String>) -> Self {
         self.query.datacenter = Some(datacenter.into());
         self
@@ -375,7 +377,7 @@ impl ChannelBuilder {
                 Some(id) => Subset::new(size, id.as_bytes()),
                 None => Subset::new(size, &process_id().to_le_bytes()),
             }),
-            locality: self.locality,
+            locality: Locality::in_order(self.locality, &instancer.datacenters()),
             connector,
             metrics: Endpoints::new(Arc::clone(&metrics)),
         };

@@ -16,6 +16,9 @@ use crate::{
 
 /// Interval at which shares are computed while endpoints are in slow start.
 const SLOW_START_STEP: Duration = Duration::from_millis(100);
+/// The attempt of a call, counted from zero, from which on a far candidate is picked: two that failed
+/// near may have the same cause.
+const FAR_FROM: u32 = 2;
 /// Maximum number of times that the policy picks again after an endpoint in slow start.
 const MAX_REPICKS: u32 = 4;
 
@@ -128,7 +131,7 @@ impl Snapshot {
 
     /// The balancer's choice among the candidates. There must be at least one.
     pub(crate) fn pick(&self, context: &Context) -> usize {
-        let index = self.choose(context);
+        let index = self.choose(context, context.attempt);
         match &self.slow_start {
             None => index,
             Some(shares) => self.skip(index, shares, context),
@@ -136,12 +139,12 @@ impl Snapshot {
     }
 
     /// The balancer's choice among the near candidates, or among the far ones if the near ones lack
-    /// the capacity for all calls or have all been tried.
-    fn choose(&self, context: &Context) -> usize {
+    /// the capacity for all calls, have all been tried, or failed in `sent` attempts.
+    fn choose(&self, context: &Context, sent: u32) -> usize {
         if let Some(far) = &self.far {
             // The same key makes the same choice each time.
             let seed = context.key.unwrap_or(context.random);
-            let all_tried = context.attempt as usize >= self.near;
+            let all_tried = sent >= FAR_FROM || context.attempt as usize >= self.near;
             if all_tried || unit(hash::nth(seed, word::NEAR)) >= far.near_share {
                 let candidates = &self.candidates[self.near..far.end];
                 return self.near + within(far.picker.pick(candidates, context), candidates);
@@ -158,11 +161,12 @@ impl Snapshot {
             if unit(context.further(word::SKIP + u64::from(turn))) < shares[index] {
                 break;
             }
-            index = self.choose(&Context {
+            let again = Context {
                 random: context.further(word::AGAIN + u64::from(turn)),
                 attempt: context.attempt.saturating_add(turn + 1),
                 ..*context
-            });
+            };
+            index = self.choose(&again, context.attempt);
         }
         index
     }

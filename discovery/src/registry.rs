@@ -11,7 +11,7 @@
 //! | registry | URL | Cargo feature |
 //! |---|---|---|
 //! | [`StaticRegistry`] | `static://HOST:PORT,HOST:PORT` | none |
-//! | `consul::Consul` | `consul://HOST:PORT`, `consuls://HOST:PORT` (HTTPS) | `consul` (default) |
+//! | `consul::Consul` | `consul://HOST:PORT[/PATH]`, `consuls://HOST:PORT[/PATH]` (HTTPS), with `?dc=A,B`, `?filter=EXPRESSION` or `?prepared=true` | `consul` (default) |
 //!
 //! [`connect`] opens the registry that a URL names; [`Schemes`] adds schemes of one's own. To use
 //! another registry, implement [`Registry`] and pass it to

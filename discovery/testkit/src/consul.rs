@@ -36,6 +36,10 @@ pub struct Options {
     data_dir: bool,
     tls: bool,
     hcl: Vec<String>,
+    /// Default: `testkit`.
+    node: Option<String>,
+    /// The number of servers that elect a leader. Default: 1.
+    servers: Option<usize>,
 }
 
 impl Options {
@@ -67,6 +71,46 @@ impl Options {
     pub fn hcl(mut self, text: &str) -> Self {
         self.hcl.push(text.to_owned());
         self
+    }
+
+    /// Its datacenter. Default: `dc1`.
+    #[must_use]
+    pub fn datacenter(self, name: &str) -> Self {
+        self.hcl(&format!("datacenter = {name:?}"))
+    }
+
+    /// Starts a cluster of this many servers, named `server-0` and so on, and waits until each of them
+    /// has a leader.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_cluster(self, servers: usize) -> Result<Vec<Consul>> {
+        let binary = binary().await?;
+        let mut cluster = Vec::with_capacity(servers);
+        let mut first = None;
+        for nth in 0..servers {
+            let ports = free_ports()?;
+            let first = *first.get_or_insert(ports[3]);
+            let mut options = self.clone().data_dir().hcl(&format!(
+                "retry_join = [\"127.0.0.1:{first}\"] retry_interval = \"200ms\""
+            ));
+            options.node = Some(format!("server-{nth}"));
+            options.servers = Some(servers);
+            let mut consul = Consul {
+                binary: binary.clone(),
+                dir: tempfile::tempdir()?,
+                options,
+                ports,
+                process: None,
+            };
+            consul.spawn()?;
+            cluster.push(consul);
+        }
+        for consul in &mut cluster {
+            ensure!(consul.is_up().await?, "{}", consul.log_end());
+        }
+        Ok(cluster)
     }
 
     /// Starts the agent and waits until it has a leader.
@@ -142,6 +186,26 @@ impl Consul {
     #[must_use]
     pub fn url(&self) -> String {
         format!("consul://{}", self.address())
+    }
+
+    /// True if it is the leader of its cluster.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn is_leader(&self) -> Result<bool> {
+        let leader = self.get("/v1/status/leader").await?;
+        Ok(leader.as_str() == Some(&format!("127.0.0.1:{}", self.ports[2])))
+    }
+
+    /// Joins the datacenter of another server over WAN.
+    ///
+    /// # Errors
+    ///
+    /// When the other cannot be reached.
+    pub async fn join_wan(&self, other: &Self) -> Result<()> {
+        let path = format!("/v1/agent/join/127.0.0.1:{}?wan=true", other.ports[4]);
+        self.put(&path, &Value::Null).await.map(drop)
     }
 
     /// A file that [`Options::tls`] made: `ca.pem`, `client.pem`, `client.key`, `other-ca.pem`.
@@ -260,7 +324,8 @@ impl Consul {
             "-dns-port",
             "-1",
         ]);
-        command.args(["-grpc-port", "-1", "-node", "testkit"]);
+        let node = self.options.node.as_deref().unwrap_or("testkit");
+        command.args(["-grpc-port", "-1", "-node", node]);
         for (flag, port) in [
             ("-http-port", http),
             ("-server-port", server),
@@ -270,7 +335,8 @@ impl Consul {
             command.arg(flag).arg(port.to_string());
         }
         if self.options.data_dir {
-            command.args(["-server", "-bootstrap-expect", "1", "-data-dir"]);
+            let servers = self.options.servers.unwrap_or(1).to_string();
+            command.args(["-server", "-bootstrap-expect", &servers, "-data-dir"]);
             command.arg(self.dir.path().join("data"));
         } else {
             command.arg("-dev");

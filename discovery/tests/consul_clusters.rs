@@ -18,7 +18,7 @@ use std::{
 };
 
 use discovery::{
-    Channel, Registrar,
+    Channel, Registrar, RegistrationState,
     registry::{self, Check, Registration},
 };
 use proto::{TrimRequest, trim_client::TrimClient};
@@ -90,7 +90,8 @@ async fn register(consul: &Consul, service: &str, server: &TrimServer) -> Regist
         .unwrap();
     let registrar = Registrar::start(client).unwrap();
     let mut state = registrar.state();
-    state.wait_for(|state| state.is_registered()).await.unwrap();
+    let registered = state.wait_for(RegistrationState::is_registered);
+    registered.await.unwrap();
     registrar
 }
 

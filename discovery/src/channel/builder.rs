@@ -482,7 +482,7 @@ mod tests {
         let hour = Duration::from_secs(3_600);
         let hedged = || builder().idempotent(["/svc.S/M"]);
         let timed = || builder().retry_timeout(Duration::from_millis(500));
-        for (builder, message) in [
+        for (builder, message) in vec![
             (
                 Channel::builder("static://127.0.0.1:1", " "),
                 "service is \" \"",

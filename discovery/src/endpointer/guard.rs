@@ -32,7 +32,7 @@ pub(super) fn start(endpoints: &[Arc<Endpoint>], changed: &Arc<Notify>) {
     let count = u32::try_from(endpoints.len()).unwrap_or(u32::MAX);
     let interval = INTERVAL.max(SPACING.saturating_mul(count));
     for endpoint in endpoints {
-        let first = (interval - INTERVAL).mul_f64(fastrand::f64());
+        let first = interval.saturating_sub(INTERVAL).mul_f64(fastrand::f64());
         let guard = Guard {
             endpoint: Arc::downgrade(endpoint),
             changed: Arc::clone(changed),

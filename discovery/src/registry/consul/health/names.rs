@@ -57,8 +57,8 @@ mod tests {
             let instance = Instance::new("127.0.0.1", 1).unwrap().with_id(*id);
             (instance, (*node).to_owned())
         });
-        let named = names.give(found.collect());
-        named.into_iter().map(|instance| instance.id).collect()
+        let instances = names.give(found.collect());
+        instances.into_iter().map(|instance| instance.id).collect()
     }
 
     #[test]

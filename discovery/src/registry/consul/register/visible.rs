@@ -109,7 +109,8 @@ impl Visible {
         let path = format!("/v1/catalog/node/{}", segment(node));
         let services: Option<NodeServices> = self.get(path, None).await?;
         let services = services.and_then(|node| node.services);
-        Ok(services.is_some_and(|services| services.contains_key(&self.id)))
+        let service = services.and_then(|mut services| services.remove(&self.id));
+        Ok(service.is_some_and(|service| service.name == self.service))
     }
 
     async fn find(&self) -> Result<Found, RegistryError> {
@@ -158,7 +159,14 @@ fn filter(id: &str) -> Option<String> {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct NodeServices {
-    services: Option<BTreeMap<String, IgnoredAny>>,
+    /// By ID.
+    services: Option<BTreeMap<String, NodeService>>,
+}
+
+#[derive(Deserialize)]
+struct NodeService {
+    #[serde(rename = "Service", default)]
+    name: String,
 }
 
 #[derive(Deserialize)]

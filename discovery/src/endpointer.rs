@@ -28,7 +28,7 @@ use self::{
 use crate::{
     balance::Balancer,
     ejection::{EjectionPolicy, Ejector, Health},
-    endpoint::{ConnectivityState, Connector, Endpoint, Withdrawal},
+    endpoint::{ConnectivityState, Connector, Endpoint},
     filter::{subset::Subset, zone::Locality},
     instance::Instance,
     metrics::{Endpoints, PUBLISH_INTERVAL},
@@ -246,8 +246,8 @@ impl Task {
             self.unreachable = self.unreachable().into_iter().map(str::to_owned).collect();
         }
         if !change.protected.is_empty() {
-            report_protected(&change.protected, offer.chosen.len());
-            guard::start(&change.protected, &self.config.connector.changed);
+            let offered = offer.chosen.len();
+            guard::start(&change.protected, offered, &self.config.connector.changed);
         }
         for instance in &change.added {
             info!(%instance, "instance added");
@@ -383,22 +383,4 @@ impl Task {
 fn passing(instances: &[Arc<Instance>]) -> Vec<Arc<Instance>> {
     let usable = instances.iter().filter(|i| i.health.is_usable());
     usable.cloned().collect()
-}
-
-fn report_protected(protected: &[Arc<Endpoint>], offered: usize) {
-    let count = |withdrawal| {
-        let withdrawn = |e: &&Arc<Endpoint>| {
-            let last_resort = e.last_resort();
-            last_resort.is_some_and(|resort| resort.withdrawal() == withdrawal)
-        };
-        protected.iter().filter(withdrawn).count()
-    };
-    warn!(
-        removed = count(Withdrawal::Removed),
-        lost = count(Withdrawal::Lost),
-        failing = count(Withdrawal::Failing),
-        offered,
-        "the registry offers far fewer instances at once; keeping the connected ones among the others as \
-         a last resort while they report SERVING"
-    );
 }

@@ -1,4 +1,4 @@
-//! Probes an endpoint that is kept as a last resort, for as long as it is kept.
+//! Reports the endpoints that are kept as a last resort, and probes them for as long as they are kept.
 
 use std::{
     sync::{Arc, Weak},
@@ -9,9 +9,10 @@ use tokio::{
     sync::Notify,
     time::{sleep, timeout},
 };
+use tracing::warn;
 
 use crate::{
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Withdrawal},
     probe::{self, Health},
 };
 
@@ -27,8 +28,10 @@ const UNANSWERED: u32 = 2;
 /// Time for which an instance without a health service is kept: its connection is the only sign of life.
 const WITHOUT_HEALTH: Duration = Duration::from_secs(30);
 
-/// Starts to probe these endpoints. One that fails is marked, and `changed` is notified.
-pub(super) fn start(endpoints: &[Arc<Endpoint>], changed: &Arc<Notify>) {
+/// Starts to probe these endpoints, beside `offered` instances that the registry still offers. One that
+/// fails is marked, and `changed` is notified.
+pub(super) fn start(endpoints: &[Arc<Endpoint>], offered: usize, changed: &Arc<Notify>) {
+    report(endpoints, offered);
     let count = u32::try_from(endpoints.len()).unwrap_or(u32::MAX);
     let interval = INTERVAL.max(SPACING.saturating_mul(count));
     for endpoint in endpoints {
@@ -40,6 +43,24 @@ pub(super) fn start(endpoints: &[Arc<Endpoint>], changed: &Arc<Notify>) {
         };
         tokio::spawn(guard.run(first, interval));
     }
+}
+
+fn report(protected: &[Arc<Endpoint>], offered: usize) {
+    let count = |withdrawal| {
+        let withdrawn = |e: &&Arc<Endpoint>| {
+            let last_resort = e.last_resort();
+            last_resort.is_some_and(|resort| resort.withdrawal() == withdrawal)
+        };
+        protected.iter().filter(withdrawn).count()
+    };
+    warn!(
+        removed = count(Withdrawal::Removed),
+        lost = count(Withdrawal::Lost),
+        failing = count(Withdrawal::Failing),
+        offered,
+        "the registry offers far fewer instances at once; keeping the connected ones among the others as \
+         a last resort while they report SERVING"
+    );
 }
 
 struct Guard {

@@ -1,16 +1,9 @@
 //! A real Consul agent per test, on its own ports, ended with the test.
 
-use std::{
-    env, fs,
-    net::{TcpListener, UdpSocket},
-    path::{Path, PathBuf},
-    process::Stdio,
-    sync::{
-        Arc,
-        atomic::{AtomicU16, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+mod options;
+mod setup;
+
+use std::{env, fs, path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
@@ -24,124 +17,14 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+pub use self::options::Options;
+use crate::http_client::http_client;
+
 /// The token with all permissions, if ACLs are on.
 pub const MASTER_TOKEN: &str = "9a5c3b1e-0000-4000-8000-000000000001";
 
 /// Electing a leader with a data folder takes 6 to 8 s on a quiet machine, and tests make it busy.
 const START_LIMIT: Duration = Duration::from_secs(60);
-
-/// Options of an agent.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    data_dir: bool,
-    tls: bool,
-    hcl: Vec<String>,
-    /// Default: `testkit`.
-    node: Option<String>,
-    /// The number of servers that elect a leader. Default: 1.
-    servers: Option<usize>,
-}
-
-impl Options {
-    /// Keeps its state across restarts; a dev agent does not.
-    #[must_use]
-    pub fn data_dir(mut self) -> Self {
-        self.data_dir = true;
-        // A leader is elected in 2 s instead of 8.
-        self.hcl("performance { raft_multiplier = 1 }")
-    }
-
-    /// Denies what no token allows. [`MASTER_TOKEN`] allows everything.
-    #[must_use]
-    pub fn acl(self) -> Self {
-        self.hcl(&format!(
-            "acl {{ enabled = true default_policy = \"deny\" tokens {{ master = \"{MASTER_TOKEN}\" }} }}"
-        ))
-    }
-
-    /// Also serves HTTPS, only to clients with a certificate of its CA.
-    #[must_use]
-    pub fn tls(mut self) -> Self {
-        self.tls = true;
-        self
-    }
-
-    /// Adds configuration in HCL.
-    #[must_use]
-    pub fn hcl(mut self, text: &str) -> Self {
-        self.hcl.push(text.to_owned());
-        self
-    }
-
-    /// Its datacenter. Default: `dc1`.
-    #[must_use]
-    pub fn datacenter(self, name: &str) -> Self {
-        self.hcl(&format!("datacenter = {name:?}"))
-    }
-
-    /// Starts a cluster of this many servers, named `server-0` and so on, and waits until each of them
-    /// has a leader.
-    ///
-    /// # Errors
-    ///
-    /// As [`start`](Self::start).
-    pub async fn start_cluster(self, servers: usize) -> Result<Vec<Consul>> {
-        let binary = binary().await?;
-        let mut cluster = Vec::with_capacity(servers);
-        let mut first = None;
-        for nth in 0..servers {
-            let ports = free_ports()?;
-            let first = *first.get_or_insert(ports[3]);
-            let mut options = self.clone().data_dir().hcl(&format!(
-                "retry_join = [\"127.0.0.1:{first}\"] retry_interval = \"200ms\""
-            ));
-            options.node = Some(format!("server-{nth}"));
-            options.servers = Some(servers);
-            let mut consul = Consul {
-                binary: binary.clone(),
-                dir: tempfile::tempdir()?,
-                options,
-                ports,
-                process: None,
-            };
-            consul.spawn()?;
-            cluster.push(consul);
-        }
-        for consul in &mut cluster {
-            ensure!(consul.is_up().await?, "{}", consul.log_end());
-        }
-        Ok(cluster)
-    }
-
-    /// Starts the agent and waits until it has a leader.
-    ///
-    /// # Errors
-    ///
-    /// When there is no Consul on this machine or it does not come up; with the end of its log.
-    pub async fn start(self) -> Result<Consul> {
-        let binary = binary().await?;
-        let dir = tempfile::tempdir()?;
-        if self.tls {
-            certificates(&binary, dir.path()).await?;
-        }
-        let mut consul = Consul {
-            binary,
-            dir,
-            options: self,
-            ports: [0; 5],
-            process: None,
-        };
-        // Another process may take a port between the search and the start.
-        for _ in 0..5 {
-            consul.ports = free_ports()?;
-            consul.spawn()?;
-            if consul.is_up().await? {
-                return Ok(consul);
-            }
-        }
-        bail!("consul did not start: {}", consul.log_end())
-    }
-}
 
 /// A Consul agent, in dev mode unless its [`Options`] differ.
 #[derive(Debug)]
@@ -400,106 +283,4 @@ impl Consul {
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
-}
-
-/// A client for plain HTTP. `reqwest::Client::new` panics in this workspace, which has no default TLS
-/// provider.
-///
-/// # Errors
-///
-/// When it cannot be made.
-pub fn http_client() -> Result<reqwest::Client> {
-    Ok(http_client_builder()?.build()?)
-}
-
-/// The builder of [`http_client`], for a client with other settings.
-///
-/// # Errors
-///
-/// When it cannot be made.
-pub fn http_client_builder() -> Result<reqwest::ClientBuilder> {
-    // Not used, but the client panics without a provider.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let builder = reqwest::Client::builder()
-        .no_proxy()
-        .tls_backend_preconfigured(tls);
-    Ok(builder.timeout(Duration::from_secs(10)))
-}
-
-/// `CONSUL_BIN`, or the binary that the project's script finds or fetches.
-async fn binary() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("CONSUL_BIN") {
-        return Ok(path.into());
-    }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/get-consul.sh");
-    let run = Command::new(&script).output().await;
-    let output = run.with_context(|| {
-        format!(
-            "these tests need a Consul: set CONSUL_BIN ({})",
-            script.display()
-        )
-    })?;
-    ensure!(
-        output.status.success(),
-        "these tests need a Consul: {}: {}",
-        script.display(),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8(output.stdout)?.trim_end().into())
-}
-
-/// Ports that nothing listens on, below those that the kernel gives to outgoing connections.
-fn free_ports() -> Result<[u16; 5]> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let mut found = [0; 5];
-    // Test processes run concurrently; each starts at another port.
-    let offset = u16::try_from(std::process::id() % 600)? * 20;
-    let mut tries = 0;
-    for port in &mut found {
-        *port = loop {
-            ensure!(tries < 2000, "no free ports");
-            tries += 1;
-            let port = 20_000 + (offset + NEXT.fetch_add(1, Relaxed)) % 12_000;
-            let address = ("127.0.0.1", port);
-            if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
-                break port;
-            }
-        };
-    }
-    Ok(found)
-}
-
-/// A CA, a server and a client certificate, and a CA that signed neither.
-async fn certificates(consul: &Path, dir: &Path) -> Result<()> {
-    let other = dir.join("other");
-    fs::create_dir(&other)?;
-    let in_dir: [(&Path, &[&str]); 4] = [
-        (dir, &["tls", "ca", "create"]),
-        (dir, &["tls", "cert", "create", "-server", "-dc", "dc1"]),
-        (dir, &["tls", "cert", "create", "-client", "-dc", "dc1"]),
-        (&other, &["tls", "ca", "create"]),
-    ];
-    for (dir, arguments) in in_dir {
-        let output = Command::new(consul)
-            .args(arguments)
-            .current_dir(dir)
-            .output()
-            .await?;
-        ensure!(output.status.success(), "consul {arguments:?}: {output:?}");
-    }
-    for (made, name) in [
-        ("consul-agent-ca.pem", "ca.pem"),
-        ("dc1-server-consul-0.pem", "server.pem"),
-        ("dc1-server-consul-0-key.pem", "server.key"),
-        ("dc1-client-consul-0.pem", "client.pem"),
-        ("dc1-client-consul-0-key.pem", "client.key"),
-        ("other/consul-agent-ca.pem", "other-ca.pem"),
-    ] {
-        fs::rename(dir.join(made), dir.join(name)).with_context(|| made.to_owned())?;
-    }
-    Ok(())
 }

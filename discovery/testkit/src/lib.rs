@@ -4,6 +4,7 @@
 mod consul;
 pub mod fake;
 pub mod faulty;
+mod http_client;
 mod process;
 mod reflection;
 mod response;
@@ -13,7 +14,8 @@ mod table;
 mod wait;
 
 pub use self::{
-    consul::{Consul, MASTER_TOKEN, Options, http_client, http_client_builder},
+    consul::{Consul, MASTER_TOKEN, Options},
+    http_client::{http_client, http_client_builder},
     process::{Process, Signal},
     reflection::reflected_services,
     response::{grpc_message, grpc_status},

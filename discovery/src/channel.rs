@@ -113,7 +113,7 @@ impl Channel {
     /// What the channel knows at this moment.
     #[must_use]
     pub fn status(&self) -> ChannelStatus {
-        ChannelStatus::of(&self.shared.endpointer.snapshot())
+        self.shared.endpointer.status(ChannelStatus::of)
     }
 
     /// The known instances at this moment, sorted by ID.

@@ -7,6 +7,7 @@ mod connector;
 mod driver;
 mod event_log;
 mod failures;
+mod last_resort;
 mod pacer;
 mod schedule;
 pub mod stats;
@@ -14,11 +15,14 @@ mod subchannel;
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 pub use self::stats::Stats;
 pub use self::subchannel::ConnectivityState;
-pub(crate) use self::{connector::Connector, event_log::Event, subchannel::Subchannel};
+pub(crate) use self::{
+    connector::Connector,
+    event_log::Event,
+    last_resort::{LastResort, Withdrawal},
+    subchannel::Subchannel,
+};
 use crate::{connection::Transport, instance::Instance};
 
 /// One instance of the set that a balancer picks from.
@@ -27,8 +31,8 @@ pub struct Endpoint {
     instance: Arc<Instance>,
     stats: Arc<Stats>,
     subchannel: Arc<Subchannel>,
-    /// Since when the registry no longer names it, while its connection still works.
-    missing_since: Option<Instant>,
+    /// Set while the registry does not offer it and it is kept as a last resort.
+    last_resort: Option<Arc<LastResort>>,
 }
 
 impl Endpoint {
@@ -43,7 +47,7 @@ impl Endpoint {
             instance,
             stats: Arc::default(),
             subchannel: Arc::new(Subchannel::default()),
-            missing_since: None,
+            last_resort: None,
         }
     }
 
@@ -67,18 +71,23 @@ impl Endpoint {
         &self.subchannel
     }
 
-    pub(crate) fn missing_since(&self) -> Option<Instant> {
-        self.missing_since
+    /// Set while the registry does not offer it.
+    pub(crate) fn last_resort(&self) -> Option<&Arc<LastResort>> {
+        self.last_resort.as_ref()
     }
 
     /// The same process with what the registry now says of it. The caller has checked that the
     /// address is the same.
-    pub(crate) fn renewed(&self, instance: Arc<Instance>, missing_since: Option<Instant>) -> Self {
+    pub(crate) fn renewed(
+        &self,
+        instance: Arc<Instance>,
+        last_resort: Option<Arc<LastResort>>,
+    ) -> Self {
         Self {
             instance,
             stats: Arc::clone(&self.stats),
             subchannel: Arc::clone(&self.subchannel),
-            missing_since,
+            last_resort,
         }
     }
 

@@ -4,6 +4,7 @@
 //! or lost, an outlier to eject, a grace period that is over. It publishes a new [`Snapshot`] behind an
 //! atomic pointer, so that a call takes no lock and does not wait.
 
+mod guard;
 mod protection;
 pub(crate) mod set;
 pub(crate) mod snapshot;
@@ -20,7 +21,10 @@ use tracing::{info, warn};
 
 pub use self::protection::RemovalProtection;
 pub(crate) use self::snapshot::{SetState, Snapshot};
-use self::{set::Set, snapshot::Selection};
+use self::{
+    set::{Offer, Set},
+    snapshot::Selection,
+};
 use crate::{
     balance::Balancer,
     ejection::{EjectionPolicy, Ejector, Health},
@@ -49,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) balancer: Arc<dyn Balancer>,
     pub(crate) ejection: Arc<EjectionPolicy>,
     pub(crate) protection: RemovalProtection,
+    /// True if only instances that pass their checks are picked.
+    pub(crate) passing_only: bool,
     pub(crate) subset: Option<Subset>,
     pub(crate) locality: Option<Locality>,
     pub(crate) connector: Arc<Connector>,
@@ -62,6 +68,7 @@ pub(crate) struct Endpointer {
     version: watch::Receiver<u64>,
     connector: Arc<Connector>,
     task: AbortHandle,
+    registry: watch::Receiver<InstanceSet>,
     // Keeps the watch running.
     _instancer: Arc<dyn Instancer>,
 }
@@ -71,7 +78,7 @@ impl Endpointer {
         let mut watch = instancer.watch();
         if instancer.authoritative() {
             // A removal is never the registry's own failure, so there is nothing to protect from.
-            config.protection.grace = Duration::ZERO;
+            config.protection = config.protection.off();
         }
         let changed = Arc::clone(&config.connector.changed);
         let connector = Arc::clone(&config.connector);
@@ -81,6 +88,7 @@ impl Endpointer {
             version: version_tx,
             set: Set::default(),
             registry: InstanceSet::default(),
+            usable: Arc::default(),
             ranking: Vec::new(),
             unreachable: HashSet::new(),
             ejector: Ejector::new(Arc::clone(&config.ejection)),
@@ -89,6 +97,7 @@ impl Endpointer {
             config,
         };
         let snapshot = Arc::clone(&task.snapshot);
+        let registry = watch.clone();
         // A set that is known already is there for the first call.
         task.take(&watch.borrow_and_update().clone());
         task.publish();
@@ -97,6 +106,7 @@ impl Endpointer {
             changed,
             version,
             connector,
+            registry,
             task: tokio::spawn(task.run(watch)).abort_handle(),
             _instancer: instancer,
         }
@@ -105,6 +115,12 @@ impl Endpointer {
     /// The current set.
     pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.snapshot.load()
+    }
+
+    /// Reads the current set together with the present value of the watch, whose times advance without a
+    /// notification.
+    pub(crate) fn status<T>(&self, read: impl FnOnce(&Snapshot, &InstanceSet) -> T) -> T {
+        read(&self.snapshot.load(), &self.registry.borrow())
     }
 
     /// Changes with every published snapshot.
@@ -155,7 +171,9 @@ struct Task {
     version: watch::Sender<u64>,
     set: Set,
     registry: InstanceSet,
-    /// The subset's ranking of the registry's instances.
+    /// The instances in it that may be picked.
+    usable: Arc<[Arc<Instance>]>,
+    /// The subset's ranking of them.
     ranking: Vec<usize>,
     /// IDs of the unreachable endpoints when the subset was last chosen.
     unreachable: HashSet<String>,
@@ -214,11 +232,15 @@ impl Task {
         let confirmed = latest.confirmed != self.registry.confirmed;
         let recovered = self.registry.error.is_some() && latest.error.is_none();
         if latest.confirmed.is_some() && (news || self.registry.confirmed.is_none()) {
+            self.usable = if self.config.passing_only {
+                passing(&latest.instances)
+            } else {
+                Arc::clone(&latest.instances)
+            };
             if let Some(subset) = &self.config.subset {
-                self.ranking = subset.ranking(&latest.instances);
+                self.ranking = subset.ranking(&self.usable);
             }
-            let protection = self.config.protection;
-            self.follow(&latest.instances, &protection);
+            self.follow(&latest.instances);
         }
         if confirmed && (news || recovered) {
             // What made the registry's answer change may have brought unreachable ones back.
@@ -229,24 +251,25 @@ impl Task {
         self.registry = latest.clone();
     }
 
-    /// Updates the set to these instances, or to this client's subset of them.
-    fn follow(&mut self, instances: &[Arc<Instance>], protection: &RemovalProtection) {
+    /// Updates the set to the usable ones of these instances, or to this client's subset of them.
+    fn follow(&mut self, instances: &[Arc<Instance>]) {
+        let usable = Arc::clone(&self.usable);
         let subset = self.config.subset.as_ref();
-        let part =
-            subset.map(|subset| subset.choose(instances, &self.ranking, &self.unreachable()));
-        let listed = part.as_deref().unwrap_or(instances);
-        let change = self.set.update(listed, protection, Instant::now());
+        let part = subset.map(|subset| subset.choose(&usable, &self.ranking, &self.unreachable()));
+        let offer = Offer {
+            chosen: part.as_deref().unwrap_or(&usable),
+            usable: &usable,
+            all: instances,
+        };
+        let change = self
+            .set
+            .update(offer, &self.config.protection, Instant::now());
         if self.config.subset.is_some() {
             self.unreachable = self.unreachable().into_iter().map(str::to_owned).collect();
         }
         if !change.protected.is_empty() {
-            warn!(
-                missing = change.protected.len(),
-                listed = listed.len(),
-                "the registry lists far fewer instances at once; keeping the connected ones among the \
-                 missing for {:?} as a last resort",
-                protection.grace
-            );
+            let offered = offer.chosen.len();
+            guard::start(&change.protected, offered, &self.config.connector.changed);
         }
         let log = &self.config.connector.log;
         for instance in &change.added {
@@ -287,13 +310,11 @@ impl Task {
         self.published = now;
         if self.needs_another_subset() {
             let instances = Arc::clone(&self.registry.instances);
-            // The registry has removed nothing: stand-ins that are no longer needed go at once.
-            let unprotected = self.config.protection.with_grace(Duration::ZERO);
-            self.follow(&instances, &unprotected);
+            self.follow(&instances);
         }
-        for endpoint in self.set.expire(&self.config.protection, now) {
+        for (endpoint, reason) in self.set.expire(&self.config.protection, now) {
             if self.config.connector.log.admits(Event::Removed) {
-                info!(instance = %endpoint.instance(), "instance removed after its grace period");
+                info!(instance = %endpoint.instance(), "last resort removed: {reason}");
             }
             endpoint.subchannel().retire();
         }
@@ -326,6 +347,7 @@ impl Task {
             self.set.endpoints().to_vec(),
             &*self.config.balancer,
             &self.registry,
+            self.registry.instances.len() - self.usable.len(),
         );
         self.snapshot.store(Arc::new(snapshot));
         self.version.send_modify(|version| *version += 1);
@@ -371,7 +393,11 @@ impl Task {
                     // A new connection without an answer is not better than the old one.
                     let replace =
                         result.is_err() && connected.is_some_and(|at| health.was_ejected_after(at));
-                    health.end_probe(result.unwrap_or(false));
+                    let passed = matches!(
+                        result,
+                        Ok(probe::Health::Serving | probe::Health::NoService)
+                    );
+                    health.end_probe(passed);
                     if replace {
                         endpoint.subchannel().renew(&transport);
                     }
@@ -385,4 +411,10 @@ impl Task {
             changed.notify_one();
         });
     }
+}
+
+/// The instances that pass their checks.
+fn passing(instances: &[Arc<Instance>]) -> Arc<[Arc<Instance>]> {
+    let usable = instances.iter().filter(|i| i.health.is_usable());
+    usable.cloned().collect()
 }

@@ -48,7 +48,7 @@
 //! | feature | source | default |
 //! |---|---|---|
 //! | watch of a registry, last good set kept | Consul's blocking queries; see [`registry`] | on |
-//! | [removal protection](RemovalProtection) | Eureka's self-preservation, Envoy's panic threshold | 30 s, if half of the instances disappear at once |
+//! | [removal protection](RemovalProtection) | Eureka's self-preservation, Envoy's panic threshold | on, if more than half of the instances leave at once |
 //! | [round robin](balance::round_robin) | gRPC | on |
 //! | [weighted round robin](balance::weighted_round_robin) | gRFC A58's shares | off |
 //! | [least request](balance::least_request) | gRFC A48, Envoy; two choices | off |

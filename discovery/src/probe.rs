@@ -1,7 +1,8 @@
 //! A call of a server's standard health service, `grpc.health.v1.Health/Check`.
 //!
-//! It probes an ejected endpoint before a real call is sent there. The request is the empty message,
-//! which asks about the server as a whole, so no generated code is needed.
+//! It probes an ejected endpoint before a real call is sent there, and an endpoint that its registry no
+//! longer offers. The request is the empty message, which asks about the server as a whole, so no
+//! generated code is needed.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, header};
@@ -21,8 +22,20 @@ const SERVING: [u8; 2] = [0x08, 0x01];
 /// Maximum length of a response, in bytes.
 const LIMIT: usize = 1024;
 
-/// True if the server reports that it serves, or answers that it has no health service.
-pub(crate) async fn health(transport: &dyn Transport) -> bool {
+/// The answer of a server's health service about the server as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    Serving,
+    /// Any other status of the health protocol.
+    NotServing,
+    /// The server has no health service.
+    NoService,
+    /// The call failed, or its answer has another form.
+    Unknown,
+}
+
+/// Calls the health service once.
+pub(crate) async fn health(transport: &dyn Transport) -> Health {
     let mut request = Request::new(RequestBody::whole(Bytes::from_static(EMPTY_MESSAGE)));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = http::Uri::from_static(CHECK);
@@ -34,29 +47,47 @@ pub(crate) async fn health(transport: &dyn Transport) -> bool {
         (header::TE, HeaderValue::from_static("trailers")),
     ]);
     let Ok(response) = transport.send(request).await else {
-        return false;
+        return Health::Unknown;
     };
     if let Some(code) = grpc::status(response.headers()) {
-        return code == Code::Unimplemented;
+        return without_message(code);
     }
     let mut body = response.into_body();
     let mut message = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return false };
+        let Ok(frame) = frame else {
+            return Health::Unknown;
+        };
         if let Some(data) = frame.data_ref() {
             message.extend_from_slice(data);
         } else if let Some(trailers) = frame.trailers_ref() {
             let code = grpc::status(trailers).unwrap_or(Code::Unknown);
             if code != Code::Ok {
-                return code == Code::Unimplemented;
+                return without_message(code);
             }
         }
         if message.len() > LIMIT {
-            return false;
+            return Health::Unknown;
         }
     }
-    message.len() > EMPTY_MESSAGE.len() && {
-        message.advance(EMPTY_MESSAGE.len());
-        message.starts_with(&SERVING)
+    if message.len() < EMPTY_MESSAGE.len() {
+        return Health::Unknown;
+    }
+    message.advance(EMPTY_MESSAGE.len());
+    if message.starts_with(&SERVING) {
+        Health::Serving
+    } else {
+        // Without the field, the status is 0: UNKNOWN.
+        Health::NotServing
+    }
+}
+
+/// The health that an error status states.
+fn without_message(code: Code) -> Health {
+    match code {
+        Code::Unimplemented => Health::NoService,
+        // The health service does not know the server's own name.
+        Code::NotFound => Health::NotServing,
+        _ => Health::Unknown,
     }
 }

@@ -89,7 +89,7 @@ impl Registrar {
     }
 
     /// Stops the maintenance and deregisters the instance within `limit`. Retries while the
-    /// registry is unreachable or stalls.
+    /// registry is unreachable, stalls, or is overloaded.
     ///
     /// # Errors
     ///
@@ -123,7 +123,12 @@ impl Registrar {
                 Err(error) => error,
             };
             failures += 1;
-            let wait = BACKOFF.after(failures, &mut fastrand::Rng::new());
+            let left = by.saturating_duration_since(Instant::now());
+            // A wait that the registry asks for must leave time for another request.
+            let asked = error.retry_after().unwrap_or_default().min(left / 2);
+            let wait = BACKOFF
+                .after(failures, &mut fastrand::Rng::new())
+                .max(asked);
             if !error.is_transient() || Instant::now() + wait >= by {
                 return Err(error);
             }

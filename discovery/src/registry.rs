@@ -11,12 +11,12 @@
 //! | registry | URL | Cargo feature |
 //! |---|---|---|
 //! | [`StaticRegistry`] | `static://HOST:PORT,HOST:PORT` | none |
-//! | `consul::Consul` | `consul://HOST:PORT`, `consuls://HOST:PORT` (HTTPS) | `consul` (default) |
+//! | `consul::Consul` | `consul://HOST:PORT[/PATH]`, `consuls://HOST:PORT[/PATH]` (HTTPS), with `?dc=A,B`, `?filter=EXPRESSION` or `?prepared=true` | `consul` (default) |
 //! | `embedded::Embedded` | `embedded://[FOLDER]` | `embedded` |
-//!
-//! [`Union`] and [`OrElse`] make one registry of several.
 //! | `etcd::Etcd` | `etcd://HOST:PORT,HOST:PORT/PREFIX`, `etcds://...` (TLS) | `etcd` |
 //! | `zookeeper::ZooKeeper` | `zookeeper://HOST:PORT,...`, `zookeepers://HOST:PORT,...` (TLS) | `zookeeper` |
+//!
+//! [`Union`] and [`OrElse`] make one registry of several.
 //!
 //! [`connect`] opens the registry that a URL names; [`Schemes`] adds schemes of one's own. To use
 //! another registry, implement [`Registry`] and pass it to
@@ -186,6 +186,12 @@ pub trait Instancer: Send + Sync + 'static {
     /// also lose instances by their own failures.
     fn authoritative(&self) -> bool {
         false
+    }
+
+    /// The datacenters whose instances are listed together, in order of preference. Channels call the
+    /// first that has working instances. Default: empty, without an order.
+    fn datacenters(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 

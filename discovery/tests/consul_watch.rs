@@ -7,7 +7,10 @@ mod sets;
 
 use std::{sync::Arc, time::Duration};
 
-use discovery::registry::{self, Instancer, Query};
+use discovery::{
+    InstanceHealth,
+    registry::{self, InstanceSet, Instancer, Query},
+};
 use serde_json::{Value, json};
 use testkit::Consul;
 use tokio::time::Instant;
@@ -35,6 +38,11 @@ async fn deregister(consul: &Consul, id: &str) {
     consul.put(&path, &Value::Null).await.unwrap();
 }
 
+/// The IDs of the instances that pass their checks.
+fn usable(set: &InstanceSet) -> Vec<&str> {
+    set.usable().map(|i| &*i.id).collect()
+}
+
 async fn set_check(consul: &Consul, state: &str, id: &str) {
     let path = format!("/v1/agent/check/{state}/service:{id}");
     consul.put(&path, &Value::Null).await.unwrap();
@@ -56,13 +64,18 @@ async fn follows_instances_as_they_come_fall_sick_and_go() {
     register(&consul, "b", ttl).await;
     let both = until(&mut sets, |set| ids(set) == ["a", "b"]).await;
     set_check(&consul, "fail", "a").await;
-    let set = until(&mut sets, |set| ids(set) == ["b"]).await;
+    let set = until(&mut sets, |set| usable(set) == ["b"]).await;
+    assert_eq!(ids(&set), ["a", "b"], "a failing instance stays known");
+    assert_eq!(set.instances[0].health, InstanceHealth::Critical);
     assert!(
-        Arc::ptr_eq(&both.instances[1], &set.instances[0]),
+        Arc::ptr_eq(&both.instances[1], &set.instances[1]),
         "an unchanged instance keeps its allocation"
     );
+    set_check(&consul, "warn", "a").await;
+    let warns = |set: &InstanceSet| set.instances[0].health == InstanceHealth::Warning;
+    until(&mut sets, warns).await;
     set_check(&consul, "pass", "a").await;
-    until(&mut sets, |set| ids(set) == ["a", "b"]).await;
+    until(&mut sets, |set| usable(set) == ["a", "b"]).await;
     deregister(&consul, "a").await;
     until(&mut sets, |set| ids(set) == ["b"]).await;
     deregister(&consul, "b").await;
@@ -207,5 +220,119 @@ async fn a_consul_that_keeps_its_data_has_its_instances_back() {
     let set = until(&mut sets, |set| set.error.is_some()).await;
     assert_eq!(ids(&set), ["a"]);
     consul.restart().await.unwrap();
-    until(&mut sets, |set| set.error.is_none() && ids(set) == ["a"]).await;
+    until(&mut sets, |set| set.error.is_none() && usable(set) == ["a"]).await;
+}
+
+#[tokio::test]
+async fn a_new_output_of_a_check_wakes_no_reader() {
+    let consul = Consul::start().await.unwrap();
+    let ttl = json!({"Check": {"TTL": "60s", "Status": "passing"}});
+    register(&consul, "a", ttl).await;
+    let instancer = watch_of(&consul, &Query::new("trim_service"));
+    let mut sets = instancer.watch();
+    until(&mut sets, |set| ids(set) == ["a"]).await;
+    sets.borrow_and_update();
+    for note in ["one", "two"] {
+        let path = format!("/v1/agent/check/pass/service:a?note={note}");
+        consul.put(&path, &Value::Null).await.unwrap();
+    }
+    // The next change of the instance arrives after the notes.
+    set_check(&consul, "warn", "a").await;
+    sets.changed().await.unwrap();
+    let set = sets.borrow_and_update().clone();
+    assert_eq!(set.instances[0].health, InstanceHealth::Warning);
+    assert!(!sets.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn maintenance_of_the_instance_or_its_node_is_seen() {
+    let consul = Consul::start().await.unwrap();
+    register(&consul, "a", json!({})).await;
+    let instancer = watch_of(&consul, &Query::new("trim_service"));
+    let mut sets = instancer.watch();
+    until(&mut sets, |set| usable(set) == ["a"]).await;
+    for path in ["/v1/agent/service/maintenance/a", "/v1/agent/maintenance"] {
+        for (enable, health) in [
+            (true, InstanceHealth::Critical),
+            (false, InstanceHealth::Passing),
+        ] {
+            let path = format!("{path}?enable={enable}");
+            consul.put(&path, &Value::Null).await.unwrap();
+            until(&mut sets, |set| set.instances[0].health == health).await;
+        }
+    }
+}
+
+fn watch_with(consul: &Consul, settings: &str, service: &str) -> Arc<dyn Instancer> {
+    let url = format!("{}?{settings}", consul.url());
+    let registry = registry::connect(&url).unwrap();
+    registry.instancer(&Query::new(service)).unwrap()
+}
+
+#[tokio::test]
+async fn consul_evaluates_a_filter() {
+    let consul = Consul::start().await.unwrap();
+    for (id, version) in [("a", "1"), ("b", "2")] {
+        register(&consul, id, json!({"Meta": {"version": version}})).await;
+    }
+    let filter = "filter=Service.Meta.version == \"2\"";
+    let instancer = watch_with(&consul, filter, "trim_service");
+    let mut sets = instancer.watch();
+    until(&mut sets, |set| ids(set) == ["b"]).await;
+    register(&consul, "c", json!({"Meta": {"version": "2"}})).await;
+    until(&mut sets, |set| ids(set) == ["b", "c"]).await;
+
+    let wrong = watch_with(&consul, "filter=Nonsense == 1", "trim_service");
+    let set = until(&mut wrong.watch(), |set| set.error.is_some()).await;
+    let error = set.error.unwrap().to_string();
+    assert!(error.contains("Nonsense"), "{error}");
+}
+
+#[tokio::test]
+async fn a_prepared_query_is_executed_again_and_again() {
+    let consul = Consul::start().await.unwrap();
+    let query = json!({"Name": "blue", "Service": {"Service": "trim_service", "Tags": ["blue"]}});
+    let url = format!("http://{}/v1/query", consul.address());
+    let made = testkit::http_client()
+        .unwrap()
+        .post(url)
+        .json(&query)
+        .send();
+    assert!(made.await.unwrap().status().is_success());
+    let instancer = watch_with(&consul, "prepared=true", "blue");
+    let mut sets = instancer.watch();
+    let empty = until(&mut sets, |set| set.confirmed.is_some()).await;
+    assert!(empty.instances.is_empty() && empty.error.is_none());
+    register(&consul, "a", json!({"Tags": ["blue"]})).await;
+    register(&consul, "b", json!({"Tags": ["green"]})).await;
+    until(&mut sets, |set| ids(set) == ["a"]).await;
+    deregister(&consul, "a").await;
+    until(&mut sets, |set| set.instances.is_empty()).await;
+
+    let unknown = watch_with(&consul, "prepared=true", "no-such-query");
+    let set = until(&mut unknown.watch(), |set| set.error.is_some()).await;
+    let error = set.error.unwrap().to_string();
+    assert!(error.contains("status 404"), "{error}");
+    // What a prepared query cannot do is refused.
+    let registry = registry::connect(&format!("{}?prepared=true", consul.url())).unwrap();
+    let all = Query::new("blue").with_passing_only(false);
+    let refused = registry.instancer(&all).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("critical"), "{refused}");
+}
+
+#[tokio::test]
+async fn an_instance_keeps_its_id_when_one_of_the_same_id_leaves() {
+    let consul = Consul::start().await.unwrap();
+    let on = |node: &str, port: u16| json!({"Node": node, "Address": "127.0.0.1", "Service": {"ID": "a", "Service": "trim_service", "Port": port}});
+    for (node, port) in [("n1", 1), ("n2", 2)] {
+        let path = "/v1/catalog/register";
+        consul.put(path, &on(node, port)).await.unwrap();
+    }
+    let instancer = watch_of(&consul, &Query::new("trim_service"));
+    let mut sets = instancer.watch();
+    let both = until(&mut sets, |set| ids(set) == ["a@n1", "a@n2"]).await;
+    let gone = json!({"Node": "n1", "ServiceID": "a"});
+    consul.put("/v1/catalog/deregister", &gone).await.unwrap();
+    let one = until(&mut sets, |set| set.instances.len() == 1).await;
+    assert!(Arc::ptr_eq(&one.instances[0], &both.instances[1]));
 }

@@ -59,7 +59,7 @@ async fn endpoints_are_the_sum_over_channels_and_go_with_them() {
     assert_eq!(count("sum", "ejected"), Some(0.0));
     drop(second);
     support::eventually(|| count("sum", "ready") == Some(0.0)).await;
-    for state in ["connecting", "down", "idle", "ejected"] {
+    for state in ["connecting", "down", "idle", "ejected", "protected"] {
         assert_eq!(count("sum", state), Some(0.0), "{state}");
     }
     assert_eq!(count("other", "ready"), Some(2.0));

@@ -180,7 +180,7 @@ async fn when_all_are_faulty_all_are_used() {
 async fn a_registry_that_suddenly_lists_no_instance_is_not_followed_while_connections_work() {
     let memory = Memory::with_servers(3);
     let registry = memory.registry();
-    let protection = RemovalProtection::default().with_grace(Duration::from_secs(3));
+    let protection = RemovalProtection::default().with_limit(Duration::from_secs(3));
     let builder = in_memory(&memory, &registry).protection(protection);
     let (channel, mut client) = ready(builder, 3).await;
     let begun = Instant::now();
@@ -223,7 +223,7 @@ async fn instances_missing_from_a_much_smaller_answer_are_a_last_resort() {
 async fn without_protection_a_removal_takes_effect_at_once() {
     let memory = Memory::with_servers(2);
     let registry = memory.registry();
-    let off = RemovalProtection::default().with_grace(Duration::ZERO);
+    let off = RemovalProtection::default().with_limit(Duration::ZERO);
     let builder = in_memory(&memory, &registry).protection(off);
     let (channel, mut client) = ready(builder, 2).await;
     let begun = Instant::now();

@@ -34,13 +34,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let ip = advertised(args.ip, args.listen)?;
     let args = Arc::new(args);
     let trim = compressed!(TrimServer::new(TrimService::new(args.fault.clone())));
-    let mut server = Server::new()
-        .drain(args.drain)
-        .limits(args.limits())
-        .grpc(
-            Listen::on(args.listen, args.port).flag("--port"),
-            Services::new(proto::FILE_DESCRIPTOR_SET).add(trim),
-        );
+    let mut server = Server::new().drain(args.drain).limits(args.limits()).grpc(
+        Listen::on(args.listen, args.port).flag("--port"),
+        Services::new(proto::FILE_DESCRIPTOR_SET).add(trim),
+    );
     for registry in args.registry.open_each()? {
         let args = Arc::clone(&args);
         server = server.register(registry, move |bound| {

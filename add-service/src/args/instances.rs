@@ -20,17 +20,19 @@ pub(super) struct InstanceArgs {
     /// Use only instances whose health checks pass
     #[arg(long, env = "ADD_PASSING_ONLY", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     passing_only: bool,
-    /// Datacenter of the instances [default: the registry's own]
+    /// Datacenter of the instances, or several in order of preference, separated by commas: calls go to
+    /// the first that has working instances [default: the registry's own]
     #[arg(long, env = "ADD_DATACENTER", value_name = "DC", value_parser = name)]
     datacenter: Option<String>,
     /// Instances to use instead of a registry
     #[arg(id = "static", long = "static", alias = "fixed", env = "ADD_STATIC", value_name = "HOST:PORT,...", value_parser = host_ports, conflicts_with_all = ["consul", "registry", "registry_fallback"])]
     pub(super) addresses: Option<String>,
-    /// If more than --removal-protection-share of the instances disappear from the registry at once,
-    /// they stay in use this long as a last resort, while their connections work; 0s: off
-    #[arg(long, env = "ADD_REMOVAL_PROTECTION", value_name = "DURATION", default_value = "30s", value_parser = duration)]
-    removal_protection: Duration,
-    /// Share of the instances whose removal at once starts the protection
+    /// Maximum time for which instances stay in use as a last resort, if more than
+    /// --removal-protection-share of them leave the registry at once and they still report SERVING; 0s:
+    /// off [default: no maximum]
+    #[arg(long, env = "ADD_REMOVAL_PROTECTION", value_name = "DURATION", value_parser = duration)]
+    removal_protection: Option<Duration>,
+    /// Share of the instances that starts the protection if it leaves the registry at once
     #[arg(long, env = "ADD_REMOVAL_PROTECTION_SHARE", value_name = "SHARE", default_value_t = RemovalProtection::default().share)]
     removal_protection_share: f64,
     /// Use only N instances of a large fleet; the same --subset-id selects the same instances
@@ -73,9 +75,10 @@ impl InstanceArgs {
         if let Some(locality) = self.locality() {
             builder = builder.prefer(locality);
         }
-        let protection = RemovalProtection::default()
-            .with_grace(self.removal_protection)
-            .with_share(self.removal_protection_share);
+        let mut protection = RemovalProtection::default().with_share(self.removal_protection_share);
+        if let Some(limit) = self.removal_protection {
+            protection = protection.with_limit(limit);
+        }
         builder
             .tags(&self.tag)
             .passing_only(self.passing_only)

@@ -134,7 +134,9 @@ impl ChannelBuilder {
         self
     }
 
-    /// Instances of another datacenter than the registry's own.
+    /// Instances of another datacenter than the registry's own, or of several datacenters in order of
+    /// preference, separated by commas: calls go to the first that has working instances. With
+    /// [`prefer`](Self::prefer), the order only ranks the other datacenters.
     pub fn datacenter(mut self, datacenter: impl Into<String>) -> Self {
         self.query.datacenter = Some(datacenter.into());
         self
@@ -384,11 +386,12 @@ impl ChannelBuilder {
             balancer: self.balancer,
             ejection: Arc::clone(&ejection),
             protection: self.protection,
+            passing_only: self.query.passing_only,
             subset: self.subset.map(|size| match &self.subset_id {
                 Some(id) => Subset::new(size, id.as_bytes()),
                 None => Subset::new(size, &process_id().to_le_bytes()),
             }),
-            locality: self.locality,
+            locality: Locality::in_order(self.locality, &instancer.datacenters()),
             connector,
             metrics: Endpoints::new(Arc::clone(&metrics)),
         };
@@ -493,7 +496,7 @@ mod tests {
         let hour = Duration::from_secs(3_600);
         let hedged = || builder().idempotent(["/svc.S/M"]);
         let timed = || builder().retry_timeout(Duration::from_millis(500));
-        for (builder, message) in [
+        for (builder, message) in vec![
             (
                 Channel::builder("static://127.0.0.1:1", " "),
                 "service is \" \"",

@@ -247,10 +247,17 @@ fn nothing(shared: &Shared, snapshot: &Snapshot) -> Choice {
         ),
         SetState::Empty => (
             CallErrorKind::NoInstances,
-            format!(
-                "no instance of {service} is registered in {}",
-                shared.registry
-            ),
+            match snapshot.unusable {
+                0 => format!(
+                    "no instance of {service} is registered in {}",
+                    shared.registry
+                ),
+                registered => format!(
+                    "none of the {registered} instances of {service} that are registered in {} passes \
+                     its health checks",
+                    shared.registry
+                ),
+            },
         ),
         SetState::Down => {
             shared.endpointer.urge();

@@ -9,17 +9,21 @@ use crate::{
     endpoint::{ConnectivityState, Endpoint},
     endpointer::{SetState, Snapshot},
     instance::Instance,
-    registry::RegistryError,
+    registry::{InstanceSet, RegistryError},
 };
 
 /// The state of a channel at one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChannelStatus {
-    /// Number of known instances.
+    /// Number of instances that calls may pick.
     pub instances: usize,
-    /// Number of instances in the registry's last good answer. The others are protected removals.
+    /// Number of those that the registry's last good answer offers. The others are kept as a last resort,
+    /// see [`RemovalProtection`](crate::RemovalProtection).
     pub listed: usize,
+    /// Number of further instances in that answer whose checks do not pass. Zero without
+    /// [`passing_only`](crate::ChannelBuilder::passing_only).
+    pub unusable: usize,
     /// Number of instances with a working connection.
     pub ready: usize,
     /// Number of instances that a call can use now: those with a working connection and, without
@@ -27,14 +31,16 @@ pub struct ChannelStatus {
     pub available: usize,
     /// True once the registry has answered.
     pub discovered: bool,
-    /// The time of the registry's last good answer.
+    /// The time of the registry's last good answer. It advances in quiet times too, without a change
+    /// that [`Channel::changes`](crate::Channel::changes) reports.
     pub confirmed: Option<Instant>,
     /// The error of the registry since its last good answer.
     pub registry_error: Option<Arc<RegistryError>>,
 }
 
 impl ChannelStatus {
-    pub(super) fn of(snapshot: &Snapshot) -> Self {
+    /// `registry` is the current value of the watch.
+    pub(super) fn of(snapshot: &Snapshot, registry: &InstanceSet) -> Self {
         let count = |counts: fn(&Endpoint) -> bool| {
             snapshot
                 .all
@@ -44,15 +50,16 @@ impl ChannelStatus {
         };
         Self {
             instances: snapshot.all.len(),
-            listed: count(|endpoint| endpoint.missing_since().is_none()),
+            listed: count(|endpoint| endpoint.last_resort().is_none()),
             ready: count(|endpoint| endpoint.transport().is_some()),
             available: count(|endpoint| {
                 let idle = endpoint.subchannel().state() == ConnectivityState::Idle;
                 idle || endpoint.transport().is_some()
             }),
             discovered: snapshot.state != SetState::Unknown,
-            confirmed: snapshot.confirmed,
-            registry_error: snapshot.registry_error.clone(),
+            unusable: snapshot.unusable,
+            confirmed: registry.confirmed,
+            registry_error: registry.error.clone(),
         }
     }
 }
@@ -67,7 +74,8 @@ pub struct EndpointStatus {
     pub connectivity: ConnectivityState,
     /// True while outlier ejection keeps calls from it.
     pub ejected: bool,
-    /// True if the registry no longer names it and it is kept as a last resort.
+    /// True if the registry does not offer it and it is kept as a last resort, see
+    /// [`RemovalProtection`](crate::RemovalProtection).
     pub protected: bool,
     /// Calls under way.
     pub in_flight: u32,
@@ -90,7 +98,7 @@ impl EndpointStatus {
                 connectivity => connectivity,
             },
             ejected: !stats.health().is_admitted(),
-            protected: endpoint.missing_since().is_some(),
+            protected: endpoint.last_resort().is_some(),
             in_flight: stats.in_flight(),
             latency: stats.latency(Instant::now()),
             last_error: subchannel.last_error(),

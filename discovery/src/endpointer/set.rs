@@ -1,5 +1,15 @@
-//! The set of endpoints, updated from a registry's answers. Unchanged endpoints stay as they are,
-//! missing ones are removed, and many removals at once are delayed.
+//! The set of endpoints, updated from a registry's answers. Unchanged endpoints stay as they are, missing
+//! ones are removed, and those of many removals at once are kept as a last resort.
+//!
+//! ```text
+//!                 offered again
+//!            .-----------------------.
+//!            v                       |
+//!   new -> offered --many at once--> last resort --failed, refused, limit--> removed
+//!            |                       |                                          ^
+//!            |                       `--deregistered alone----------------------|
+//!            `------------------alone-------------------------------------------'
+//! ```
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -7,7 +17,7 @@ use tokio::time::Instant;
 
 use super::protection::RemovalProtection;
 use crate::{
-    endpoint::{ConnectivityState, Endpoint},
+    endpoint::{ConnectivityState, Endpoint, LastResort, Withdrawal},
     instance::Instance,
 };
 
@@ -17,14 +27,84 @@ pub(crate) struct Set {
     endpoints: Vec<Arc<Endpoint>>,
 }
 
+/// A good answer of the registry. Each list is sorted by ID.
+#[derive(Clone, Copy)]
+pub(crate) struct Offer<'a> {
+    /// The instances to use.
+    pub(crate) chosen: &'a [Arc<Instance>],
+    /// The instances that may be used: those that pass their checks, where only those are wanted.
+    pub(crate) usable: &'a [Arc<Instance>],
+    /// All instances.
+    pub(crate) all: &'a [Arc<Instance>],
+}
+
+impl Offer<'_> {
+    /// The reason why an instance is not among the usable ones, with its description if it is known.
+    /// `None` if it is usable, but not chosen.
+    fn withdrawal(&self, instance: &Instance) -> Option<(Withdrawal, Option<&Arc<Instance>>)> {
+        if find(self.usable, instance).is_some() {
+            return None;
+        }
+        Some(match find(self.all, instance) {
+            None => (Withdrawal::Removed, None),
+            Some(known) if known.health.is_lost() => (Withdrawal::Lost, Some(known)),
+            Some(known) => (Withdrawal::Failing, Some(known)),
+        })
+    }
+}
+
+fn find<'a>(sorted: &'a [Arc<Instance>], instance: &Instance) -> Option<&'a Arc<Instance>> {
+    let at = sorted.binary_search_by(|known| known.id.cmp(&instance.id));
+    at.ok()
+        .map(|at| &sorted[at])
+        .filter(|known| same_address(known, instance))
+}
+
 /// The result of an update.
 #[derive(Default)]
 pub(crate) struct Change {
     pub(crate) added: Vec<Arc<Instance>>,
     /// Endpoints that are no longer in the set: no new calls.
     pub(crate) removed: Vec<Arc<Endpoint>>,
-    /// Endpoints that are no longer listed and stay as a last resort.
+    /// Endpoints that are no longer offered and stay as a last resort from now on.
     pub(crate) protected: Vec<Arc<Endpoint>>,
+}
+
+/// An endpoint that is no longer chosen.
+struct Missing {
+    endpoint: Arc<Endpoint>,
+    withdrawal: Withdrawal,
+    /// The description in the registry's last answer.
+    instance: Arc<Instance>,
+}
+
+impl Missing {
+    fn was(&self) -> Option<Withdrawal> {
+        self.endpoint
+            .last_resort()
+            .map(|resort| resort.withdrawal())
+    }
+
+    /// True if it was offered until now.
+    fn is_new(&self) -> bool {
+        self.endpoint.last_resort().is_none()
+    }
+
+    /// True if it was kept while still registered, and is deregistered now.
+    fn is_deregistered_later(&self) -> bool {
+        self.withdrawal == Withdrawal::Removed
+            && self.was().is_some_and(|was| was != Withdrawal::Removed)
+    }
+
+    /// The endpoint as a last resort.
+    fn kept(self, now: Instant) -> Arc<Endpoint> {
+        let since = self
+            .endpoint
+            .last_resort()
+            .map_or(now, |resort| resort.since());
+        let last_resort = Arc::new(LastResort::new(since, self.withdrawal));
+        Arc::new(self.endpoint.renewed(self.instance, Some(last_resort)))
+    }
 }
 
 impl Set {
@@ -32,24 +112,24 @@ impl Set {
         &self.endpoints
     }
 
-    /// Applies a good answer of the registry. It must be sorted by ID.
+    /// Applies a good answer of the registry.
     pub(crate) fn update(
         &mut self,
-        latest: &[Arc<Instance>],
+        offer: Offer<'_>,
         protection: &RemovalProtection,
         now: Instant,
     ) -> Change {
         let mut change = Change::default();
-        let mut next = Vec::with_capacity(latest.len());
+        let mut next = Vec::with_capacity(offer.chosen.len());
         let mut missing = Vec::new();
-        let mut addresses = HashSet::with_capacity(latest.len());
-        let was_listed = self
+        let mut addresses = HashSet::with_capacity(offer.chosen.len());
+        let was_offered = self
             .endpoints
             .iter()
-            .filter(|endpoint| endpoint.missing_since().is_none())
+            .filter(|endpoint| endpoint.last_resort().is_none())
             .count();
         let mut old = std::mem::take(&mut self.endpoints).into_iter().peekable();
-        for instance in latest {
+        for instance in offer.chosen {
             // Two IDs at one address are one process, which gets one share of the calls.
             if !addresses.insert((instance.host.as_str(), instance.port)) {
                 continue;
@@ -59,7 +139,7 @@ impl Set {
             }
             let known = old.next_if(|endpoint| endpoint.instance().id == instance.id);
             match known {
-                Some(endpoint) if same_address(&endpoint, instance) => {
+                Some(endpoint) if same_address(endpoint.instance(), instance) => {
                     next.push(renew(endpoint, instance));
                 }
                 moved => {
@@ -70,38 +150,64 @@ impl Set {
             }
         }
         missing.extend(old);
+        let mut withdrawn = Vec::with_capacity(missing.len());
+        for endpoint in missing {
+            let instance = endpoint.instance();
+            let replaced = addresses.contains(&(instance.host.as_str(), instance.port));
+            match offer.withdrawal(instance) {
+                Some((withdrawal, known)) if !replaced => withdrawn.push(Missing {
+                    instance: Arc::clone(known.unwrap_or(instance)),
+                    endpoint,
+                    withdrawal,
+                }),
+                // Not chosen any longer, or the same process under another ID.
+                _ => change.removed.push(endpoint),
+            }
+        }
         self.endpoints = next;
-        self.remove(missing, was_listed, protection, now, &mut change);
+        self.withdraw(withdrawn, was_offered, protection, now, &mut change);
         change
     }
 
-    /// Removes endpoints that are no longer listed, or protects them.
-    fn remove(
+    /// Removes endpoints that are no longer offered, or keeps them as a last resort.
+    fn withdraw(
         &mut self,
-        missing: Vec<Arc<Endpoint>>,
-        was_listed: usize,
+        missing: Vec<Missing>,
+        was_offered: usize,
         protection: &RemovalProtection,
         now: Instant,
         change: &mut Change,
     ) {
-        let newly = missing
-            .iter()
-            .filter(|endpoint| endpoint.missing_since().is_none())
-            .count();
-        #[allow(clippy::cast_precision_loss)]
-        let sudden = newly as f64 > protection.share * was_listed as f64
-            || (newly > 0 && self.endpoints.is_empty());
+        let count = |counts: fn(&Missing) -> bool| missing.iter().filter(|m| counts(m)).count();
+        let newly = count(Missing::is_new);
+        let sudden =
+            protection.is_sudden(newly, was_offered) || (newly > 0 && self.endpoints.is_empty());
+        // The same rule for instances that were kept while registered: one that is deregistered alone
+        // goes at once, and the removal of a lost node takes all of its instances.
+        let were_registered = count(|m| m.was().is_some_and(|was| was != Withdrawal::Removed));
+        let sudden_later =
+            protection.is_sudden(count(Missing::is_deregistered_later), were_registered);
         let before = self.endpoints.len();
-        for endpoint in missing {
-            let works = endpoint.subchannel().state() == ConnectivityState::Ready;
-            if works && endpoint.missing_since().is_some() {
-                self.endpoints.push(endpoint);
-            } else if works && sudden && !protection.grace.is_zero() {
-                let kept = Arc::new(endpoint.renewed(Arc::clone(endpoint.instance()), Some(now)));
+        for missing in missing {
+            if missing.is_new() {
+                let works = missing.endpoint.subchannel().state() == ConnectivityState::Ready;
+                if !(works && sudden && protection.is_on()) {
+                    change.removed.push(missing.endpoint);
+                    continue;
+                }
+                let kept = missing.kept(now);
                 change.protected.push(Arc::clone(&kept));
                 self.endpoints.push(kept);
+            } else if missing.is_deregistered_later() {
+                if sudden_later {
+                    let kept = missing.kept(now);
+                    change.protected.push(Arc::clone(&kept));
+                    self.endpoints.push(kept);
+                } else {
+                    change.removed.push(missing.endpoint);
+                }
             } else {
-                change.removed.push(endpoint);
+                self.endpoints.push(missing.endpoint);
             }
         }
         if self.endpoints.len() > before {
@@ -110,44 +216,52 @@ impl Set {
         }
     }
 
-    /// Removes endpoints whose grace period is over or whose connection no longer works. One that
-    /// lost its connection stays until an attempt to make it again has failed.
+    /// Removes last resorts that failed, whose connection no longer works, or whose time is over, and
+    /// returns them with the reason. One that lost its connection stays until an attempt to make it again
+    /// has failed.
     pub(crate) fn expire(
         &mut self,
         protection: &RemovalProtection,
         now: Instant,
-    ) -> Vec<Arc<Endpoint>> {
-        self.endpoints
-            .extract_if(.., |endpoint| {
-                endpoint.missing_since().is_some_and(|since| {
-                    now >= since + protection.grace
-                        || !matches!(
-                            endpoint.subchannel().state(),
-                            ConnectivityState::Ready | ConnectivityState::Connecting
-                        )
-                })
-            })
-            .collect()
+    ) -> Vec<(Arc<Endpoint>, &'static str)> {
+        let mut expired = Vec::new();
+        self.endpoints.retain(|endpoint| {
+            let Some(last_resort) = endpoint.last_resort() else {
+                return true;
+            };
+            let connected = matches!(
+                endpoint.subchannel().state(),
+                ConnectivityState::Ready | ConnectivityState::Connecting
+            );
+            let is_over = protection
+                .ends(last_resort.since())
+                .is_some_and(|end| now >= end);
+            let reason = last_resort
+                .ended()
+                .or((!connected).then_some("it cannot be connected to"))
+                .or(is_over.then_some("the limit of its protection is reached"));
+            expired.extend(reason.map(|reason| (Arc::clone(endpoint), reason)));
+            reason.is_none()
+        });
+        expired
     }
 
-    /// The end of the next grace period.
+    /// The time of the next expiry by the limit.
     pub(crate) fn next_expiry(&self, protection: &RemovalProtection) -> Option<Instant> {
         self.endpoints
             .iter()
-            .filter_map(|endpoint| endpoint.missing_since())
-            .map(|since| since + protection.grace)
+            .filter_map(|endpoint| protection.ends(endpoint.last_resort()?.since()))
             .min()
     }
 }
 
-fn same_address(endpoint: &Endpoint, instance: &Instance) -> bool {
-    let known = endpoint.instance();
+fn same_address(known: &Instance, instance: &Instance) -> bool {
     known.host == instance.host && known.port == instance.port
 }
 
 fn renew(endpoint: Arc<Endpoint>, instance: &Arc<Instance>) -> Arc<Endpoint> {
     let same = Arc::ptr_eq(endpoint.instance(), instance) || endpoint.instance() == instance;
-    if same && endpoint.missing_since().is_none() {
+    if same && endpoint.last_resort().is_none() {
         endpoint
     } else {
         Arc::new(endpoint.renewed(Arc::clone(instance), None))
@@ -173,11 +287,21 @@ mod tests {
     }
 
     fn update(set: &mut Set, list: &[(&str, u16)]) -> Change {
-        set.update(
-            &instances(list),
-            &RemovalProtection::default(),
-            Instant::now(),
-        )
+        apply(set, &instances(list))
+    }
+
+    fn apply(set: &mut Set, all: &[Arc<Instance>]) -> Change {
+        let usable: Vec<_> = all
+            .iter()
+            .filter(|i| i.health.is_usable())
+            .cloned()
+            .collect();
+        let offer = Offer {
+            chosen: &usable,
+            usable: &usable,
+            all,
+        };
+        set.update(offer, &RemovalProtection::default(), Instant::now())
     }
 
     #[test]
@@ -206,10 +330,10 @@ mod tests {
     fn other_metadata_keeps_the_connection() {
         let mut set = Set::default();
         let mut list = instances(&[("a", 1)]);
-        set.update(&list, &RemovalProtection::default(), Instant::now());
+        apply(&mut set, &list);
         let before = Arc::clone(&set.endpoints()[0]);
         Arc::make_mut(&mut list[0]).weight = 7;
-        set.update(&list, &RemovalProtection::default(), Instant::now());
+        apply(&mut set, &list);
         assert!(set.endpoints()[0].is(&before));
         assert_eq!(set.endpoints()[0].instance().weight, 7);
     }

@@ -16,6 +16,9 @@ use crate::{
 
 /// Interval at which shares are computed while endpoints are in slow start.
 const SLOW_START_STEP: Duration = Duration::from_millis(100);
+/// The attempt of a call, counted from zero, from which on a far candidate is picked: two that failed
+/// near may have the same cause.
+const FAR_FROM: u32 = 2;
 /// Maximum number of times that the policy picks again after an endpoint in slow start.
 const MAX_REPICKS: u32 = 4;
 
@@ -31,7 +34,7 @@ mod word {
 pub(crate) enum SetState {
     /// The registry has not answered yet.
     Unknown,
-    /// The registry lists no instance.
+    /// The registry offers no instance.
     Empty,
     /// No endpoint is ready, but not all have failed: some are connecting for the first time.
     Pending,
@@ -50,7 +53,8 @@ pub(crate) struct Snapshot {
     /// The endpoints that may receive a trial call.
     pub(crate) probation: Vec<Arc<Endpoint>>,
     pub(crate) state: SetState,
-    pub(crate) confirmed: Option<Instant>,
+    /// Number of instances that the registry lists and that may not be picked.
+    pub(crate) unusable: usize,
     pub(crate) registry_error: Option<Arc<RegistryError>>,
     /// The candidates' shares, if one of them is in slow start.
     slow_start: Option<Vec<f64>>,
@@ -76,7 +80,7 @@ impl Snapshot {
             candidates: Vec::new(),
             probation: Vec::new(),
             state: SetState::Unknown,
-            confirmed: None,
+            unusable: 0,
             registry_error: None,
             slow_start: None,
             near: 0,
@@ -90,6 +94,7 @@ impl Snapshot {
         all: Vec<Arc<Endpoint>>,
         balancer: &dyn Balancer,
         registry: &InstanceSet,
+        unusable: usize,
     ) -> Self {
         let state = if !selection.candidates.is_empty() {
             SetState::Ready
@@ -117,14 +122,14 @@ impl Snapshot {
             probation: selection.probation,
             slow_start: selection.slow_start,
             state,
-            confirmed: registry.confirmed,
+            unusable,
             registry_error: registry.error.clone(),
         }
     }
 
     /// The balancer's choice among the candidates. There must be at least one.
     pub(crate) fn pick(&self, context: &Context) -> usize {
-        let index = self.choose(context);
+        let index = self.choose(context, context.attempt);
         match &self.slow_start {
             None => index,
             Some(shares) => self.skip(index, shares, context),
@@ -132,12 +137,12 @@ impl Snapshot {
     }
 
     /// The balancer's choice among the near candidates, or among the far ones if the near ones lack
-    /// the capacity for all calls or have all been tried.
-    fn choose(&self, context: &Context) -> usize {
+    /// the capacity for all calls, have all been tried, or failed in `sent` attempts.
+    fn choose(&self, context: &Context, sent: u32) -> usize {
         if let Some(far) = &self.far {
             // The same key makes the same choice each time.
             let seed = context.key.unwrap_or(context.random);
-            let all_tried = context.attempt as usize >= self.near;
+            let all_tried = sent >= FAR_FROM || context.attempt as usize >= self.near;
             if all_tried || unit(hash::nth(seed, word::NEAR)) >= far.near_share {
                 let candidates = &self.candidates[self.near..far.end];
                 return self.near + within(far.picker.pick(candidates, context), candidates);
@@ -154,11 +159,12 @@ impl Snapshot {
             if unit(context.further(word::SKIP + u64::from(turn))) < shares[index] {
                 break;
             }
-            index = self.choose(&Context {
+            let again = Context {
                 random: context.further(word::AGAIN + u64::from(turn)),
                 attempt: context.attempt.saturating_add(turn + 1),
                 ..*context
-            });
+            };
+            index = self.choose(&again, context.attempt);
         }
         index
     }
@@ -214,9 +220,9 @@ impl Selection {
         let collect = |filter: &dyn Fn(&Endpoint) -> bool| -> Vec<Arc<Endpoint>> {
             all.iter().filter(|e| filter(e)).cloned().collect()
         };
-        let mut candidates = collect(&|e| admitted(e) && e.missing_since().is_none());
+        let mut candidates = collect(&|e| admitted(e) && e.last_resort().is_none());
         if candidates.is_empty() {
-            // Last resorts, in this order: endpoints that the registry no longer lists, and ejected
+            // Last resorts, in this order: endpoints that the registry no longer offers, and ejected
             // ones rather than a failure of every call.
             candidates = collect(&admitted);
         }
@@ -259,7 +265,7 @@ mod tests {
             next_change: None,
         };
         let registry = InstanceSet::default();
-        Snapshot::new(selection, candidates, &*policy.balancer(), &registry)
+        Snapshot::new(selection, candidates, &*policy.balancer(), &registry, 0)
     }
 
     fn counts(snapshot: &Snapshot, picks: u32, with: impl Fn(Context) -> Context) -> Vec<u32> {
@@ -290,7 +296,7 @@ mod tests {
             ..InstanceSet::default()
         };
         let balancer = Policy::RoundRobin.balancer();
-        let snapshot = Snapshot::new(selection, endpoints(3), &*balancer, &registry);
+        let snapshot = Snapshot::new(selection, endpoints(3), &*balancer, &registry, 0);
         assert_eq!(snapshot.state, SetState::Pending);
     }
 

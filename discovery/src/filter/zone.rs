@@ -41,6 +41,10 @@ pub struct Locality {
     /// Load that the near instances may have, as a multiple of their fair share; at least 1.
     /// Default: 1.4 (Envoy's overprovisioning factor).
     pub overprovisioning_factor: f64,
+    /// The other datacenters in order of preference. Instances of a datacenter that is not in the list
+    /// come last. Default: none; a channel to several datacenters adds them in the order of the
+    /// [query](crate::registry::Query::datacenter).
+    pub fallback_datacenters: Vec<String>,
 }
 
 impl Locality {
@@ -54,6 +58,7 @@ impl Locality {
             zone: Some(zone.into()),
             datacenter: None,
             overprovisioning_factor: Self::OVERPROVISIONING_FACTOR,
+            fallback_datacenters: Vec::new(),
         }
     }
 
@@ -64,6 +69,7 @@ impl Locality {
             zone: None,
             datacenter: Some(datacenter.into()),
             overprovisioning_factor: Self::OVERPROVISIONING_FACTOR,
+            fallback_datacenters: Vec::new(),
         }
     }
 
@@ -79,6 +85,36 @@ impl Locality {
     pub fn with_overprovisioning_factor(mut self, factor: f64) -> Self {
         self.overprovisioning_factor = factor;
         self
+    }
+
+    /// Sets [`fallback_datacenters`](Self::fallback_datacenters).
+    #[must_use]
+    pub fn with_fallback_datacenters(
+        mut self,
+        datacenters: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        self.fallback_datacenters = datacenters.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The preference of a client of several datacenters, the most preferred first.
+    ///
+    /// Without a preference of its own, the client calls the first datacenter that has working
+    /// instances, whatever their capacity.
+    pub(crate) fn in_order(own: Option<Self>, datacenters: &[String]) -> Option<Self> {
+        let [first, _, ..] = datacenters else {
+            return own;
+        };
+        let mut locality = own.unwrap_or_else(|| Self {
+            overprovisioning_factor: f64::INFINITY,
+            ..Self::datacenter(first)
+        });
+        let home = locality.datacenter.get_or_insert_with(|| first.clone());
+        if locality.fallback_datacenters.is_empty() {
+            let others = datacenters.iter().filter(|name| *name != home);
+            locality.fallback_datacenters = others.cloned().collect();
+        }
+        Some(locality)
     }
 
     /// Checks every setting.
@@ -144,7 +180,9 @@ impl Locality {
         let instance = endpoint.instance();
         let same = |ours: &Option<String>, theirs| ours.is_none() || ours == theirs;
         if !same(&self.datacenter, &instance.datacenter) {
-            Rank::Elsewhere
+            let mut others = self.fallback_datacenters.iter();
+            let place = others.position(|name| Some(name) == instance.datacenter.as_ref());
+            place.map_or(Rank::Elsewhere, Rank::Fallback)
         } else if self.zone.is_some() && same(&self.zone, &instance.zone) {
             Rank::Zone
         } else if self.datacenter.is_some() {
@@ -160,6 +198,8 @@ impl Locality {
 enum Rank {
     Zone,
     Datacenter,
+    /// The place in the list of fallbacks.
+    Fallback(usize),
     Elsewhere,
 }
 
@@ -261,6 +301,23 @@ mod tests {
         let anywhere_in_x = Locality::datacenter("x");
         check(&anywhere_in_x, &["x/a", "x/b", "y/a"], 2, 3, 1.0);
         check(&anywhere_in_x, &["/a", "y/a"], 2, 2, 1.0);
+    }
+
+    #[test]
+    fn further_datacenters_come_in_their_order() {
+        let order = ["x", "y", "z"].map(str::to_owned);
+        let strict = Locality::in_order(None, &order).unwrap();
+        let (ports, _) = split(&strict, &["w/", "z/", "y/", "x/", "y/"]);
+        assert_eq!(ports, [4, 3, 5, 2, 1]);
+        // Without a preference of its own, capacity does not matter.
+        check(&strict, &["x/", "y/:9", "z/:9"], 1, 2, 1.0);
+        check(&strict, &["y/", "y/", "z/"], 2, 3, 1.0);
+        let near_y = Locality::in_order(Some(Locality::datacenter("y")), &order).unwrap();
+        check(&near_y, &["x/:9", "y/", "z/"], 1, 2, 0.28);
+        assert_eq!(near_y.fallback_datacenters, ["x", "z"]);
+        let zone = Locality::in_order(Some(Locality::zone("a")), &order).unwrap();
+        check(&zone, &["x/a", "x/b", "y/a"], 1, 2, 1.0);
+        assert_eq!(Locality::in_order(None, &order[..1]), None);
     }
 
     #[test]

@@ -27,4 +27,8 @@ impl InstanceHealth {
     pub fn is_usable(self) -> bool {
         matches!(self, Self::Unknown | Self::Passing)
     }
+
+    pub(crate) fn is_lost(self) -> bool {
+        self == Self::Lost
+    }
 }

@@ -50,6 +50,7 @@ fn counts(endpoints: &[Arc<Endpoint>]) -> Counts {
     let mut counts = Counts::default();
     for endpoint in endpoints {
         let state = match endpoint.subchannel().state() {
+            _ if endpoint.last_resort().is_some() => EndpointState::Protected,
             ConnectivityState::Ready if endpoint.stats().health().is_admitted() => {
                 EndpointState::Ready
             }

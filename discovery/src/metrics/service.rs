@@ -35,10 +35,18 @@ pub(super) enum EndpointState {
     Down,
     Idle,
     Ejected,
+    Protected,
 }
 
 impl EndpointState {
-    const NAMES: [&str; 5] = ["ready", "connecting", "down", "idle", "ejected"];
+    const NAMES: [&str; 6] = [
+        "ready",
+        "connecting",
+        "down",
+        "idle",
+        "ejected",
+        "protected",
+    ];
 }
 
 /// Numbers of endpoints, in the order of [`EndpointState`].

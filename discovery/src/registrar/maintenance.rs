@@ -158,6 +158,7 @@ impl Failures {
         } else {
             BACKOFF.after(failures, &mut fastrand::Rng::new())
         };
+        let wait = wait.max(lost.retry_after().unwrap_or_default());
         let reason = chain(lost);
         // Equal failures are logged at powers of two, so that a long outage does not fill the log.
         if failures < 2 || failures.is_power_of_two() || reason != self.logged {

@@ -1,5 +1,7 @@
 //! The errors of registries.
 
+use std::time::Duration;
+
 use crate::{BoxError, instance::InvalidInstance};
 
 /// A failed call to a registry, or an input that no registry can take.
@@ -68,6 +70,23 @@ pub enum RegistryError {
         /// True if the same call may succeed later.
         transient: bool,
     },
+    /// The registry is overloaded and states when to ask again.
+    #[error(
+        "{registry} is too busy to {action} and asks to wait {retry_after:?}: {code}: {reason}"
+    )]
+    #[non_exhaustive]
+    Busy {
+        /// The registry's name.
+        registry: String,
+        /// The call.
+        action: String,
+        /// The registry's own code, as in [`Refused`](Self::Refused).
+        code: String,
+        /// The registry's own text, cut to a line.
+        reason: String,
+        /// The time to wait before the next request.
+        retry_after: Duration,
+    },
     /// The registry's answer does not have the expected form.
     #[error("{registry} gave an unusable answer while trying to {action}: {reason}")]
     Malformed {
@@ -81,6 +100,15 @@ pub enum RegistryError {
     /// The registry no longer holds the registration.
     #[error("{registry} no longer holds the registration of {id}")]
     Forgotten {
+        /// The registry's name.
+        registry: String,
+        /// The instance's ID.
+        id: String,
+    },
+    /// The registry accepted the registration, but does not show it to consumers.
+    #[error("{registry} holds the registration of {id}, but does not show it to consumers")]
+    #[non_exhaustive]
+    Invisible {
         /// The registry's name.
         registry: String,
         /// The instance's ID.
@@ -112,9 +140,18 @@ impl RegistryError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Malformed { .. } => true,
+            Self::Unreachable { .. } | Self::Malformed { .. } | Self::Busy { .. } => true,
             Self::Refused { transient, .. } => *transient,
             _ => false,
+        }
+    }
+
+    /// The time to wait before the next request, if the registry states one.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => Some(*retry_after),
+            _ => None,
         }
     }
 

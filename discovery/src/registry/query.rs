@@ -18,9 +18,11 @@ pub struct Query {
     pub service: String,
     /// The tags that an instance must have, all of them. Default: none.
     pub tags: Vec<String>,
-    /// True if only instances whose health checks all pass are wanted. Default: true.
+    /// True if only instances whose health checks all pass are picked. Default: true. A watch lists
+    /// all instances in either case, see [`InstanceSet`](super::InstanceSet).
     pub passing_only: bool,
-    /// The datacenter to look in. Default: the registry's own.
+    /// The datacenter to look in, or several in order of preference, separated by commas. Default: the
+    /// registry's own. A registry without datacenters refuses it.
     pub datacenter: Option<String>,
 }
 

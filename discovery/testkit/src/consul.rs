@@ -1,11 +1,9 @@
 //! A real Consul agent per test, on its own ports, ended with the test.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+mod options;
+mod setup;
+
+use std::{env, fs, path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
@@ -19,82 +17,14 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{http::http_client, ports::free_ports};
+pub use self::options::Options;
+use crate::http::http_client;
 
 /// The token with all permissions, if ACLs are on.
 pub const MASTER_TOKEN: &str = "9a5c3b1e-0000-4000-8000-000000000001";
 
 /// Electing a leader with a data folder takes 6 to 8 s on a quiet machine, and tests make it busy.
 const START_LIMIT: Duration = Duration::from_secs(60);
-
-/// Options of an agent.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    data_dir: bool,
-    tls: bool,
-    hcl: Vec<String>,
-}
-
-impl Options {
-    /// Keeps its state across restarts; a dev agent does not.
-    #[must_use]
-    pub fn data_dir(mut self) -> Self {
-        self.data_dir = true;
-        // A leader is elected in 2 s instead of 8.
-        self.hcl("performance { raft_multiplier = 1 }")
-    }
-
-    /// Denies what no token allows. [`MASTER_TOKEN`] allows everything.
-    #[must_use]
-    pub fn acl(self) -> Self {
-        self.hcl(&format!(
-            "acl {{ enabled = true default_policy = \"deny\" tokens {{ master = \"{MASTER_TOKEN}\" }} }}"
-        ))
-    }
-
-    /// Also serves HTTPS, only to clients with a certificate of its CA.
-    #[must_use]
-    pub fn tls(mut self) -> Self {
-        self.tls = true;
-        self
-    }
-
-    /// Adds configuration in HCL.
-    #[must_use]
-    pub fn hcl(mut self, text: &str) -> Self {
-        self.hcl.push(text.to_owned());
-        self
-    }
-
-    /// Starts the agent and waits until it has a leader.
-    ///
-    /// # Errors
-    ///
-    /// When there is no Consul on this machine or it does not come up; with the end of its log.
-    pub async fn start(self) -> Result<Consul> {
-        let binary = binary().await?;
-        let dir = tempfile::tempdir()?;
-        if self.tls {
-            certificates(&binary, dir.path()).await?;
-        }
-        let mut consul = Consul {
-            binary,
-            dir,
-            options: self,
-            ports: [0; 5],
-            process: None,
-        };
-        // Another process may take a port between the search and the start.
-        for _ in 0..5 {
-            consul.ports = free_ports()?;
-            consul.spawn()?;
-            if consul.is_up().await? {
-                return Ok(consul);
-            }
-        }
-        bail!("consul did not start: {}", consul.log_end())
-    }
-}
 
 /// A Consul agent, in dev mode unless its [`Options`] differ.
 #[derive(Debug)]
@@ -139,6 +69,26 @@ impl Consul {
     #[must_use]
     pub fn url(&self) -> String {
         format!("consul://{}", self.address())
+    }
+
+    /// True if it is the leader of its cluster.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn is_leader(&self) -> Result<bool> {
+        let leader = self.get("/v1/status/leader").await?;
+        Ok(leader.as_str() == Some(&format!("127.0.0.1:{}", self.ports[2])))
+    }
+
+    /// Joins the datacenter of another server over WAN.
+    ///
+    /// # Errors
+    ///
+    /// When the other cannot be reached.
+    pub async fn join_wan(&self, other: &Self) -> Result<()> {
+        let path = format!("/v1/agent/join/127.0.0.1:{}?wan=true", other.ports[4]);
+        self.put(&path, &Value::Null).await.map(drop)
     }
 
     /// A file that [`Options::tls`] made: `ca.pem`, `client.pem`, `client.key`, `other-ca.pem`.
@@ -274,7 +224,8 @@ impl Consul {
             "-dns-port",
             "-1",
         ]);
-        command.args(["-grpc-port", "-1", "-node", "testkit"]);
+        let node = self.options.node.as_deref().unwrap_or("testkit");
+        command.args(["-grpc-port", "-1", "-node", node]);
         for (flag, port) in [
             ("-http-port", http),
             ("-server-port", server),
@@ -284,7 +235,8 @@ impl Consul {
             command.arg(flag).arg(port.to_string());
         }
         if self.options.data_dir {
-            command.args(["-server", "-bootstrap-expect", "1", "-data-dir"]);
+            let servers = self.options.servers.unwrap_or(1).to_string();
+            command.args(["-server", "-bootstrap-expect", &servers, "-data-dir"]);
             command.arg(self.data_dir());
         } else {
             command.arg("-dev");
@@ -348,57 +300,4 @@ impl Consul {
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
-}
-
-/// `CONSUL_BIN`, or the binary that the project's script finds or fetches.
-async fn binary() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("CONSUL_BIN") {
-        return Ok(path.into());
-    }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/get-consul.sh");
-    let run = Command::new(&script).output().await;
-    let output = run.with_context(|| {
-        format!(
-            "these tests need a Consul: set CONSUL_BIN ({})",
-            script.display()
-        )
-    })?;
-    ensure!(
-        output.status.success(),
-        "these tests need a Consul: {}: {}",
-        script.display(),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8(output.stdout)?.trim_end().into())
-}
-
-/// A CA, a server and a client certificate, and a CA that signed neither.
-async fn certificates(consul: &Path, dir: &Path) -> Result<()> {
-    let other = dir.join("other");
-    fs::create_dir(&other)?;
-    let in_dir: [(&Path, &[&str]); 4] = [
-        (dir, &["tls", "ca", "create"]),
-        (dir, &["tls", "cert", "create", "-server", "-dc", "dc1"]),
-        (dir, &["tls", "cert", "create", "-client", "-dc", "dc1"]),
-        (&other, &["tls", "ca", "create"]),
-    ];
-    for (dir, arguments) in in_dir {
-        let output = Command::new(consul)
-            .args(arguments)
-            .current_dir(dir)
-            .output()
-            .await?;
-        ensure!(output.status.success(), "consul {arguments:?}: {output:?}");
-    }
-    for (made, name) in [
-        ("consul-agent-ca.pem", "ca.pem"),
-        ("dc1-server-consul-0.pem", "server.pem"),
-        ("dc1-server-consul-0-key.pem", "server.key"),
-        ("dc1-client-consul-0.pem", "client.pem"),
-        ("dc1-client-consul-0-key.pem", "client.key"),
-        ("other/consul-agent-ca.pem", "other-ca.pem"),
-    ] {
-        fs::rename(dir.join(made), dir.join(name)).with_context(|| made.to_owned())?;
-    }
-    Ok(())
 }

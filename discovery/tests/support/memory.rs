@@ -33,6 +33,17 @@ const ANSWER: Duration = Duration::from_millis(1);
 const EMPTY_MESSAGE: &[u8] = &[0; 5];
 /// A `HealthCheckResponse` with the status `SERVING`.
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 0x01];
+/// A `HealthCheckResponse` with the status `NOT_SERVING`.
+const NOT_SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 0x02];
+
+/// The answer of a server's health service.
+#[derive(Clone, Copy)]
+pub(crate) enum Health {
+    Serving,
+    NotServing,
+    /// The server does not have the health service.
+    NoService,
+}
 
 /// A server in memory. Clones are handles to the same one.
 #[derive(Clone)]
@@ -43,6 +54,7 @@ struct State {
     calls: AtomicUsize,
     connections_made: AtomicUsize,
     silent: AtomicBool,
+    health: Mutex<Health>,
     timeouts: Mutex<Vec<String>>,
     behaviour: Mutex<Option<Behaviour>>,
 }
@@ -54,6 +66,7 @@ impl MemoryServer {
             calls: AtomicUsize::new(0),
             connections_made: AtomicUsize::new(0),
             silent: AtomicBool::new(false),
+            health: Mutex::new(Health::Serving),
             timeouts: Mutex::default(),
             behaviour: Mutex::new(None),
         }))
@@ -89,6 +102,11 @@ impl MemoryServer {
     /// Accepts connections and requests from now on, health checks included, and answers none.
     pub(crate) fn fall_silent(&self) {
         self.0.silent.store(true, Ordering::SeqCst);
+    }
+
+    /// Sets the answer of the health service.
+    pub(crate) fn report(&self, health: Health) {
+        *self.0.health.lock().unwrap() = health;
     }
 
     /// Answers every call from now on.
@@ -146,7 +164,12 @@ impl Transport for MemoryServer {
             match path {
                 "/grpc.health.v1.Health/Check" => {
                     sleep(ANSWER).await;
-                    return Ok(grpc_message(SERVING));
+                    let health = *server.0.health.lock().unwrap();
+                    return Ok(match health {
+                        Health::Serving => grpc_message(SERVING),
+                        Health::NotServing => grpc_message(NOT_SERVING),
+                        Health::NoService => Status::unimplemented("no such service").into_http(),
+                    });
                 }
                 "/grpc.health.v1.Health/Watch" => {
                     sleep(ANSWER).await;

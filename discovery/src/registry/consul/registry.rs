@@ -4,9 +4,9 @@ use std::{fmt::Write as _, sync::Arc};
 
 use super::{
     client::{Client, pathable},
-    config::Config,
+    config::{Config, datacenters},
     register::ConsulRegistration,
-    watch,
+    watch::{self, Datacenters},
 };
 use crate::registry::{
     Instancer, Query, Registration, RegistrationClient, Registry, RegistryError, shared,
@@ -22,8 +22,8 @@ pub struct Consul {
 }
 
 impl Consul {
-    /// The Consul at `consul://HOST:PORT`, or at `consuls://HOST:PORT` for HTTPS. The other settings
-    /// come from Consul's environment variables, see [`Config::from_url`].
+    /// The Consul at `consul://HOST:PORT`, or at `consuls://HOST:PORT` for HTTPS, with a path and
+    /// settings as [`Config::from_url`] reads them. The other settings come from Consul's environment variables, see [`Config::from_url`].
     ///
     /// # Errors
     ///
@@ -32,7 +32,8 @@ impl Consul {
         Self::new(&Config::from_url(url, |name| std::env::var_os(name))?)
     }
 
-    /// The Consul of this configuration. Reads the certificate and token files once.
+    /// The Consul of this configuration. Reads the certificate and token files, and reads them again when
+    /// they change; the token's also when Consul denies a request.
     ///
     /// # Errors
     ///
@@ -52,6 +53,14 @@ impl Consul {
         }
     }
 
+    /// Starts or joins the watch of one datacenter.
+    fn watch_one(&self, query: Query) -> Result<Arc<dyn Instancer>, RegistryError> {
+        let key = self.watch_key(&query);
+        shared::join_or_start(key, &query.service.clone(), || {
+            watch::start(&self.client, query, &self.config)
+        })
+    }
+
     /// A key that differs wherever the answers to the query may differ.
     fn watch_key(&self, query: &Query) -> String {
         let config = &self.config;
@@ -61,11 +70,7 @@ impl Consul {
         let _never_fails = write!(
             key,
             " {:?} {:?} {:?} {:?} {:?}",
-            self.client.token(),
-            config.http_auth,
-            config.wait,
-            config.change_interval,
-            config.body_limit,
+            config.token, config.http_auth, config.wait, config.change_interval, config.body_limit,
         );
         key
     }
@@ -81,7 +86,7 @@ impl Registry for Consul {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::InvalidSetting`] for a service name or tag that Consul cannot look up,
+    /// [`RegistryError::InvalidSetting`] for a service name, tag or datacenter that Consul cannot look up,
     /// [`RegistryError::NoRuntime`] outside a tokio runtime.
     fn instancer(&self, query: &Query) -> Result<Arc<dyn Instancer>, RegistryError> {
         pathable(&query.service)
@@ -89,12 +94,28 @@ impl Registry for Consul {
         if query.tags.iter().any(String::is_empty) {
             return Err(self.invalid("a tag is empty; Consul finds no instance for it"));
         }
-        let mut query = query.clone();
-        if query.datacenter.is_none() {
-            query.datacenter.clone_from(&self.config.datacenter);
+        if self.config.prepared && !query.passing_only {
+            return Err(self.invalid(
+                "a prepared query leaves critical instances out; ask for passing instances only",
+            ));
         }
-        shared::join_or_start(self.watch_key(&query), &query.service.clone(), || {
-            watch::start(&self.client, query, &self.config)
+        let chosen = query.datacenter.as_ref();
+        let Some(list) = chosen.or(self.config.datacenter.as_ref()) else {
+            return self.watch_one(query.clone());
+        };
+        let names = datacenters(list).map_err(|reason| self.invalid(&reason))?;
+        if let [name] = &names[..] {
+            return self.watch_one(query.clone().with_datacenter(name));
+        }
+        let watch = |name: String| {
+            let watch = self.watch_one(query.clone().with_datacenter(&name))?;
+            Ok((name, watch))
+        };
+        let watches = names.into_iter().map(watch);
+        let watches = watches.collect::<Result<Vec<_>, RegistryError>>()?;
+        let key = self.watch_key(&query.clone().with_datacenter(list));
+        shared::join_or_start(key, &query.service, || {
+            Datacenters::join(&query.service, watches)
         })
     }
 

@@ -151,8 +151,10 @@ async fn follow(mut source: impl Source, mut last_good: LastGood) {
             }
             Err(error) => {
                 failures = u32::saturating_add(failures, 1);
+                let wait = FAILURE_BACKOFF.after(failures, &mut fastrand::Rng::new());
+                let wait = wait.max(error.retry_after().unwrap_or_default());
                 last_good.failed(error, failures);
-                sleep(FAILURE_BACKOFF.after(failures, &mut fastrand::Rng::new())).await;
+                sleep(wait).await;
             }
         }
     }

@@ -1,6 +1,11 @@
 //! An answer of Consul.
 
+use std::time::Duration;
+
 use reqwest::{StatusCode, header::HeaderMap};
+
+/// A longer `Retry-After` counts as this time, because the overload may be over sooner.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// An answer of any status except 401 and 403.
 pub(crate) struct Answer {
@@ -13,6 +18,12 @@ impl Answer {
     /// A header's value, if it is text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The time after which to ask again, as Consul or a proxy states it in seconds.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let seconds = self.header("retry-after")?.trim().parse().ok()?;
+        Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
     }
 
     /// True if Consul's own text contains these words.

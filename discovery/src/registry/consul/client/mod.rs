@@ -1,31 +1,29 @@
 //! HTTP calls to Consul: bounded in time and size, every failure a [`RegistryError`].
 
+mod access;
 mod answer;
 mod request;
 
-use std::{fmt, time::Duration};
-
-use reqwest::{
-    StatusCode,
-    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
-    redirect,
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
 };
+
+use reqwest::{StatusCode, header::CONTENT_TYPE};
 use tokio::{runtime::Handle, time::timeout};
 
+use self::access::{Access, Credentials};
 pub(super) use self::{
     answer::{Answer, one_line},
     request::{Request, pathable, segment},
 };
 use super::config::Config;
-#[cfg(feature = "tls")]
-use super::tls;
-use crate::{BoxError, error::chain, registry::RegistryError};
+use crate::{BoxError, registry::RegistryError};
 
 pub(super) struct Client {
-    http: reqwest::Client,
+    access: Access,
     base: String,
     name: String,
-    token: Option<String>,
     /// User and password.
     http_auth: Option<(String, String)>,
     namespace: Option<String>,
@@ -36,47 +34,6 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(config: &Config) -> Result<Self, RegistryError> {
         let name = config.name();
-        let wrong = |reason: String| RegistryError::InvalidSetting {
-            registry: name.clone(),
-            reason,
-        };
-        let token = token(config).map_err(wrong)?;
-        let mut headers = HeaderMap::new();
-        if let Some(token) = &token {
-            let mut value = HeaderValue::from_str(token)
-                .map_err(|_| wrong("the ACL token contains a control character".to_owned()))?;
-            value.set_sensitive(true);
-            headers.insert("x-consul-token", value);
-        }
-        let builder = reqwest::Client::builder();
-        #[cfg(unix)]
-        let builder = match config.socket() {
-            Some(path) => builder.unix_socket(path),
-            None => builder,
-        };
-        #[cfg(feature = "tls")]
-        let builder = builder.tls_backend_preconfigured(tls::client_config(config)?);
-        #[cfg(not(feature = "tls"))]
-        if config.tls {
-            let reason = "HTTPS needs the feature tls-ring or tls-aws-lc of the crate discovery";
-            return Err(wrong(reason.to_owned()));
-        }
-        let http = builder
-            .default_headers(headers)
-            .connect_timeout(config.connect_timeout)
-            // All requests share an HTTP/2 connection, so a dead one must be found before their
-            // timeouts. For HTTP/1 the kernel's keepalive is on by default.
-            .http2_keep_alive_interval(Duration::from_secs(15))
-            .http2_keep_alive_timeout(Duration::from_secs(15))
-            // Consul allows 200 connections per client address, idle ones included.
-            .pool_max_idle_per_host(2)
-            // A redirect could send the token to another server. Consul does not redirect.
-            .redirect(redirect::Policy::none())
-            // The agent is usually on this machine, which a web proxy cannot reach.
-            .no_proxy()
-            .user_agent(concat!("discovery/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|e| wrong(chain(&e)))?;
         let scheme = if config.tls { "https" } else { "http" };
         let address = match config.socket() {
             // HTTP requires a host, which a socket does not have.
@@ -87,21 +44,19 @@ impl Client {
             let (user, password) = both.split_once(':').unwrap_or((both, ""));
             (user.to_owned(), password.to_owned())
         });
+        let mut base = format!("{scheme}://{address}");
+        for part in config.path.split('/').skip(1) {
+            let _never_fails = write!(base, "/{}", segment(part));
+        }
         Ok(Self {
-            http,
-            base: format!("{scheme}://{address}"),
+            access: Access::open(config)?,
+            base,
             http_auth,
             namespace: config.namespace.clone(),
             request_timeout: config.request_timeout,
             body_limit: config.body_limit,
-            token,
             name,
         })
-    }
-
-    /// The ACL token in use.
-    pub(super) fn token(&self) -> Option<&str> {
-        self.token.as_deref()
     }
 
     pub(super) fn name(&self) -> &str {
@@ -114,30 +69,55 @@ impl Client {
     ///
     /// `Unreachable` without a whole answer in time, `Denied` for 401 and 403, `Malformed` for a
     /// body over the limit, `NoRuntime` outside a tokio runtime. The caller judges any other status.
+    ///
+    /// After a denial it reads the token's file again, and repeats the request if the token is another
+    /// one.
     pub(super) async fn call(&self, request: Request<'_>) -> Result<Answer, RegistryError> {
-        let action = request.action;
         if Handle::try_current().is_err() {
             return Err(RegistryError::NoRuntime {
-                action: action.to_owned(),
+                action: request.action.to_owned(),
             });
         }
+        let credentials = self.access.current();
+        let result = self.send(&request, &credentials).await;
+        if matches!(result, Err(RegistryError::Denied { .. }))
+            && let Some(newer) = self.access.after_denial(&credentials)
+        {
+            return self.send(&request, &newer).await;
+        }
+        result
+    }
+
+    /// Sends the request once.
+    async fn send(
+        &self,
+        request: &Request<'_>,
+        credentials: &Credentials,
+    ) -> Result<Answer, RegistryError> {
+        let action = request.action;
         let unreachable = |source: BoxError| RegistryError::Unreachable {
             registry: self.name.clone(),
             action: action.to_owned(),
             source,
         };
-        let mut call = self
+        let url = format!("{}{}", self.base, request.path);
+        let mut call = credentials
             .http
-            .request(request.method, format!("{}{}", self.base, request.path))
+            .request(request.method.clone(), url)
             .query(&request.query);
+        if let Some(token) = &credentials.token {
+            call = call.header("x-consul-token", token);
+        }
         if let Some(namespace) = &self.namespace {
             call = call.query(&[("ns", namespace)]);
         }
         if let Some((user, password)) = &self.http_auth {
             call = call.basic_auth(user, Some(password));
         }
-        if let Some(body) = request.body {
-            call = call.header(CONTENT_TYPE, "application/json").body(body);
+        if let Some(body) = &request.body {
+            call = call
+                .header(CONTENT_TYPE, "application/json")
+                .body(body.clone());
         }
         let limit = request.held.unwrap_or(self.request_timeout);
         let response = timeout(limit, call.send())
@@ -189,12 +169,25 @@ impl Client {
     }
 
     pub(super) fn refused(&self, action: &str, answer: &Answer) -> RegistryError {
-        RegistryError::Refused {
-            registry: self.name.clone(),
-            action: action.to_owned(),
-            code: format!("status {}", answer.status.as_u16()),
-            reason: answer.reason(),
-            transient: is_transient(answer.status),
+        let (registry, action) = (self.name.clone(), action.to_owned());
+        let code = format!("status {}", answer.status.as_u16());
+        let reason = answer.reason();
+        let transient = is_transient(answer.status);
+        match answer.retry_after() {
+            Some(retry_after) if transient => RegistryError::Busy {
+                registry,
+                action,
+                code,
+                reason,
+                retry_after,
+            },
+            _ => RegistryError::Refused {
+                registry,
+                action,
+                code,
+                reason,
+                transient,
+            },
         }
     }
 
@@ -237,17 +230,4 @@ fn is_transient(status: StatusCode) -> bool {
             status,
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
         )
-}
-
-/// The ACL token of the configuration: the one in the file, else the one given.
-fn token(config: &Config) -> Result<Option<String>, String> {
-    if let Some(file) = &config.token_file {
-        let text = std::fs::read_to_string(file)
-            .map_err(|e| format!("token file {}: {e}", file.display()))?;
-        let text = text.trim();
-        if !text.is_empty() {
-            return Ok(Some(text.to_owned()));
-        }
-    }
-    Ok(config.token.clone())
 }

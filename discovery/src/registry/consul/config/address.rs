@@ -2,13 +2,33 @@
 
 use url::Url;
 
+use crate::registry::consul::client::pathable;
+
+pub(super) const CREDENTIALS: &str =
+    "credentials are not allowed in an address; use CONSUL_HTTP_TOKEN";
+
+/// Checks a path before `/v1`: empty, or with a slash at its start and none at its end.
+pub(super) fn path(path: &str) -> Result<(), &'static str> {
+    let Some(rest) = path.strip_prefix('/') else {
+        return if path.is_empty() {
+            Ok(())
+        } else {
+            Err("the path must begin with a slash")
+        };
+    };
+    pathable(rest).map_err(|_| "the path has an empty, `.` or `..` part")
+}
+
 /// `HOST:PORT` of an authority that has no other part.
 pub(super) fn host_and_port(authority: &str, default_port: u16) -> Result<String, &'static str> {
     if authority.contains('@') {
-        return Err("credentials are not allowed in an address; use CONSUL_HTTP_TOKEN");
+        return Err(CREDENTIALS);
+    }
+    if authority.contains(',') {
+        return Err("only one address is supported");
     }
     if authority.contains(['/', '?', '#', '\\']) {
-        return Err("a path or query is not supported");
+        return Err("expected HOST:PORT before the path");
     }
     // Url checks and normalizes the host of an http:// URL, but drops `:80`.
     let checked =

@@ -3,12 +3,14 @@
 //! It reads no file and opens no connection; [`Consul::new`](super::Consul::new) does.
 
 mod address;
+mod datacenters;
 mod env;
 mod setters;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use self::address::host_and_port;
+use self::address::{host_and_port, path};
+pub(super) use self::datacenters::datacenters;
 use crate::registry::RegistryError;
 
 /// The address, credentials and limits of a Consul agent or cluster.
@@ -28,6 +30,9 @@ pub struct Config {
     /// `HOST:PORT`, or `unix:///PATH` for a socket (on Unix). Default: `localhost:8500`. From
     /// `CONSUL_HTTP_ADDR`.
     pub address: String,
+    /// The path of Consul's API before `/v1`, where Consul is behind a proxy: `/consul`, for example.
+    /// Default: empty. From the path in `CONSUL_HTTP_ADDR`.
+    pub path: String,
     /// True for HTTPS instead of HTTP. Default: false. From `CONSUL_HTTP_SSL`, or `https://` in
     /// `CONSUL_HTTP_ADDR`.
     pub tls: bool,
@@ -42,9 +47,20 @@ pub struct Config {
     /// The namespace of registrations and queries (Consul Enterprise). Default: the token's own.
     /// From `CONSUL_NAMESPACE`.
     pub namespace: Option<String>,
-    /// The datacenter of queries. Default: the agent's own. A registration always goes to the
-    /// agent's own.
+    /// The datacenter of queries, or several in order of preference, separated by commas. Default: the
+    /// agent's own. A registration always goes to the agent's own.
+    ///
+    /// The instances of several datacenters are listed together. Those of all but the first have the
+    /// ID `ID@DATACENTER`. A channel calls the first datacenter that has working instances, unless
+    /// [`Locality`](crate::Locality) says otherwise.
     pub datacenter: Option<String>,
+    /// An expression that every listed instance fulfils, in Consul's filter language, for example
+    /// `Service.Meta.version == "2"`. Consul evaluates it. Default: none.
+    pub filter: Option<String>,
+    /// True if the service's name in queries is the name or ID of a prepared query. Consul cannot hold
+    /// such a query back, so it is executed every 2 s, and it leaves critical instances out. Default:
+    /// false.
+    pub prepared: bool,
     /// PEM file of the trusted certificate authorities. Default: the system's. From
     /// `CONSUL_CACERT`.
     pub ca_file: Option<PathBuf>,
@@ -71,6 +87,9 @@ pub struct Config {
     /// The time that Consul may hold a watch's request when nothing changes. Default: 55 s; range:
     /// 1 s to 10 min. An unchanged service costs Consul one request per watch in this time. A Consul
     /// that hangs with open connections is found about 5 s after this time.
+    ///
+    /// It bounds the age of [`InstanceSet::confirmed`](super::super::InstanceSet::confirmed) while
+    /// Consul answers: this time, a sixteenth of it, and 5 s; 64 s by default.
     pub wait: Duration,
     /// The time between two answers of a watch while instances keep changing. Default: 500 ms. The
     /// first few changes after a quiet time are published at once.
@@ -84,12 +103,15 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             address: "localhost:8500".to_owned(),
+            path: String::new(),
             tls: false,
             token: None,
             token_file: None,
             http_auth: None,
             namespace: None,
             datacenter: None,
+            filter: None,
+            prepared: false,
             ca_file: None,
             ca_path: None,
             client_cert: None,
@@ -113,7 +135,7 @@ impl Config {
             return self.address.clone();
         }
         let scheme = if self.tls { "consuls" } else { "consul" };
-        format!("{scheme}://{}", self.address)
+        format!("{scheme}://{}{}", self.address, self.path)
     }
 
     /// The path of the socket, if [`address`](Self::address) is one.
@@ -133,6 +155,15 @@ impl Config {
         if !address {
             return Err(wrong(
                 "the address must be HOST:PORT, or unix:///PATH without TLS",
+            ));
+        }
+        path(&self.path).map_err(wrong)?;
+        if let Some(names) = &self.datacenter {
+            datacenters(names).map_err(|reason| wrong(&reason))?;
+        }
+        if self.filter.is_some() && self.prepared {
+            return Err(wrong(
+                "a prepared query takes no filter; write the filter into the query's definition",
             ));
         }
         if self.client_cert.is_some() != self.client_key.is_some() {
@@ -167,6 +198,8 @@ impl fmt::Debug for Config {
             .field("http_auth", &self.http_auth.as_ref().map(|_| "..."))
             .field("namespace", &self.namespace)
             .field("datacenter", &self.datacenter)
+            .field("filter", &self.filter)
+            .field("prepared", &self.prepared)
             .field("ca_file", &self.ca_file)
             .field("ca_path", &self.ca_path)
             .field("client_cert", &self.client_cert)

@@ -13,6 +13,13 @@ impl Config {
         }
     }
 
+    /// Sets [`path`](Self::path).
+    #[must_use]
+    pub fn with_path(mut self, path: impl Into<String>) -> Self {
+        self.path = path.into();
+        self
+    }
+
     /// Sets [`tls`](Self::tls).
     #[must_use]
     pub fn with_tls(mut self, tls: bool) -> Self {
@@ -52,6 +59,20 @@ impl Config {
     #[must_use]
     pub fn with_datacenter(mut self, datacenter: impl Into<String>) -> Self {
         self.datacenter = Some(datacenter.into());
+        self
+    }
+
+    /// Sets [`filter`](Self::filter).
+    #[must_use]
+    pub fn with_filter(mut self, expression: impl Into<String>) -> Self {
+        self.filter = Some(expression.into());
+        self
+    }
+
+    /// Sets [`prepared`](Self::prepared).
+    #[must_use]
+    pub fn with_prepared(mut self, prepared: bool) -> Self {
+        self.prepared = prepared;
         self
     }
 

@@ -25,6 +25,11 @@ fn reads_addresses_as_consul_does() {
         ("http://consul.example", "consul://consul.example:80"),
         ("[::1]:8501", "consul://[::1]:8501"),
         ("unix:///run/consul.sock", "unix:///run/consul.sock"),
+        (
+            "https://a.example/consul/",
+            "consuls://a.example:443/consul",
+        ),
+        ("10.0.0.1:80/a/b", "consul://10.0.0.1:80/a/b"),
     ] {
         let config = Config::from_env(|n| (n == "CONSUL_HTTP_ADDR").then(|| value.into()));
         assert_eq!(config.unwrap().name(), name);
@@ -46,6 +51,30 @@ fn an_explicit_address_beats_the_environment_and_keeps_the_rest() {
     assert_eq!(config.name(), "consuls://elsewhere:1");
     let config = Config::from_url("consul://[::1]/", env(&[("CONSUL_HTTP_SSL", "true")]));
     assert_eq!(config.unwrap().name(), "consuls://[::1]:8501");
+}
+
+#[test]
+fn a_url_has_a_path_and_settings() {
+    let url = "consuls://proxy/consul/?dc=a,b&filter=Service.Meta.v == \"2%26\"";
+    let config = Config::from_url(url, env(&[])).unwrap();
+    assert_eq!(config.name(), "consuls://proxy:8501/consul");
+    assert_eq!(config.datacenter.as_deref(), Some("a,b"));
+    assert_eq!(config.filter.as_deref(), Some("Service.Meta.v == \"2&\""));
+    assert!(!config.prepared);
+    for (setting, prepared) in [
+        ("prepared", true),
+        ("prepared=true", true),
+        ("prepared=0", false),
+    ] {
+        let config = Config::from_url(&format!("consul://h?{setting}"), env(&[])).unwrap();
+        assert_eq!(config.prepared, prepared);
+    }
+    // The address of the environment keeps its path.
+    let lookup = env(&[("CONSUL_HTTP_ADDR", "http://proxy:80/consul")]);
+    let config = Config::from_url("consul://?dc=a", &lookup).unwrap();
+    assert_eq!(config.name(), "consul://proxy:80/consul");
+    let config = Config::from_url("consul://other", &lookup).unwrap();
+    assert_eq!(config.name(), "consul://other:8500");
 }
 
 #[test]
@@ -71,7 +100,14 @@ fn a_wrong_url_is_refused_without_showing_a_password() {
         "consul://host:70000",
         "consul://host:port",
         "consul://:8500",
-        "consul://host/path",
+        "consul://host/a//b",
+        "consul://host/..",
+        "consul://a:8500,b:8500",
+        "consul://host?dc=",
+        "consul://host?dc=a,,b",
+        "consul://host?dc=a,a",
+        "consul://host?filter=",
+        "consul://host?prepared=perhaps",
         "consul://host?token=a",
         "consul://a b:8500",
         "consul://user:hunter2@host:8500",
@@ -92,7 +128,13 @@ fn never_shows_a_secret() {
 
 #[test]
 fn refuses_settings_that_cannot_work() {
-    let change: [fn(&mut Config); 6] = [
+    let change: [fn(&mut Config); 9] = [
+        |c| c.path = "consul".to_owned(),
+        |c| c.datacenter = Some("a,".to_owned()),
+        |c| {
+            c.filter = Some("a == b".to_owned());
+            c.prepared = true;
+        },
         |c| c.address = "localhost".to_owned(),
         |c| c.address = "unix://consul.sock".to_owned(),
         |c| c.client_cert = Some("cert.pem".into()),

@@ -5,7 +5,10 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{instance::Instance, registry::Query};
+use crate::{
+    instance::{Instance, InstanceHealth},
+    registry::Query,
+};
 
 /// True if the JSON has the least that makes it a service entry.
 pub(super) fn is_entry(json: &str) -> bool {
@@ -74,12 +77,41 @@ struct Weights {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Check<'a> {
+    #[serde(rename = "CheckID", borrow, default)]
+    id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     status: Option<Cow<'a, str>>,
 }
 
+impl Check<'_> {
+    /// The health that this check alone states.
+    fn health(&self) -> InstanceHealth {
+        match self.status.as_deref() {
+            Some("passing") => InstanceHealth::Passing,
+            Some("warning") => InstanceHealth::Warning,
+            // Consul's own check of the node: its agent no longer answers the gossip.
+            _ if self.id.as_deref() == Some("serfHealth") => InstanceHealth::Lost,
+            // Maintenance mode is a critical check, too.
+            _ => InstanceHealth::Critical,
+        }
+    }
+}
+
+/// The health that all checks of an instance state together. A check of its own that fails outweighs a
+/// lost node.
+fn health(checks: &[Check<'_>]) -> InstanceHealth {
+    let severity = |health: &InstanceHealth| match health {
+        InstanceHealth::Unknown | InstanceHealth::Passing => 0,
+        InstanceHealth::Warning => 1,
+        InstanceHealth::Lost => 2,
+        InstanceHealth::Critical => 3,
+    };
+    let all = checks.iter().map(Check::health);
+    all.max_by_key(severity).unwrap_or(InstanceHealth::Passing)
+}
+
 impl Entry<'_> {
-    /// The instance and its node's name, or `None` if the query excludes it.
+    /// The instance and its node's name, or `None` if it does not have the query's tags.
     pub(super) fn into_instance(self, query: &Query) -> Result<Option<(Instance, String)>, String> {
         let Self {
             node,
@@ -105,9 +137,9 @@ impl Entry<'_> {
             .collect();
         let node_zone = || node.meta.as_ref()?.get("zone")?.clone();
         let zone = meta.get("zone").cloned().or_else(node_zone);
+        let checks = checks.unwrap_or_default();
         let warning = checks
             .iter()
-            .flatten()
             .any(|c| c.status.as_deref() == Some("warning"));
         let weight = service
             .weights
@@ -124,6 +156,7 @@ impl Entry<'_> {
             zone: zone.filter(|z| !z.is_empty()),
             meta,
             datacenter: node.datacenter.filter(|d| !d.is_empty()),
+            health: health(&checks),
             ..instance
         };
         Ok(Some((instance, node.name.unwrap_or_default().into_owned())))

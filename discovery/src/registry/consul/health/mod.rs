@@ -4,8 +4,9 @@
 //! that cannot be used is counted and left out, and the others count.
 
 mod entry;
+mod names;
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserializer as _,
@@ -14,6 +15,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use self::entry::{Entry, is_entry};
+pub(super) use self::names::Names;
 use crate::{
     instance::Instance,
     registry::{Listing, Query},
@@ -22,10 +24,23 @@ use crate::{
 /// A decoded answer to `/v1/health/service/NAME`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Decoded {
-    /// The instances that fit the query, in the answer's order.
-    pub(super) listing: Listing,
+    /// The instances that have the query's tags, with their nodes' names, in the answer's order.
+    pub(super) found: Vec<(Instance, String)>,
+    /// The reasons for the entries that cannot be used.
+    pub(super) rejected: Vec<String>,
     /// True if the answer has no entry, usable or not.
     pub(super) empty: bool,
+}
+
+impl Decoded {
+    /// The instances under their names in this watch.
+    pub(super) fn into_listing(self, names: &mut Names) -> Listing {
+        let mut listing: Listing = names.give(self.found).into_iter().collect();
+        for reason in self.rejected {
+            listing.reject(reason);
+        }
+        listing
+    }
 }
 
 /// Decodes an answer. Fails if it is not a list, or if none of its elements is a service entry.
@@ -35,7 +50,7 @@ pub(super) fn decode(body: &[u8], query: &Query) -> Result<Decoded, serde_json::
     let text: Cow<'_, str> = String::from_utf8_lossy(body);
     let mut deserializer = serde_json::Deserializer::from_str(&text);
     let Found {
-        mut instances,
+        instances,
         rejected,
         foreign,
         empty,
@@ -49,27 +64,11 @@ pub(super) fn decode(body: &[u8], query: &Query) -> Result<Decoded, serde_json::
             "no service entry in the list: {first}"
         )));
     }
-    // An ID is unique on its node only: without an ID, Consul uses the service name on every node.
-    let mut nodes: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (instance, node) in &instances {
-        let on = nodes.entry(instance.id.clone()).or_default();
-        if !on.contains(node) {
-            on.push(node.clone());
-        }
-    }
-    for (instance, node) in &mut instances {
-        if nodes.get(&instance.id).is_some_and(|on| on.len() > 1) {
-            instance.id = format!("{}@{node}", instance.id);
-        }
-    }
-    let mut listing: Listing = instances
-        .into_iter()
-        .map(|(instance, _)| instance)
-        .collect();
-    for reason in rejected {
-        listing.reject(reason);
-    }
-    Ok(Decoded { listing, empty })
+    Ok(Decoded {
+        found: instances,
+        rejected,
+        empty,
+    })
 }
 
 /// The elements of the list.

@@ -1,10 +1,21 @@
+use crate::instance::InstanceHealth;
 use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
 
 use super::*;
 
-fn read(entries: &Value, query: &Query) -> Decoded {
-    decode(entries.to_string().as_bytes(), query).unwrap()
+/// A decoded answer of a new watch.
+struct Read {
+    listing: Listing,
+    empty: bool,
+}
+
+fn read(entries: &Value, query: &Query) -> Read {
+    let decoded = decode(entries.to_string().as_bytes(), query).unwrap();
+    Read {
+        empty: decoded.empty,
+        listing: decoded.into_listing(&mut Names::default()),
+    }
 }
 
 fn entry(id: &str) -> Value {
@@ -35,6 +46,7 @@ fn keeps_all_that_consul_knows() {
         weight: 10,
         zone: Some("b".to_owned()),
         datacenter: Some("dc1".to_owned()),
+        health: InstanceHealth::Passing,
         ..Instance::new("10.0.0.1", 8975).unwrap()
     };
     assert_eq!(decoded.listing.instances(), [expected]);
@@ -69,6 +81,37 @@ fn falls_back_where_the_service_says_nothing() {
     let bare = read(json!({"Service": {"Port": 1, "Address": "h", "Meta": null, "Tags": null}}));
     assert_eq!((bare.id.as_str(), bare.service.as_str()), ("h:1", "trim"));
     assert_eq!((bare.datacenter, bare.zone), (None, None));
+}
+
+#[test]
+fn the_health_tells_a_failing_check_from_a_lost_node() {
+    use InstanceHealth::{Critical, Lost, Passing, Warning};
+    let check = |id: &str, status: &str| json!({"CheckID": id, "Status": status, "Output": "x"});
+    let serf = |status| check("serfHealth", status);
+    let own = |status| check("service:a", status);
+    for (checks, health) in [
+        (json!(null), Passing),
+        (json!([]), Passing),
+        (json!([serf("passing"), own("passing")]), Passing),
+        (json!([serf("passing"), own("warning")]), Warning),
+        (json!([serf("passing"), own("critical")]), Critical),
+        (json!([serf("critical"), own("passing")]), Lost),
+        (json!([serf("critical"), own("warning")]), Lost),
+        (json!([serf("critical"), own("critical")]), Critical),
+        (
+            json!([serf("passing"), check("_service_maintenance:a", "critical")]),
+            Critical,
+        ),
+        (
+            json!([serf("passing"), check("_node_maintenance", "critical")]),
+            Critical,
+        ),
+        (json!([own("of a later version")]), Critical),
+    ] {
+        let entry = with(|e| e["Checks"] = checks.clone());
+        let decoded = read(&json!([entry]), &Query::new("trim"));
+        assert_eq!(decoded.listing.instances()[0].health, health, "{checks}");
+    }
 }
 
 /// Entries that cannot be used, each for another reason.
@@ -152,7 +195,7 @@ fn what_is_no_list_is_no_answer() {
         );
     }
     let decoded = decode(b" [ ] \n", &Query::new("trim")).unwrap();
-    assert!(decoded.empty && decoded.listing.instances().is_empty());
+    assert!(decoded.empty && decoded.found.is_empty());
 }
 
 #[test]
@@ -162,14 +205,7 @@ fn a_broken_character_hides_nothing() {
         .iter()
         .map(|&b| if b == b'?' { 0xff } else { b })
         .collect();
-    assert_eq!(
-        decode(&body, &Query::new("trim"))
-            .unwrap()
-            .listing
-            .instances()
-            .len(),
-        2
-    );
+    assert_eq!(decode(&body, &Query::new("trim")).unwrap().found.len(), 2);
 }
 
 fn any_json() -> impl Strategy<Value = Value> {

@@ -1,13 +1,15 @@
 //! One registration with a Consul agent.
 //!
 //! `definition` and `check` are the request's body. `held` finds out that the agent lost the
-//! registration, `heartbeat` keeps a TTL check passing, and `own_check` reads the check's state.
+//! registration, `visible` that the catalog lacks it, `heartbeat` keeps a TTL check passing, and
+//! `own_check` reads the check's state.
 
 mod check;
 mod definition;
 mod heartbeat;
 mod held;
 mod own_check;
+mod visible;
 
 use std::sync::{
     Arc,
@@ -18,7 +20,9 @@ use bytes::Bytes;
 use reqwest::{Method, StatusCode};
 use tokio::{runtime::Handle, sync::watch, time::Instant};
 
-use self::{definition::Definition, heartbeat::Heartbeat, held::Held, own_check::OwnCheck};
+use self::{
+    definition::Definition, heartbeat::Heartbeat, held::Held, own_check::OwnCheck, visible::Visible,
+};
 use super::client::{Client, Request, segment};
 use crate::{
     future::BoxFuture,
@@ -32,6 +36,7 @@ pub(super) struct ConsulRegistration {
     id: String,
     body: Bytes,
     held: Held,
+    visible: Visible,
     heartbeat: Option<Heartbeat>,
     own_check: Option<OwnCheck>,
     /// True if checks of an earlier registration under this ID are to be removed. This is so for
@@ -65,6 +70,7 @@ impl ConsulRegistration {
             id: id.clone(),
             body: body.into(),
             held: Held::new(Arc::clone(&client), id, definition.service),
+            visible: Visible::new(Arc::clone(&client), &registration.instance),
             heartbeat: Heartbeat::new(&client, id, &registration.check),
             own_check: OwnCheck::new(&client, id, &registration.check),
             client,
@@ -100,6 +106,7 @@ impl ConsulRegistration {
         let since = Instant::now();
         let lost = tokio::select! {
             lost = self.held.until_lost() => lost,
+            lost = self.visible.until_lost() => lost,
             lost = heartbeat::run(self.heartbeat.as_ref()) => lost,
             never = own_check::follow(self.own_check.as_ref()) => match never {},
         };

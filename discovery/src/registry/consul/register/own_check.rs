@@ -29,6 +29,8 @@ pub(super) struct OwnCheck {
     action: String,
     /// The time between two reads.
     every: Duration,
+    /// True if Consul runs the check: it then has an output after its first run.
+    has_output: bool,
     state: watch::Sender<CheckState>,
 }
 
@@ -47,6 +49,7 @@ impl OwnCheck {
             path: format!("/v1/agent/health/service/id/{}", segment(id)),
             action: format!("read the health check of {id}"),
             every: every.clamp(FASTEST, SLOWEST),
+            has_output: matches!(check, Check::Grpc(_)),
             state: watch::Sender::new(CheckState::Passing),
         })
     }
@@ -73,7 +76,8 @@ impl OwnCheck {
         }
     }
 
-    /// The check's state, or `None` if the agent does not hold the check.
+    /// The check's state, or `None` if the agent does not hold the check or has not run it yet: it is
+    /// registered as passing, which says nothing.
     async fn read(&self) -> Result<Option<CheckState>, RegistryError> {
         let request = Request::new(Method::GET, self.path.clone(), &self.action);
         // The status is 429 or 503 if a check does not pass, with the same body.
@@ -82,7 +86,9 @@ impl OwnCheck {
             return Ok(None);
         };
         let own = |check: &CheckResult| check.check_id == self.check_id;
-        Ok(health.checks.into_iter().find(own).map(CheckResult::state))
+        let result = health.checks.into_iter().find(own);
+        let has_run = |result: &CheckResult| !self.has_output || !result.output.is_empty();
+        Ok(result.filter(has_run).map(CheckResult::state))
     }
 }
 

@@ -9,6 +9,7 @@ use crate::registry::{
     Query, RegistryError,
     consul::{
         client::{Answer, Client, Request, segment},
+        config::Config,
         health::{self, Decoded},
     },
 };
@@ -20,6 +21,8 @@ const SMALL_BODY: usize = 64 << 10;
 pub(super) struct HealthQuery {
     client: Arc<Client>,
     query: Query,
+    /// An expression that Consul evaluates.
+    filter: Option<String>,
     /// The time that Consul may hold the query back.
     wait: Duration,
     action: String,
@@ -33,12 +36,13 @@ pub(super) struct HealthAnswer {
 }
 
 impl HealthQuery {
-    pub(super) fn new(client: Arc<Client>, query: Query, wait: Duration) -> Self {
+    pub(super) fn new(client: Arc<Client>, query: Query, config: &Config, action: String) -> Self {
         Self {
-            action: format!("watch {}", query.service),
             client,
             query,
-            wait,
+            filter: config.filter.clone(),
+            wait: config.wait,
+            action,
         }
     }
 
@@ -55,22 +59,22 @@ impl HealthQuery {
         let answer = self.request(index).await?;
         Ok(HealthAnswer {
             index: self.index(&answer)?,
-            decoded: self.decode(answer.body).await?,
+            decoded: decode(&self.client, &self.action, &self.query, answer.body).await?,
         })
     }
 
     async fn request(&self, index: Option<u64>) -> Result<Answer, RegistryError> {
         let path = format!("/v1/health/service/{}", segment(&self.query.service));
         let mut request = Request::new(Method::GET, path, &self.action);
-        if self.query.passing_only {
-            request.query.push(("passing", "1"));
-        }
         // Old versions of Consul filter by the first tag only. `health` filters by all of them.
         for tag in &self.query.tags {
             request.query.push(("tag", tag));
         }
         if let Some(datacenter) = &self.query.datacenter {
             request.query.push(("dc", datacenter));
+        }
+        if let Some(filter) = &self.filter {
+            request.query.push(("filter", filter));
         }
         let (number, wait);
         if let Some(index) = index {
@@ -87,29 +91,13 @@ impl HealthQuery {
 
     /// The answer's index, at least 1: Consul does not hold a query with index 0 back.
     fn index(&self, answer: &Answer) -> Result<u64, RegistryError> {
-        if answer.header("x-consul-knownleader") == Some("false") {
-            let reason = "the agent knows no leader, so the answer may be old".to_owned();
-            return Err(self.client.malformed(&self.action, reason));
-        }
+        check_leader(&self.client, &self.action, answer)?;
         let index = answer.header("x-consul-index");
         let index = index.and_then(|text| text.parse::<u64>().ok());
         index.map(|index| index.max(1)).ok_or_else(|| {
             let reason = "no X-Consul-Index; check that the address is Consul's own".to_owned();
             self.client.malformed(&self.action, reason)
         })
-    }
-
-    async fn decode(&self, body: Vec<u8>) -> Result<Decoded, RegistryError> {
-        let decoded = if body.len() <= SMALL_BODY {
-            health::decode(&body, &self.query)
-        } else {
-            // Megabytes take milliseconds, which would block the other tasks of this thread.
-            let query = self.query.clone();
-            tokio::task::spawn_blocking(move || health::decode(&body, &query))
-                .await
-                .map_err(|e| self.client.malformed(&self.action, e.to_string()))?
-        };
-        decoded.map_err(|e| self.client.malformed(&self.action, e.to_string()))
     }
 
     /// Checks that an empty list is not a denial: Consul hides instances whose service or node the
@@ -140,4 +128,36 @@ impl HealthQuery {
         }
         Ok(())
     }
+}
+
+/// Fails for an answer of an agent that is cut off from the servers.
+pub(super) fn check_leader(
+    client: &Client,
+    action: &str,
+    answer: &Answer,
+) -> Result<(), RegistryError> {
+    if answer.header("x-consul-knownleader") == Some("false") {
+        let reason = "the agent knows no leader, so the answer may be old".to_owned();
+        return Err(client.malformed(action, reason));
+    }
+    Ok(())
+}
+
+/// Decodes a list of service entries.
+pub(super) async fn decode(
+    client: &Client,
+    action: &str,
+    query: &Query,
+    body: Vec<u8>,
+) -> Result<Decoded, RegistryError> {
+    let decoded = if body.len() <= SMALL_BODY {
+        health::decode(&body, query)
+    } else {
+        // Megabytes take milliseconds, which would block the other tasks of this thread.
+        let query = query.clone();
+        tokio::task::spawn_blocking(move || health::decode(&body, &query))
+            .await
+            .map_err(|e| client.malformed(action, e.to_string()))?
+    };
+    decoded.map_err(|e| client.malformed(action, e.to_string()))
 }

@@ -9,7 +9,9 @@ use super::query::HealthQuery;
 use crate::{
     backoff::Backoff,
     future::BoxFuture,
-    registry::{Listing, RegistryError, Source, Update, token_bucket::TokenBucket},
+    registry::{
+        Listing, RegistryError, Source, Update, consul::health::Names, token_bucket::TokenBucket,
+    },
 };
 
 /// The waits after answers that came at once without news. Such a server does not hold queries
@@ -48,6 +50,7 @@ pub(super) struct HealthSource {
     query: HealthQuery,
     requests: TokenBucket,
     state: State,
+    names: Names,
     /// True if the last answer was good and empty, and is known not to be a denial.
     verified_empty: bool,
 }
@@ -58,6 +61,7 @@ impl HealthSource {
             query,
             requests: TokenBucket::new(change_interval),
             state: State::Fresh,
+            names: Names::default(),
             verified_empty: false,
         }
     }
@@ -102,7 +106,8 @@ impl HealthSource {
             self.query.verify_empty().await?;
         }
         self.verified_empty = answer.decoded.empty;
-        Ok((answer.index, answer.decoded.listing))
+        let listing = answer.decoded.into_listing(&mut self.names);
+        Ok((answer.index, listing))
     }
 }
 

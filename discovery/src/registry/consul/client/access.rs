@@ -1,0 +1,211 @@
+//! The HTTP client and the token. They are made anew when a file that they came from changes.
+//!
+//! Tokens and certificates are rotated while a process runs. A file that cannot be used, for example in
+//! the middle of a rotation, leaves the credentials as they are until it changes again.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use reqwest::{header::HeaderValue, redirect};
+use tracing::{info, warn};
+
+#[cfg(feature = "tls")]
+use crate::registry::consul::tls;
+use crate::{
+    error::chain,
+    registry::{RegistryError, consul::config::Config},
+};
+
+/// The credentials in use.
+#[derive(Clone)]
+pub(super) struct Credentials {
+    pub(super) http: reqwest::Client,
+    pub(super) token: Option<HeaderValue>,
+    token_file: Option<Version>,
+    tls_files: Vec<Option<Version>>,
+}
+
+/// The state of a file. Another content has another state, as far as clocks and file systems tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    modified: Option<SystemTime>,
+    len: u64,
+    #[cfg(unix)]
+    inode: u64,
+}
+
+/// See the [module](self).
+pub(super) struct Access {
+    config: Config,
+    current: ArcSwap<Credentials>,
+}
+
+impl Access {
+    /// Reads all files.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidSetting` when a file or the token cannot be used.
+    pub(super) fn open(config: &Config) -> Result<Self, RegistryError> {
+        let (token_file, tls_files) = (token_version(config), tls_versions(config));
+        let credentials = Credentials {
+            http: http(config)?,
+            token: token(config)?,
+            token_file,
+            tls_files,
+        };
+        Ok(Self {
+            config: config.clone(),
+            current: ArcSwap::from_pointee(credentials),
+        })
+    }
+
+    /// The credentials. Reads the files that have changed.
+    pub(super) fn current(&self) -> Arc<Credentials> {
+        let current = self.current.load_full();
+        let (token_file, tls_files) = (token_version(&self.config), tls_versions(&self.config));
+        if current.token_file == token_file && current.tls_files == tls_files {
+            return current;
+        }
+        let mut next = (*current).clone();
+        if current.token_file != token_file {
+            next.token_file = token_file;
+            self.adopt("token", token(&self.config), &mut next.token);
+        }
+        if current.tls_files != tls_files {
+            next.tls_files = tls_files;
+            self.adopt("certificates", http(&self.config), &mut next.http);
+        }
+        let next = Arc::new(next);
+        self.current.store(Arc::clone(&next));
+        next
+    }
+
+    /// The credentials after Consul denied a request with `used`, if the token's file has another token
+    /// now.
+    pub(super) fn after_denial(&self, used: &Credentials) -> Option<Arc<Credentials>> {
+        let token_file = token_version(&self.config);
+        let token = token(&self.config).ok()?;
+        if token == used.token {
+            return None;
+        }
+        info!(
+            registry = self.config.name(),
+            "read the token again after a denial"
+        );
+        let next = Arc::new(Credentials {
+            token,
+            token_file,
+            ..(*self.current.load_full()).clone()
+        });
+        self.current.store(Arc::clone(&next));
+        Some(next)
+    }
+
+    fn adopt<T>(&self, what: &str, new: Result<T, RegistryError>, place: &mut T) {
+        let registry = self.config.name();
+        match new {
+            Ok(new) => {
+                info!(registry, "read the {what} again, whose files changed");
+                *place = new;
+            }
+            Err(error) => warn!(
+                registry,
+                "kept the {what}, because the changed files cannot be used: {}",
+                chain(&error)
+            ),
+        }
+    }
+}
+
+fn version(file: &Path) -> Option<Version> {
+    let metadata = std::fs::metadata(file).ok()?;
+    Some(Version {
+        modified: metadata.modified().ok(),
+        len: metadata.len(),
+        #[cfg(unix)]
+        inode: std::os::unix::fs::MetadataExt::ino(&metadata),
+    })
+}
+
+fn token_version(config: &Config) -> Option<Version> {
+    version(config.token_file.as_ref()?)
+}
+
+fn tls_versions(config: &Config) -> Vec<Option<Version>> {
+    if !config.tls {
+        return Vec::new();
+    }
+    let files = [
+        &config.ca_file,
+        &config.ca_path,
+        &config.client_cert,
+        &config.client_key,
+    ];
+    let given = files.into_iter().flatten();
+    given.map(|file| version(file)).collect()
+}
+
+fn wrong(config: &Config, reason: String) -> RegistryError {
+    RegistryError::InvalidSetting {
+        registry: config.name(),
+        reason,
+    }
+}
+
+/// The ACL token of the configuration: the one in the file, else the one given.
+fn token(config: &Config) -> Result<Option<HeaderValue>, RegistryError> {
+    let mut token = config.token.clone();
+    if let Some(file) = &config.token_file {
+        let unreadable = |e| wrong(config, format!("token file {}: {e}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(unreadable)?;
+        let text = text.trim();
+        if !text.is_empty() {
+            token = Some(text.to_owned());
+        }
+    }
+    let header = |token: String| {
+        let mut value = HeaderValue::from_str(&token).map_err(|_| {
+            let reason = "the ACL token contains a control character";
+            wrong(config, reason.to_owned())
+        })?;
+        value.set_sensitive(true);
+        Ok(value)
+    };
+    token.map(header).transpose()
+}
+
+fn http(config: &Config) -> Result<reqwest::Client, RegistryError> {
+    let builder = reqwest::Client::builder();
+    #[cfg(unix)]
+    let builder = match config.socket() {
+        Some(path) => builder.unix_socket(path),
+        None => builder,
+    };
+    #[cfg(feature = "tls")]
+    let builder = builder.tls_backend_preconfigured(tls::client_config(config)?);
+    #[cfg(not(feature = "tls"))]
+    if config.tls {
+        let reason = "HTTPS needs the feature tls-ring or tls-aws-lc of the crate discovery";
+        return Err(wrong(config, reason.to_owned()));
+    }
+    builder
+        .connect_timeout(config.connect_timeout)
+        // All requests share an HTTP/2 connection, so a dead one must be found before their timeouts.
+        // For HTTP/1 the kernel's keepalive is on by default.
+        .http2_keep_alive_interval(Duration::from_secs(15))
+        .http2_keep_alive_timeout(Duration::from_secs(15))
+        // Consul allows 200 connections per client address, idle ones included.
+        .pool_max_idle_per_host(2)
+        // A redirect could send the token to another server. Consul does not redirect.
+        .redirect(redirect::Policy::none())
+        // The agent is usually on this machine, which a web proxy cannot reach.
+        .no_proxy()
+        .user_agent(concat!("discovery/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|e| wrong(config, chain(&e)))
+}

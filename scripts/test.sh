@@ -62,41 +62,33 @@ part_lint() {
     fi
 }
 
-# export_server VARIABLE NAME: fetches a registry's server and tells the tests where it is. The tests of a
-# server that cannot be had are skipped, which they say; in CI this fails.
-export_server() {
-    local path
-    if path=$(scripts/registry.sh "$2" --fetch); then
-        export "$1=$path"
+# export_path VARIABLE WHAT COMMAND...: fetches or builds what some tests need by a command that prints its
+# path. Tests of what cannot be had are skipped, which they say; in CI this fails.
+export_path() {
+    local path variable=$1 what=$2
+    shift 2
+    if path=$("$@"); then
+        export "$variable=$path"
     elif [[ ${CI:-false} != false ]]; then
-        die "CI must not skip the tests of $2"
+        die "CI must not skip the tests of $what"
     else
-        say "SKIPPED: tests of $2: its server cannot be had, see above" >&2
-        unset "$1"
+        say "SKIPPED: tests of $what: it cannot be had, see above" >&2
+        unset "$variable"
     fi
 }
 
-# The same for the program with Curator, a Java client of ZooKeeper.
-export_curator() {
-    local path
-    if path=$(scripts/get-curator.sh); then
-        export CURATOR_HOME=$path
-    elif [[ ${CI:-false} != false ]]; then
-        die "CI must not skip the tests with Curator"
-    else
-        say "SKIPPED: tests with Curator: it cannot be had, see above" >&2
-        unset CURATOR_HOME
-    fi
-}
+# export_server VARIABLE NAME: the same for a registry's server.
+export_server() { export_path "$1" "$2" scripts/registry.sh "$2" --fetch; }
 
 part_test() {
     local consul
     consul=$(scripts/get-consul.sh)
     export_server ETCD_BIN etcd
     export_server ZOOKEEPER_HOME zookeeper
+    export_path CURATOR_HOME "Curator, a Java client of ZooKeeper" scripts/get-curator.sh
+    export_path ZOOKEEPER_PEER_BIN "Go kit's client of ZooKeeper" scripts/get-zookeeper-peer.sh
     export_server EUREKA_HOME eureka
     export_server KNOT_HOME dns
-    export_curator
     cargo build --locked --workspace --bins
     CONSUL_BIN=$consul cargo test --locked --workspace --all-features
 }

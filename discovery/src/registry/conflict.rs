@@ -27,7 +27,7 @@ impl Conflicts {
     /// registration.
     pub(super) async fn pause(&self, lost: &RegistryError, lasted: Duration) {
         if matches!(lost, RegistryError::Unreachable { .. }) {
-            // An unreachable agent is not a conflicting registration: retry at once.
+            // An unreachable registry is not a conflicting registration: retry at once.
             return;
         }
         if lasted >= SETTLED {

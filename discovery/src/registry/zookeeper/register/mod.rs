@@ -103,7 +103,7 @@ impl NodeRegistration {
             node: Node {
                 path,
                 data,
-                access: config.access(),
+                access: config.rights(),
             },
             timeout,
             held: Mutex::default(),

@@ -112,7 +112,7 @@ mod tests {
         let text = report.text(&promises);
         for part in [
             "x, server version 1.2",
-            "| 1.0 s |  ! 1.5 s |",
+            "|  1.0 s |  ! 1.5 s |",
             "|    holds | 2 of 3 |",
             "|   FAILED |",
             "watch: stream",

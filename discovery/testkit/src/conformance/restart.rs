@@ -1,7 +1,5 @@
 //! A server that is started again, with and without its data.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use tokio::time::Instant;
 
@@ -62,9 +60,7 @@ async fn restarted<S: Subject>(
     for port in PORTS {
         watched.until_gone(port, bound).await?;
     }
-    // Those that stay are kept alive.
-    tokio::time::sleep(bound.unwrap_or(Duration::ZERO)).await;
-    watched.until_usable(3, bound).await?;
+    watched.stays_usable(3, bound.unwrap_or_default()).await?;
     entries.clear(subject).await?;
     Ok(Finding::took(took).note(format!("confirmed after {}", seconds(confirmed))))
 }

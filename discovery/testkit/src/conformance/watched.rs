@@ -102,6 +102,15 @@ impl Watched {
         Ok(found.await?.1)
     }
 
+    /// Fails if the instance at this port is not usable at any moment of this time.
+    pub(super) async fn stays_usable(&mut self, port: u16, time: Duration) -> Result<()> {
+        let gone = |set: &InstanceSet| usable(set, port).is_none();
+        match timeout(time, self.sets.wait_for(gone)).await {
+            Ok(set) => bail!("{}: port {port} is not kept: {:?}", self.service, *set?),
+            Err(_elapsed) => Ok(()),
+        }
+    }
+
     /// Waits for a good answer after `since`.
     pub(super) async fn until_confirmed(
         &mut self,

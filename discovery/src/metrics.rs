@@ -38,12 +38,10 @@
 //! A recorder that is local to a thread works with a runtime of that thread alone.
 
 mod endpoints;
-#[cfg(feature = "consul")]
 mod registry;
 mod service;
 mod total;
 
-#[cfg(feature = "consul")]
 pub(crate) use self::registry::RegistryMetrics;
 pub(crate) use self::{
     endpoints::Endpoints,

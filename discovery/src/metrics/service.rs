@@ -12,7 +12,6 @@ use metrics::{
     histogram,
 };
 
-#[cfg(feature = "consul")]
 use super::registry::RegistryMetrics;
 use super::total::Total;
 use crate::code::Code;
@@ -78,7 +77,6 @@ pub(crate) struct ServiceMetrics {
     /// The lock is held while gauges are set: the last one set has the last sum.
     endpoints: Mutex<Counts>,
     /// By the registry's name.
-    #[cfg(feature = "consul")]
     registries: Mutex<BTreeMap<String, Arc<RegistryMetrics>>>,
 }
 
@@ -108,13 +106,11 @@ impl ServiceMetrics {
             failures: Default::default(),
             duration: ArcSwap::from_pointee(Histogram::noop()),
             endpoints: Mutex::default(),
-            #[cfg(feature = "consul")]
             registries: Mutex::default(),
         }
     }
 
     /// The metrics of a registry's watch of this service.
-    #[cfg(feature = "consul")]
     pub(crate) fn registry(&self, name: &str) -> Arc<RegistryMetrics> {
         let mut registries = lock(&self.registries);
         let known = registries
@@ -166,7 +162,6 @@ impl ServiceMetrics {
         self.duration
             .store(Arc::new(histogram!(DURATION, "service" => service())));
         self.publish_endpoints(&lock(&self.endpoints));
-        #[cfg(feature = "consul")]
         for registry in lock(&self.registries).values() {
             registry.publish();
         }

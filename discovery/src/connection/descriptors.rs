@@ -113,7 +113,7 @@ pub(in crate::connection) fn is_shortage(error: &(dyn Error + 'static)) -> bool 
     iter::successors(Some(error), |error| (*error).source())
         .filter_map(|error| error.downcast_ref::<io::Error>())
         .any(|error| {
-            let is_kept = error.get_ref().is_some_and(|error| error.is::<Shortage>());
+            let is_kept = matches!(error.get_ref(), Some(error) if error.is::<Shortage>());
             is_kept || error.raw_os_error().is_some_and(is_shortage_code)
         })
 }

@@ -26,6 +26,7 @@ pub(crate) const LARGE_REQUEST: usize = 271_828;
 pub(crate) const LARGE_RESPONSE: i32 = 314_159;
 
 /// A payload of so many zeros.
+#[allow(clippy::unnecessary_wraps, reason = "the type of the field")]
 pub(crate) fn payload(size: usize) -> Option<Payload> {
     Some(Payload {
         body: vec![0; size],

@@ -46,6 +46,7 @@ pub(crate) async fn unimplemented_service(target: &Target<'_>) -> Result<()> {
     .await
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the type of the field")]
 fn echo(message: &str) -> Option<EchoStatus> {
     Some(EchoStatus {
         code: Code::Unknown.into(),

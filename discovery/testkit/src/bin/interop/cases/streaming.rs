@@ -28,9 +28,9 @@ pub(crate) async fn client_streaming(target: &Target<'_>) -> Result<()> {
     };
     let mut client = target.client();
     let call = client.streaming_input_call(ReceiverStream::new(receiver));
-    let (sent, response) = tokio::join!(send, call);
+    let (delivered, response) = tokio::join!(send, call);
     let total = response?.get_ref().aggregated_payload_size;
-    sent?;
+    delivered?;
     ensure!(total == 74_922, "{total} bytes, expected 74922");
     Ok(())
 }

@@ -232,3 +232,54 @@ async fn a_consul_behind_a_path_is_asked_there() {
     let instancer = watch_of(&config(&server).with_path("/a b/consul"));
     until(&mut instancer.watch(), |set| ids(set) == ["a"]).await;
 }
+
+#[tokio::test]
+async fn a_check_that_has_not_run_yet_does_not_count_as_passing() {
+    let ran = Arc::new(Mutex::new(("critical", "connection refused")));
+    let result = Arc::clone(&ran);
+    let server = FakeServer::start(move |request: &Request| {
+        if request.path.starts_with("/v1/agent/health/service/id/") {
+            let (status, output) = *result.lock().unwrap();
+            let check = json!({"CheckID": "service:trim_service-127.0.0.1-8975",
+                               "Status": status, "Output": output});
+            return Reply::new(200, &[], json!({"Checks": [check]}).to_string());
+        }
+        agent(request)
+    });
+    let server = server.await.unwrap();
+    let consul = Consul::new(&config(&server)).unwrap();
+    let check = Check::grpc().with_interval(Duration::from_secs(1));
+    let client = consul.registration(registration(8975, check)).unwrap();
+    let registrar = Registrar::start(client).unwrap();
+    let mut state = registrar.state();
+    let critical = |state: &RegistrationState| state.is_registered() && !state.is_passing();
+    within(LIMIT, state.wait_for(critical)).await.unwrap();
+    // As the agent shows a check that was registered anew.
+    *ran.lock().unwrap() = ("passing", "");
+    let read = count(&server, "/health/service/id/");
+    let read_twice = async || (count(&server, "/health/service/id/") > read + 1).then_some(());
+    eventually("read twice", read_twice).await;
+    assert!(critical(&registrar.state().borrow()));
+    *ran.lock().unwrap() = ("passing", "gRPC check 127.0.0.1:8975: success");
+    let passing = state.wait_for(RegistrationState::is_passing);
+    within(LIMIT, passing).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_quiet_watch_is_confirmed_again_within_the_stated_bound() {
+    let server = FakeServer::start(|request: &Request| match request.parameter("index") {
+        None => Reply::consul(5, list(&["a"])),
+        Some(_) => Reply::consul(5, list(&["a"])).delayed(Duration::from_secs(1)),
+    });
+    let server = server.await.unwrap();
+    let instancer = watch_of(&config(&server));
+    let mut sets = instancer.watch();
+    until(&mut sets, |set| set.confirmed.is_some()).await;
+    let first = sets.borrow_and_update().confirmed;
+    let later = async || (sets.borrow().confirmed > first).then_some(());
+    let begun = Instant::now();
+    eventually("confirmed again", later).await;
+    // The wait of one second, a sixteenth of it, and 5 s.
+    assert!(begun.elapsed() < Duration::from_millis(6_063));
+    assert!(!sets.has_changed().unwrap(), "no reader is woken");
+}

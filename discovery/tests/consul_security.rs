@@ -238,3 +238,31 @@ async fn a_file_that_cannot_be_used_is_named() {
         assert!(named, "{said}");
     }
 }
+
+#[tokio::test]
+async fn certificates_are_read_again_when_their_files_change() {
+    let consul = Consul::options().tls().start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |from: &str, to: &str| {
+        std::fs::copy(consul.file(from), folder.path().join(to)).unwrap();
+    };
+    copy("ca.pem", "ca.pem");
+    copy("client.pem", "cert.pem");
+    copy("client.key", "key.pem");
+    let in_folder = |name: &str| folder.path().join(name);
+    let config = config(consul.tls_address())
+        .with_tls(true)
+        .with_ca_file(in_folder("ca.pem"))
+        .with_client_cert(in_folder("cert.pem"), in_folder("key.pem"));
+    register(&config).await.unwrap();
+    let instancer = watch_of(&config);
+    let mut sets = instancer.watch();
+    until(&mut sets, |set| set.confirmed.is_some()).await;
+    // Another authority is trusted from now on.
+    copy("other-ca.pem", "ca.pem");
+    until(&mut sets, |set| set.error.is_some()).await;
+    // A file that cannot be used leaves the certificates as they are.
+    std::fs::write(in_folder("ca.pem"), "not a certificate").unwrap();
+    copy("ca.pem", "ca.pem");
+    until(&mut sets, |set| set.error.is_none()).await;
+}

@@ -372,6 +372,20 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_failed_twice_near_goes_to_a_far_candidate() {
+        let split = Split {
+            near: 3,
+            end: 5,
+            share: 1.0,
+        };
+        let snapshot = snapshot(Policy::RoundRobin, endpoints(5), split);
+        let second = counts(&snapshot, 100, |context| context.with_attempt(1));
+        assert_eq!(second[3..], [0, 0]);
+        let third = counts(&snapshot, 100, |context| context.with_attempt(2));
+        assert_eq!(third[..3], [0, 0, 0]);
+    }
+
+    #[test]
     fn a_call_that_failed_on_all_near_candidates_goes_to_a_far_one() {
         let split = Split {
             near: 2,

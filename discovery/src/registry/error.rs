@@ -74,7 +74,6 @@ pub enum RegistryError {
     #[error(
         "{registry} is too busy to {action} and asks to wait {retry_after:?}: {code}: {reason}"
     )]
-    #[non_exhaustive]
     Busy {
         /// The registry's name.
         registry: String,
@@ -107,7 +106,6 @@ pub enum RegistryError {
     },
     /// The registry accepted the registration, but does not show it to consumers.
     #[error("{registry} holds the registration of {id}, but does not show it to consumers")]
-    #[non_exhaustive]
     Invisible {
         /// The registry's name.
         registry: String,

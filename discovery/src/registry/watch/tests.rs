@@ -99,6 +99,25 @@ async fn repeated_failures_are_asked_ever_more_rarely_up_to_five_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_registry_that_asks_to_wait_is_not_asked_before() {
+    let (script, _driver, mut sets) = start();
+    let wait = Duration::from_secs(30);
+    let begun = Instant::now();
+    let busy = RegistryError::Busy {
+        registry: "scripted".to_owned(),
+        action: "watch trim".to_owned(),
+        code: "status 429".to_owned(),
+        reason: "too many requests".to_owned(),
+        retry_after: wait,
+    };
+    assert!(busy.is_transient());
+    script.send(Err(busy)).unwrap();
+    script.send(Ok(listing(&["a"]))).unwrap();
+    sets.wait_for(|set| set.confirmed.is_some()).await.unwrap();
+    assert!(begun.elapsed() >= wait, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unusable_entry_hides_no_other() {
     let (script, _driver, mut sets) = start();
     let mut mixed: Listing = [Instance::new("a", 1).unwrap()].into_iter().collect();

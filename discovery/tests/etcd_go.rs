@@ -13,7 +13,7 @@ mod sets;
 use std::{env, path::Path, time::Duration};
 
 use discovery::{
-    Registrar,
+    Registrar, RegistrationState,
     registry::{self, Check, Query, Registration},
 };
 use testkit::{
@@ -60,7 +60,10 @@ async fn register(url: &str, registration: Registration) -> Registrar {
         .unwrap();
     let registrar = Registrar::start(client).unwrap();
     let mut state = registrar.state();
-    state.wait_for(|s| s.is_registered()).await.unwrap();
+    state
+        .wait_for(RegistrationState::is_registered)
+        .await
+        .unwrap();
     registrar
 }
 

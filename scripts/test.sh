@@ -87,9 +87,10 @@ part_test() {
     export_server ETCD_BIN etcd
     export_path ETCD_PEER_BIN "Go's clients of etcd" scripts/get-etcd-peer.sh
     export_server ZOOKEEPER_HOME zookeeper
+    export_path CURATOR_HOME "Curator, a Java client of ZooKeeper" scripts/get-curator.sh
+    export_path ZOOKEEPER_PEER_BIN "Go kit's client of ZooKeeper" scripts/get-zookeeper-peer.sh
     export_server EUREKA_HOME eureka
     export_server KNOT_HOME dns
-    export_path CURATOR_HOME Curator scripts/get-curator.sh
     cargo build --locked --workspace --bins
     CONSUL_BIN=$consul cargo test --locked --workspace --all-features
 }

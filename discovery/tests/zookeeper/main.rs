@@ -1,4 +1,4 @@
-//! ZooKeeper as a registry, with a real ZooKeeper and with Curator as another client of it.
+//! ZooKeeper as a registry, with a real ZooKeeper and with Curator and Go kit as other clients of it.
 
 #![cfg(feature = "zookeeper")]
 #![allow(
@@ -9,6 +9,7 @@
 )]
 
 mod curator;
+mod gokit;
 mod proxy;
 mod register;
 mod security;

@@ -64,7 +64,7 @@ impl Registry for ZooKeeper {
         &self.name
     }
 
-    /// Equal queries to equally configured ZooKeepers share one watch. A watch holds one connection
+    /// Equal queries with equal configurations share one watch. A watch holds one connection
     /// open, and a server allows 60 connections per client address by default (`maxClientCnxns`).
     ///
     /// # Errors

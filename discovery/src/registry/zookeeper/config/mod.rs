@@ -84,7 +84,7 @@ impl Config {
     }
 
     /// The access rights of new nodes.
-    pub(super) fn access(&self) -> Access {
+    pub(super) fn rights(&self) -> Access {
         self.access.unwrap_or(match self.credentials {
             Some(_) => Access::Creator,
             None => Access::Open,

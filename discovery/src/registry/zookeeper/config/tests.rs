@@ -15,7 +15,7 @@ fn a_url_without_settings_has_the_defaults_of_other_clients() {
         assert_eq!(read(url), defaults, "{url}");
     }
     assert_eq!(defaults.name(), "zookeeper://localhost:2181/services");
-    assert_eq!(defaults.access(), Access::Open);
+    assert_eq!(defaults.rights(), Access::Open);
     assert_eq!(read("zookeepers://zk").servers, ["zk:2281"]);
 }
 
@@ -28,7 +28,7 @@ fn a_url_names_servers_credentials_path_and_settings() {
     assert_eq!(config.layout, Layout::GoKit);
     assert_eq!(config.credentials.as_deref(), Some("me:p:w"));
     assert_eq!(config.session_timeout, Duration::from_millis(500));
-    assert_eq!(config.access(), Access::Creator);
+    assert_eq!(config.rights(), Access::Creator);
     assert_eq!(
         config.name(),
         "zookeeper://a:2181,[::1]:2182/my/base?layout=gokit"
@@ -37,7 +37,7 @@ fn a_url_names_servers_credentials_path_and_settings() {
     let servers = vec![("a".to_owned(), 2181), ("::1".to_owned(), 2182)];
     assert_eq!(config.validate().unwrap(), (servers, "/my/base".to_owned()));
     let open = read("zookeeper://me:pw@a?acl=others-read");
-    assert_eq!(open.access(), Access::OthersRead);
+    assert_eq!(open.rights(), Access::OthersRead);
     let tls = read("zookeepers://a:1?ca=ca.pem&cert=c.pem&key=k.pem");
     assert_eq!(tls.client_key, Some("k.pem".into()));
 }

@@ -26,21 +26,25 @@ impl Config {
     /// [`RegistryError::InvalidUrl`] when the URL has another form or a value that cannot be used.
     pub fn from_url(url: &str) -> Result<Self, RegistryError> {
         let mut url = RegistryUrl::parse(url)?;
-        let mut config = Self::default();
-        config.tls = match url.scheme() {
+        let tls = match url.scheme() {
             "zookeeper" => false,
             "zookeepers" => true,
             _ => {
                 return Err(url.invalid("expected zookeeper://HOST:PORT or zookeepers://HOST:PORT"));
             }
         };
-        let port = if config.tls { TLS_PORT } else { PORT };
+        let mut config = Self {
+            tls,
+            ..Self::default()
+        };
+        let port = if tls { TLS_PORT } else { PORT };
         config.servers = url.hosts(port)?;
         if config.servers.is_empty() {
             config.servers.push(format!("localhost:{port}"));
         }
         if !matches!(url.path(), "" | "/") {
-            config.base_path = url.path().trim_end_matches('/').to_owned();
+            let path = url.path().trim_end_matches('/');
+            path.clone_into(&mut config.base_path);
         }
         config.credentials = match (url.user(), url.password()) {
             (None, _) => None,
@@ -71,11 +75,11 @@ impl Config {
             };
             config.access = Some(Access::named(&name).ok_or_else(unknown)?);
         }
-        let tls = ["ca", "cert", "key"].map(|key| url.take(key).map(Into::into));
-        if !config.tls && tls.iter().any(Option::is_some) {
+        let files = ["ca", "cert", "key"].map(|key| url.take(key).map(Into::into));
+        if !tls && files.iter().any(Option::is_some) {
             return Err(url.invalid("ca, cert and key are settings of zookeepers://"));
         }
-        [config.ca_file, config.client_cert, config.client_key] = tls;
+        [config.ca_file, config.client_cert, config.client_key] = files;
         url.finish(&SETTINGS)?;
         config.check().map_err(|reason| url.invalid(reason))?;
         Ok(config)

@@ -49,6 +49,8 @@ pub(super) struct NodeRegistration {
 struct Held {
     session: Option<Session>,
     connection: Option<Connection>,
+    /// The ID of the session that has created the node.
+    creator: Option<i64>,
 }
 
 impl NodeRegistration {
@@ -101,7 +103,7 @@ impl NodeRegistration {
             node: Node {
                 path,
                 data,
-                access: config.access(),
+                access: config.rights(),
             },
             timeout,
             held: Mutex::default(),
@@ -144,11 +146,12 @@ impl NodeRegistration {
     /// The registration that is there instead, if it cannot be replaced.
     async fn create_once(&self, held: &mut Held) -> Result<Option<String>, Failure> {
         let connection = held.connection(&self.ensemble, self.timeout).await?;
+        let session = connection.session().id;
         let created = self.node.create(connection).await;
-        if let Err(failure) = &created
-            && failure.is_lost()
-        {
-            held.connection = None;
+        match &created {
+            Ok(None) => held.creator = Some(session),
+            Err(failure) if failure.is_lost() => held.connection = None,
+            _ => {}
         }
         created
     }
@@ -165,8 +168,12 @@ impl NodeRegistration {
             lost = self.follow(&mut held) => lost,
             _ = removals.changed() => return self.forgotten(),
         };
+        let expired = held.session.is_none();
         drop(held);
-        self.conflicts.pause(&lost, since.elapsed()).await;
+        if !expired {
+            // The node alone was lost: another process may have the same ID.
+            self.conflicts.pause(&lost, since.elapsed()).await;
+        }
         lost
     }
 
@@ -208,10 +215,10 @@ impl NodeRegistration {
         self.in_runtime("deregister")?;
         self.removals.send_modify(|removals| *removals += 1);
         let mut held = self.held.lock().await;
-        let before = held.session.as_ref().map(|session| session.id);
+        let creator = held.creator;
         let removed = async {
             let connection = held.connection(&self.ensemble, self.timeout).await?;
-            if before != Some(connection.session().id) {
+            if creator != Some(connection.session().id) {
                 // The node may be that of a process that was killed.
                 self.node.delete(connection).await?;
             }

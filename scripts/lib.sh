@@ -1,4 +1,4 @@
-# What the scripts share; sourced by them, not run. Each defines `usage` before sourcing.
+# Functions that the scripts share; sourced by them, not run. Each defines `usage` before sourcing.
 # shellcheck shell=bash
 
 # With CDPATH, `cd` may change to another folder and print it, which would be captured.

@@ -56,7 +56,7 @@ while (($#)); do
 done
 [[ -n $name ]] || { usage >&2; die "which registry?"; }
 
-# What a registry may add to the ready line.
+# Text that a registry may add to the ready line.
 hints() { :; }
 # shellcheck disable=SC1090 # one of the files beside it
 source "$root/scripts/registries/$name.sh"

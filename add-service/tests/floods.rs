@@ -1,4 +1,4 @@
-//! What one client can take of both services: calls that it does not finish, control frames, and
+//! The limits of what one client can take of both services: calls that it does not finish, control frames, and
 //! connections that it does not begin. The calls of others succeed meanwhile.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]

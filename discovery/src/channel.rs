@@ -110,7 +110,7 @@ impl Channel {
         }
     }
 
-    /// What the channel knows at this moment.
+    /// The state of the channel at this moment.
     #[must_use]
     pub fn status(&self) -> ChannelStatus {
         self.shared.endpointer.status(ChannelStatus::of)

@@ -51,13 +51,13 @@ impl Endpoint {
         }
     }
 
-    /// What the registry knows of it.
+    /// The instance as the registry describes it.
     #[must_use]
     pub fn instance(&self) -> &Arc<Instance> {
         &self.instance
     }
 
-    /// What the client has seen of it.
+    /// The calls in flight, latency and failures that the client has recorded.
     #[must_use]
     pub fn stats(&self) -> &Stats {
         &self.stats

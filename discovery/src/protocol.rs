@@ -31,7 +31,7 @@ pub(crate) trait Protocol: Send + Sync + 'static {
     /// True if servers end a call with this status when its deadline has passed.
     fn is_timeout(code: Code) -> bool;
 
-    /// What a status says about the server that sent it.
+    /// The meaning of a status for the server that sent it.
     fn classify(code: Code) -> Classification;
 
     /// The server's own wish for the next attempt.

@@ -313,7 +313,7 @@ async fn a_prepared_query_is_executed_again_and_again() {
     let set = until(&mut unknown.watch(), |set| set.error.is_some()).await;
     let error = set.error.unwrap().to_string();
     assert!(error.contains("status 404"), "{error}");
-    // What a prepared query cannot do is refused.
+    // Settings that a prepared query does not have are refused.
     let registry = registry::connect(&format!("{}?prepared=true", consul.url())).unwrap();
     let all = Query::new("blue").with_passing_only(false);
     let refused = registry.instancer(&all).map(drop).unwrap_err().to_string();

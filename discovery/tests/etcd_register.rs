@@ -254,7 +254,7 @@ async fn an_entry_without_a_check_stays_until_it_is_deregistered() {
     until_there(&etcd).await;
     registrar.deregister(Duration::from_secs(10)).await.unwrap();
     until_gone(&etcd).await;
-    // What is not registered can be deregistered, and another's entry is left alone.
+    // Deregistering an unregistered instance succeeds, and another's entry is left alone.
     etcd.put(KEY, "127.0.0.1:1").await.unwrap();
     for check in [Check::None, Check::Default] {
         let client = client(&etcd.url(), registration(8975, check));

@@ -109,7 +109,10 @@ async fn client(ports: &Path) {
         call(&mut client).await;
     }
     let ready = channel.status().ready;
-    assert!((600..=usize::try_from(LIMIT).unwrap() - KEPT).contains(&ready), "{ready}");
+    assert!(
+        (600..=usize::try_from(LIMIT).unwrap() - KEPT).contains(&ready),
+        "{ready}"
+    );
     // Others have the descriptors that are kept.
     let files: Result<Vec<File>, _> = (0..KEPT - 64).map(|_| File::open("/dev/null")).collect();
     drop(files.unwrap());

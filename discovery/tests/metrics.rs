@@ -1,4 +1,4 @@
-//! What a recorder sees of several channels to one service.
+//! The metrics that a recorder receives of several channels to one service.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -46,7 +46,7 @@ pub(crate) struct Times {
     pub(crate) receive: Duration,
 }
 
-/// What the client has sent so far.
+/// The bytes that the client has sent so far.
 #[derive(Debug)]
 enum Protocol {
     /// This many bytes of the preface.

@@ -34,7 +34,7 @@ struct Rate {
     per_second: u32,
 }
 
-/// What is left of a [`Rate`].
+/// The rest of a [`Rate`].
 #[derive(Debug)]
 struct Reserve {
     rate: Rate,

@@ -151,7 +151,7 @@ impl Picking<'_> {
     /// Looks at the snapshot once. An instance that the call has not tried comes first, then one
     /// that is saturated, then one tried before.
     ///
-    /// Where connections are made on demand, a `patient` call begins the one to the endpoint that the
+    /// If connections are made on demand, a `patient` call begins the one to the endpoint that the
     /// policy has picked. If it took a connected one, a few would receive most calls.
     pub(super) fn choose(&mut self, patient: bool) -> Choice {
         let snapshot = self.shared.endpointer.snapshot();

@@ -1,4 +1,4 @@
-//! What outlier ejection knows of one endpoint.
+//! The record of one endpoint for outlier ejection.
 
 use std::sync::PoisonError;
 

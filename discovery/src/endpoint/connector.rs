@@ -1,4 +1,4 @@
-//! What the subchannels of a channel share: their settings, and the pace of attempts to connect.
+//! The state that the subchannels of a channel share: their settings, and the pace of attempts to connect.
 
 use std::{sync::Arc, time::Duration};
 

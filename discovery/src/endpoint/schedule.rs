@@ -55,7 +55,7 @@ impl Reason {
 /// Identifies a waiting attempt within its queue: its failures, and a number that counts up.
 pub(super) type Key = (u32, u64);
 
-/// What follows.
+/// The next step.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next<T> {
     /// This attempt begins now.

@@ -57,7 +57,7 @@ impl Default for Config {
     }
 }
 
-/// What happens to the fleet during a part of the simulation.
+/// The events of the fleet during a part of the simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Nothing.

@@ -9,7 +9,7 @@ use serde_json::json;
 use testkit::registries::{Etcd, Eureka, Knot, Launch, Server, ZooKeeper};
 use tokio::net::UdpSocket;
 
-/// What a test writes and looks for.
+/// The value that a test writes and looks for.
 trait Entry: Launch {
     async fn write(server: &Server<Self>) -> Result<()>
     where

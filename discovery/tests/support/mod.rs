@@ -51,7 +51,7 @@ pub(crate) fn faulty(server: &testkit::faulty::FaultyServer) -> Instance {
     Instance::new("127.0.0.1", server.address().port()).unwrap()
 }
 
-/// What a server does with a call; may wait.
+/// The handling of a call by a server; may wait.
 pub(crate) type Behaviour = Arc<
     dyn Fn(usize) -> futures_util::future::BoxFuture<'static, Result<(), Status>> + Send + Sync,
 >;
@@ -192,7 +192,7 @@ impl TrimServer {
             .collect()
     }
 
-    /// What to do with calls from now on; the argument is the call's number.
+    /// Sets the handling of calls from now on; the argument is the call's number.
     pub(crate) fn behave<F, O>(&self, behaviour: F)
     where
         F: Fn(usize) -> O + Send + Sync + 'static,

@@ -33,7 +33,7 @@
 //! last good set stays published, with the failure in
 //! [`InstanceSet::error`](super::InstanceSet::error).
 //!
-//! What the watch concludes from an answer:
+//! The watch concludes from an answer:
 //!
 //! * An answer does not prove a change. Consul also answers when `wait` is over and when the
 //!   query's filters hide the change. Only a different result is published.
@@ -88,6 +88,7 @@
 mod client;
 mod config;
 mod health;
+mod path;
 mod register;
 mod registry;
 #[cfg(feature = "tls")]

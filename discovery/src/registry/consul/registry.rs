@@ -3,8 +3,9 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use super::{
-    client::{Client, pathable},
+    client::Client,
     config::{Config, datacenters},
+    path::pathable,
     register::ConsulRegistration,
     watch::{self, Datacenters},
 };

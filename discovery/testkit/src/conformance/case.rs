@@ -58,7 +58,7 @@ impl Case {
     }
 }
 
-/// What a case that holds has measured.
+/// The figures of a case that holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finding {
     pub(super) took: Option<Duration>,

@@ -1,4 +1,4 @@
-//! What a registry promises, and what does not apply to it.
+//! The promises of a registry, and those that do not apply to it.
 
 use std::time::Duration;
 

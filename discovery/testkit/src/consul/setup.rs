@@ -1,4 +1,4 @@
-//! What an agent needs before its start: the binary and the certificates.
+//! The needs of an agent before its start: the binary and the certificates.
 
 use std::{
     env, fs,

@@ -28,7 +28,7 @@ pub trait Launch: Send + Sync + 'static {
     fn answers(&self, place: &Place) -> impl Future<Output = bool> + Send;
 }
 
-/// Where a server runs.
+/// The place of a server: its folder and ports.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// Its binary or its folder.

@@ -149,7 +149,7 @@ impl<L: Launch> Server<L> {
         &self.launch
     }
 
-    /// Where it runs.
+    /// Its folder and ports.
     pub(crate) fn place(&self) -> &Place {
         &self.place
     }

@@ -15,7 +15,7 @@ use tokio::{runtime::Handle, time::timeout};
 use self::access::{Access, Credentials};
 pub(super) use self::{
     answer::{Answer, one_line},
-    request::{Request, pathable, segment},
+    request::Request,
 };
 use super::config::Config;
 use crate::{BoxError, registry::RegistryError};

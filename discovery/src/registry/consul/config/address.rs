@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use crate::registry::consul::client::pathable;
+use crate::registry::consul::path::pathable;
 
 pub(super) const CREDENTIALS: &str =
     "credentials are not allowed in an address; use CONSUL_HTTP_TOKEN";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::check::CheckDefinition;
-use crate::registry::{Registration, consul::client::pathable};
+use crate::registry::{Registration, consul::path::pathable};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]

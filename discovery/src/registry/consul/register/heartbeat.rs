@@ -8,7 +8,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::check::check_id;
 use crate::registry::{
     Check, RegistryError,
-    consul::client::{Client, Request, segment},
+    consul::{
+        client::{Client, Request},
+        path::segment,
+    },
 };
 
 /// The number of heartbeats in the time after which the check turns critical without one.

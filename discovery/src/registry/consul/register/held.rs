@@ -8,7 +8,10 @@ use tokio::time::{Instant, sleep};
 use super::definition::Service;
 use crate::registry::{
     RegistryError,
-    consul::client::{Client, Request, segment},
+    consul::{
+        client::{Client, Request},
+        path::segment,
+    },
     token_bucket::TokenBucket,
 };
 

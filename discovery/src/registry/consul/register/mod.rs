@@ -23,7 +23,10 @@ use tokio::{runtime::Handle, sync::watch, time::Instant};
 use self::{
     definition::Definition, heartbeat::Heartbeat, held::Held, own_check::OwnCheck, visible::Visible,
 };
-use super::client::{Client, Request, segment};
+use super::{
+    client::{Client, Request},
+    path::segment,
+};
 use crate::{
     future::BoxFuture,
     registry::{

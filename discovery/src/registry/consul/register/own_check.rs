@@ -14,7 +14,10 @@ use crate::{
     error::chain,
     registry::{
         Check, CheckState, RegistryError,
-        consul::client::{Client, Request, one_line, segment},
+        consul::{
+            client::{Client, Request, one_line},
+            path::segment,
+        },
     },
 };
 

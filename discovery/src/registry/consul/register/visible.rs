@@ -16,7 +16,10 @@ use crate::{
     instance::Instance,
     registry::{
         RegistryError,
-        consul::client::{Client, Request, segment},
+        consul::{
+            client::{Client, Request},
+            path::segment,
+        },
     },
 };
 

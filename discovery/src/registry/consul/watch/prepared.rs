@@ -13,8 +13,9 @@ use crate::{
     registry::{
         Listing, Query, RegistryError, Source, Update,
         consul::{
-            client::{Client, Request, segment},
+            client::{Client, Request},
             health::Names,
+            path::segment,
         },
     },
 };

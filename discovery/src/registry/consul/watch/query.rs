@@ -8,9 +8,10 @@ use tracing::debug;
 use crate::registry::{
     Query, RegistryError,
     consul::{
-        client::{Answer, Client, Request, segment},
+        client::{Answer, Client, Request},
         config::Config,
         health::{self, Decoded},
+        path::segment,
     },
 };
 

@@ -1,4 +1,4 @@
-//! What the nodes of a service contain: the layouts of other programs.
+//! The contents of the nodes of a service: the layouts of other programs.
 
 mod curator;
 mod gokit;

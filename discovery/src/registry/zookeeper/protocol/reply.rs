@@ -1,4 +1,4 @@
-//! What the server sends on an open session: answers, pings and events.
+//! The messages of the server on an open session: answers, pings and events.
 
 use bytes::Bytes;
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use testkit::{Signal, TrimService};
 use tokio::time::{Instant, sleep};
 
-use crate::{env::Env, load::Call, network::Host};
+use crate::{clock::Clock, env::Env, load::Call, network::Host};
 
 /// The course of a fault. Times count from the start of the load.
 #[derive(Debug, Default)]
@@ -26,24 +26,6 @@ pub(crate) struct Story {
     pub(crate) renewed: Option<usize>,
     /// Calls whose deadline no instance can keep.
     pub(crate) short_deadline: Vec<Call>,
-}
-
-/// The time of a row: the start and the length of the load.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
-    pub(crate) begun: Instant,
-    pub(crate) length: Duration,
-}
-
-impl Clock {
-    pub(crate) fn now(self) -> Duration {
-        self.begun.elapsed()
-    }
-
-    /// Waits until this share of the row has passed.
-    pub(crate) async fn until(self, share: f64) {
-        tokio::time::sleep_until(self.begun + self.length.mul_f64(share)).await;
-    }
 }
 
 pub(crate) const FAULT: f64 = 0.2;

@@ -36,7 +36,7 @@ pub(crate) enum Demand {
     NoEjection,
 }
 
-/// What a row has shown.
+/// The observations of a row.
 pub(crate) struct Evidence<'a> {
     pub(crate) calls: &'a [Call],
     pub(crate) story: &'a Story,

@@ -11,6 +11,7 @@
     reason = "a program for the terminal"
 )]
 
+mod clock;
 mod env;
 mod faults;
 mod fronts;

@@ -29,7 +29,7 @@ struct Mix<'a> {
     go_add: GoAdd,
 }
 
-/// What is done to the trim services under load.
+/// The events of the trim services under load.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Rust(Signal),

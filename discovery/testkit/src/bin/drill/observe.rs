@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use anyhow::{Context as _, Result};
 use tokio::{sync::watch, time::sleep};
 
-use crate::faults::Clock;
+use crate::clock::Clock;
 
 /// The series of the add service's `/metrics`.
 pub(crate) struct Metrics(BTreeMap<String, f64>);

@@ -8,8 +8,9 @@ use testkit::{
 };
 
 use crate::{
+    clock::Clock,
     env::Env,
-    faults::{Clock, FAULT, Story},
+    faults::{FAULT, Story},
     load::{Callers, Load},
 };
 

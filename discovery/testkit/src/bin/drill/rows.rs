@@ -8,8 +8,9 @@ use testkit::faulty::Fault as Wire;
 use tokio::sync::watch;
 
 use crate::{
+    clock::Clock,
     env::{Env, INSTANCES, Instances},
-    faults::{self, Clock, Story},
+    faults::{self, Story},
     fronts::Nginx,
     judge::{Demand, Evidence, Outcome},
     load::{Callers, Load},

@@ -18,7 +18,7 @@ const CALL: Duration = Duration::from_secs(30);
 /// The time for connections to be made, and for finished calls to be counted as such.
 const SETTLE: Duration = Duration::from_secs(30);
 
-/// What a case runs against.
+/// The server and the channel of a case.
 pub(crate) struct Target<'a> {
     /// The servers' process.
     pub(crate) servers: &'a Running,

@@ -96,7 +96,31 @@ part_test() {
     export_server EUREKA_HOME eureka
     export_server KNOT_HOME dns
     cargo build --locked --workspace --bins
-    CONSUL_BIN=$consul cargo test --locked --workspace --all-features
+    export CONSUL_BIN=$consul
+    cargo test --locked --workspace --all-features
+    slow_tests
+}
+
+# The tests that wait for timers of real registries most of the time, side by side. Each prints its table.
+slow_tests() {
+    local work name failed=()
+    local -A running
+    work=$(mktemp -d)
+    trap 'end_all 20; rm -rf "$work"' EXIT
+    local names=(conformance_consul conformance_etcd conformance_zookeeper consul_clusters) tests=()
+    for name in "${names[@]}"; do tests+=(--test "$name"); done
+    cargo test --locked -p discovery --all-features "${tests[@]}" --no-run
+    for name in "${names[@]}"; do
+        start "$work/$name.log" cargo test --locked -p discovery --all-features --test "$name" -- --nocapture
+        running[$name]=$pid
+    done
+    for name in "${names[@]}"; do
+        wait "${running[$name]}" || failed+=("$name")
+        cat "$work/$name.log"
+    done
+    rm -rf "$work"
+    trap - EXIT
+    ((${#failed[@]} == 0)) || die "failed: ${failed[*]}"
 }
 
 part_doc() {

@@ -1,6 +1,8 @@
 # Fetching a pinned tool into the project's cache; sourced by the get-*.sh scripts and registry.sh after
 # lib.sh.
 # shellcheck shell=bash
+# The functions are called by the scripts that source the file.
+# shellcheck disable=SC2317
 
 # lock_cache NAME: two processes at once do not fetch the same thing: the second waits, and then finds
 # what the first has fetched. The lock ends with the shell.

@@ -17,7 +17,7 @@ pub(super) use self::{
     answer::{Answer, one_line},
     request::Request,
 };
-use super::config::Config;
+use super::{config::Config, path::segment};
 use crate::{BoxError, registry::RegistryError};
 
 pub(super) struct Client {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use testkit::{Signal, TrimService};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::{clock::Clock, env::Env, load::Call, network::Host};
 

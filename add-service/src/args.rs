@@ -17,13 +17,13 @@ use axum::http::HeaderName;
 use bootstrap::{
     CompressionEncoding, Limits,
     logging::LogArgs,
-    registry::RegistryArgs,
+    registry::{RegistryArgs, registry_url},
     values::{duration, positive_number},
 };
 use clap::Parser;
 use discovery::{
     Channel,
-    registry::{Registry, StaticRegistry},
+    registry::{OrElse, Registry, StaticRegistry, connect},
 };
 
 use self::{
@@ -97,6 +97,9 @@ pub(crate) struct Args {
     connections: ConnectionArgs,
     #[command(flatten)]
     registry: RegistryArgs,
+    /// URL of a registry that is used while the others list no instance or have not answered
+    #[arg(long, value_name = "URL", env = "ADD_REGISTRY_FALLBACK", hide_env_values = true, value_parser = registry_url, help_heading = "Registry")]
+    registry_fallback: Option<String>,
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
@@ -114,7 +117,7 @@ impl Args {
     pub(crate) fn channel(&self) -> anyhow::Result<Channel> {
         let registry: Arc<dyn Registry> = match &self.instances.addresses {
             Some(addresses) => Arc::new(StaticRegistry::parse(addresses)?),
-            None => self.registry.open()?,
+            None => self.registry()?,
         };
         let builder = Channel::from_registry(registry, self.instances.name());
         let builder = self.instances.apply(builder);
@@ -122,6 +125,14 @@ impl Args {
         let builder = self.ejection.apply(builder);
         let builder = self.connections.apply(builder);
         builder.build().context("cannot set up discovery")
+    }
+
+    fn registry(&self) -> anyhow::Result<Arc<dyn Registry>> {
+        let registry = self.registry.open()?;
+        Ok(match &self.registry_fallback {
+            Some(url) => Arc::new(OrElse::new(registry, connect(url)?)),
+            None => registry,
+        })
     }
 
     /// The compression of calls to the trim service.

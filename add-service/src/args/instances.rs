@@ -25,7 +25,7 @@ pub(super) struct InstanceArgs {
     #[arg(long, env = "ADD_DATACENTER", value_name = "DC", value_parser = name)]
     datacenter: Option<String>,
     /// Instances to use instead of a registry
-    #[arg(id = "static", long = "static", alias = "fixed", env = "ADD_STATIC", value_name = "HOST:PORT,...", value_parser = host_ports, conflicts_with_all = ["consul", "registry", "registry_fallback"])]
+    #[arg(id = "static", long = "static", alias = "fixed", env = "ADD_STATIC", value_name = "HOST:PORT,...", value_parser = host_ports, conflicts_with_all = ["consul", "registry"])]
     pub(super) addresses: Option<String>,
     /// Maximum time for which instances stay in use as a last resort, if more than
     /// --removal-protection-share of them leave the registry at once and they still report SERVING; 0s:

@@ -7,9 +7,6 @@ use clap::{Arg, Command, Parser};
 /// The flags that select the source of instances. They exclude each other.
 const SOURCES: [&str; 3] = ["consul", "registry", "static"];
 
-/// The flag that adds to a source. Its variable is ignored with those of the sources.
-const FALLBACK: &str = "registry_fallback";
-
 /// Environment variables that are also read under an older name: the current name, the older one.
 const RENAMED: [(&str, &str); 1] = [("ADD_STATIC", "ADD_FIXED")];
 
@@ -70,8 +67,7 @@ fn command_line_first(
         if empty {
             return argument.env(None::<&'static str>);
         }
-        let ignored = is_source(&argument) || argument.get_id() == FALLBACK;
-        let argument = if source_given && ignored {
+        let argument = if source_given && is_source(&argument) {
             argument.env(None::<&'static str>)
         } else {
             argument
@@ -103,7 +99,7 @@ mod tests {
                 .map(|argument| argument.get_id().to_string())
                 .collect::<Vec<_>>()
         };
-        let all = ["registry", "registry_fallback", "log_level", "log_format"];
+        let all = ["registry", "log_level", "log_format"];
         for line in [&["x"][..], &["x", "--consult=1"], &["x", "consul"]] {
             assert_eq!(variables(line), all, "{line:?}");
         }
@@ -111,7 +107,7 @@ mod tests {
             &["x", "--consul", "h:1"][..],
             &["x", "--registry=static://h:1"],
         ] {
-            assert_eq!(variables(line), all[2..], "{line:?}");
+            assert_eq!(variables(line), all[1..], "{line:?}");
         }
     }
 

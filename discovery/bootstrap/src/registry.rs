@@ -5,7 +5,7 @@
 use std::{ffi::OsStr, sync::Arc};
 
 use clap::{Arg, Args, Command, builder::TypedValueParser, error::ErrorKind};
-use discovery::registry::{OrElse, Registry, RegistryError, Union, connect};
+use discovery::registry::{Registry, RegistryError, Union, connect};
 
 use crate::values::host_port;
 
@@ -35,19 +35,10 @@ pub struct RegistryArgs {
         value_parser = Private(registry_url)
     )]
     registry: Vec<String>,
-    /// URL of a registry that is used while the others list no instance or have not answered
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "REGISTRY_FALLBACK_URL",
-        hide_env_values = true,
-        value_parser = Private(registry_url)
-    )]
-    registry_fallback: Option<String>,
 }
 
 impl RegistryArgs {
-    /// The registries, each opened by its URL, without the fallback. Opens no connection.
+    /// The registries, each opened by its URL. Opens no connection.
     ///
     /// # Errors
     ///
@@ -70,13 +61,8 @@ impl RegistryArgs {
     pub fn open(&self) -> Result<Arc<dyn Registry>, RegistryError> {
         let each = self.open_each()?.into_iter();
         let several = |all: Arc<dyn Registry>, next| Arc::new(Union::new(all).with(next)) as _;
-        let registry = each
-            .reduce(several)
-            .map_or_else(|| connect("consul://"), Ok)?;
-        Ok(match &self.registry_fallback {
-            Some(url) => Arc::new(OrElse::new(registry, connect(url)?)),
-            None => registry,
-        })
+        each.reduce(several)
+            .map_or_else(|| connect("consul://"), Ok)
     }
 }
 
@@ -177,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn several_registries_are_used_together_and_the_fallback_after_them() {
+    fn several_registries_are_used_together() {
         let open = |flags: &[&str]| {
             let command = RegistryArgs::augment_args(Command::new("x").no_binary_name(true));
             let mut matches = command.try_get_matches_from(flags).unwrap();
@@ -192,9 +178,6 @@ mod tests {
             open(&flags),
             (2, "embedded:///a and consul://h:1".to_owned())
         );
-        let flags = [&flags[..], &["--registry-fallback", "static://h:1"]].concat();
-        let name = "embedded:///a and consul://h:1, or else the static list";
-        assert_eq!(open(&flags), (2, name.to_owned()));
     }
 
     #[test]

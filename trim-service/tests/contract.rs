@@ -163,6 +163,8 @@ async fn help_tells_every_flag_with_its_variable() {
         ("--name", "TRIM_NAME"),
         ("--tag", "TRIM_TAGS"),
         ("--meta", "TRIM_META"),
+        ("--max-connections-per-peer", "TRIM_MAX_CONNECTIONS_PER_PEER"),
+        ("--max-streams", "TRIM_MAX_STREAMS"),
         ("--weight", "TRIM_WEIGHT"),
         ("--check", "TRIM_CHECK"),
         ("--check-service", "TRIM_CHECK_SERVICE"),
@@ -186,7 +188,7 @@ async fn help_tells_every_flag_with_its_variable() {
     }
     // The list above is complete.
     let flags = help.matches("\n      --").count();
-    assert_eq!(flags, 19, "{help}");
+    assert_eq!(flags, 21, "{help}");
     let (code, process) = run(&["--version"]).await;
     assert_eq!(
         (code, process.stdout()),

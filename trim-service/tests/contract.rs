@@ -163,7 +163,10 @@ async fn help_tells_every_flag_with_its_variable() {
         ("--name", "TRIM_NAME"),
         ("--tag", "TRIM_TAGS"),
         ("--meta", "TRIM_META"),
-        ("--max-connections-per-peer", "TRIM_MAX_CONNECTIONS_PER_PEER"),
+        (
+            "--max-connections-per-peer",
+            "TRIM_MAX_CONNECTIONS_PER_PEER",
+        ),
         ("--max-streams", "TRIM_MAX_STREAMS"),
         ("--weight", "TRIM_WEIGHT"),
         ("--check", "TRIM_CHECK"),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// Minimum time between two lines of one kind.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// The lines of one kind. The first is logged, then at most one each [`INTERVAL`].
+/// The lines of one kind. The first is logged, then at most one each 10 s.
 ///
 /// ```
 /// use bootstrap::Thinned;

@@ -97,26 +97,23 @@ part_test() {
     export_server KNOT_HOME dns
     cargo build --locked --workspace --bins
     export CONSUL_BIN=$consul
-    cargo test --locked --workspace --all-features
-    slow_tests
-}
-
-# The tests that wait for timers of real registries most of the time, side by side. Each prints its table.
-slow_tests() {
-    local work name failed=()
+    cargo test --locked --workspace --all-features --no-run
+    # These wait for timers of real registries most of the time, so they run beside the others.
+    local work name failed=() names=(conformance_consul conformance_etcd conformance_zookeeper consul_clusters)
     local -A running
     work=$(mktemp -d)
     trap 'end_all 20; rm -rf "$work"' EXIT
-    local names=(conformance_consul conformance_etcd conformance_zookeeper consul_clusters) tests=()
-    for name in "${names[@]}"; do tests+=(--test "$name"); done
-    cargo test --locked -p discovery --all-features "${tests[@]}" --no-run
+    local slow=()
+    for name in "${names[@]}"; do slow+=(--test "$name"); done
+    cargo test --locked -p discovery --all-features "${slow[@]}" --no-run
     for name in "${names[@]}"; do
-        start "$work/$name.log" cargo test --locked -p discovery --all-features --test "$name" -- --nocapture
+        start "$work/$name" cargo test --locked -p discovery --all-features --test "$name" -- --nocapture
         running[$name]=$pid
     done
+    cargo test --locked --workspace --all-features || failed+=("the other tests")
     for name in "${names[@]}"; do
         wait "${running[$name]}" || failed+=("$name")
-        cat "$work/$name.log"
+        cat "$work/$name"
     done
     rm -rf "$work"
     trap - EXIT

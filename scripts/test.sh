@@ -105,9 +105,9 @@ part_test() {
     trap 'end_all 20; rm -rf "$work"' EXIT
     local slow=()
     for name in "${names[@]}"; do slow+=(--test "$name"); done
-    cargo test --locked -p discovery --all-features "${slow[@]}" --no-run
+    cargo test --locked --workspace --all-features "${slow[@]}" --no-run
     for name in "${names[@]}"; do
-        start "$work/$name" cargo test --locked -p discovery --all-features --test "$name" -- --nocapture
+        start "$work/$name" cargo test --locked --workspace --all-features --test "$name" -- --nocapture
         running[$name]=$pid
     done
     cargo test --locked --workspace --all-features || failed+=("the other tests")

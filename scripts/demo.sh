@@ -157,7 +157,7 @@ if [[ -z $registry && -z $consul && $own == no ]] && ! consul_leads 127.0.0.1:85
 fi
 registry=${registry:-consul}
 address='' folder='' page='' registry_flags=() check=()
-# What the file has for the fetching needs lib-fetch.sh, which only registry.sh sources.
+# The fetching functions of the file need lib-fetch.sh, which only registry.sh sources.
 # shellcheck disable=SC1090 # one of the files beside it
 source "$root/scripts/registries/$registry.sh"
 case $registry in

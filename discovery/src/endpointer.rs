@@ -243,7 +243,7 @@ impl Task {
             self.follow(&latest.instances);
         }
         if confirmed && (news || recovered) {
-            // What made the registry's answer change may have brought unreachable ones back.
+            // A change of the answer may mean that unreachable instances are back.
             for endpoint in self.set.endpoints() {
                 endpoint.subchannel().retry_now();
             }

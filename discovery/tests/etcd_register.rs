@@ -169,7 +169,7 @@ async fn an_entry_that_was_removed_or_overwritten_is_registered_again() {
     };
     eventually("our own value", ours).await;
     registered(&registrar).await;
-    // The lease is ended by somebody else. Its ID is the one in the entry.
+    // The test ends the lease. Its ID is the one in the entry.
     let lease = until_there(&etcd).await["lease"].clone();
     etcd_servers::revoke(&etcd, lease.as_str().unwrap()).await;
     let again = async || {

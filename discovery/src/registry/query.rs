@@ -55,12 +55,16 @@ impl Query {
     /// [`datacenter`](Self::datacenter). For registries that do not select by themselves.
     #[must_use]
     pub fn selects(&self, instance: &Instance) -> bool {
-        let has = |tag: &String| {
-            let wanted = tag.to_lowercase();
-            instance.tags.iter().any(|tag| tag.to_lowercase() == wanted)
-        };
         let there = |wanted: &String| instance.datacenter.as_ref() == Some(wanted);
-        self.tags.iter().all(has) && self.datacenter.as_ref().is_none_or(there)
+        self.wants_tags(&instance.tags) && self.datacenter.as_ref().is_none_or(there)
+    }
+
+    /// True if all wanted tags are among `tags`, in any case.
+    pub(crate) fn wants_tags(&self, tags: &[String]) -> bool {
+        self.tags.iter().all(|wanted| {
+            let wanted = wanted.to_lowercase();
+            tags.iter().any(|tag| tag.to_lowercase() == wanted)
+        })
     }
 
     /// The listing without the instances that the query does not [select](Self::selects).

@@ -120,7 +120,7 @@ impl Entry<'_> {
         } = self;
         let node = node.unwrap_or_default();
         let tags = service.tags.unwrap_or_default();
-        if !has_all_tags(&tags, &query.tags) {
+        if !query.wants_tags(&tags) {
             return Ok(None);
         }
         let given = |address: &Option<Cow<'_, str>>| {
@@ -161,11 +161,4 @@ impl Entry<'_> {
         };
         Ok(Some((instance, node.name.unwrap_or_default().into_owned())))
     }
-}
-
-/// True if all wanted tags are there. Consul ignores the case of tags.
-fn has_all_tags(tags: &[String], wanted: &[String]) -> bool {
-    let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b) || a.to_lowercase() == b.to_lowercase();
-    let has = |wanted: &String| tags.iter().any(|tag| same(tag, wanted));
-    wanted.iter().all(has)
 }

@@ -56,11 +56,7 @@ impl Layout {
             Self::GoKit => gokit::decode(name, data),
         };
         let instance = instance.map_err(|reason| format!("{name}: {reason}"))?;
-        let has = |wanted: &String| {
-            let same = |tag: &String| tag.to_lowercase() == wanted.to_lowercase();
-            instance.tags.iter().any(same)
-        };
-        if !query.tags.iter().all(has) {
+        if !query.wants_tags(&instance.tags) {
             return Ok(None);
         }
         Ok(Some(instance.with_service(&query.service)))

@@ -9,7 +9,8 @@ usage: h2spec.sh [--show]
 
 Starts a trim service and an add service, and runs h2spec against trim's gRPC port, add's gRPC port and
 add's HTTP port (HTTP/2 with prior knowledge). The cases that do not pass
-must be those that scripts/h2spec/expected.txt explains: one more or one fewer is an error.
+must be those that scripts/h2spec/expected.txt explains: one more or one fewer is an error. A case that is
+not listed and fails is run up to three times more.
 
   --show   print h2spec's whole output too
   --help   this text
@@ -71,19 +72,38 @@ unless_sometimes() {
     ' "$1" -
 }
 
+# h2spec_on NAME ADDRESS PATH REPORT [SECTION...]: one run of h2spec, all of it or the given sections.
+h2spec_on() {
+    local name=$1 address=$2 path=$3 report=$4
+    shift 4
+    # The time is for a machine that does other things too.
+    "$h2spec" --strict --timeout 5 --host "${address%:*}" --port "${address##*:}" --path "$path" \
+        --junit-report "$work/$report.xml" "$@" >"$work/$report.txt" 2>&1 || true
+    [[ $show == no ]] || cat "$work/$report.txt"
+    [[ -s $work/$report.xml ]] || { cat "$work/$report.txt" >&2; die "h2spec made no report about $name"; }
+    not_passed "$work/$report.xml" | unless_sometimes "$work/$name.sometimes" >"$work/$report.seen"
+}
+
 status=0
 # run PORT_NAME ADDRESS PATH
 run() {
-    local name=$1 address=$2
-    # The time is for a machine that does other things too.
-    "$h2spec" --strict --timeout 5 --host "${address%:*}" --port "${address##*:}" --path "$3" \
-        --junit-report "$work/$name.xml" >"$work/$name.txt" 2>&1 || true
-    [[ $show == no ]] || cat "$work/$name.txt"
-    [[ -s $work/$name.xml ]] || { cat "$work/$name.txt" >&2; die "h2spec made no report about $name"; }
+    local name=$1 again sections
     # Lines `NAME: RESULT: SECTION: CASE`; the comments say why.
     sed -nE "s/^$name: sometimes: //p" "$expected" >"$work/$name.sometimes"
-    not_passed "$work/$name.xml" | unless_sometimes "$work/$name.sometimes" >"$work/$name.seen"
     sed -nE "s/^$name: ((failed|skipped): .*)/\1/p" "$expected" | sort >"$work/$name.expected"
+    h2spec_on "$@" "$name"
+    # Most cases send to a stream that the server may have answered by then, and h2spec reads that answer
+    # in place of the expected frame. Such a case passes in another run; a fault fails in every one.
+    for again in 1 2 3; do
+        comm -13 "$work/$name.expected" "$work/$name.seen" >"$work/$name.unexpected"
+        [[ -s $work/$name.unexpected ]] || break
+        say "$name: run $again again of: $(paste -sd ';' "$work/$name.unexpected")"
+        mapfile -t sections < <(cut -d ' ' -f 2 "$work/$name.unexpected" | tr -d : | sort -u)
+        h2spec_on "$@" "$name-$again" "${sections[@]}"
+        comm -23 "$work/$name.unexpected" "$work/$name-$again.seen" >"$work/$name.passed"
+        comm -23 "$work/$name.seen" "$work/$name.passed" >"$work/$name.still"
+        mv "$work/$name.still" "$work/$name.seen"
+    done
     if diff "$work/$name.expected" "$work/$name.seen" >"$work/$name.diff"; then
         say "$name: $(tail -n 1 "$work/$name.txt"); the others are explained"
     else

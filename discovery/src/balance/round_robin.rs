@@ -1,7 +1,8 @@
 //! Round robin: each endpoint in turn.
 //!
 //! Over an unchanged set of `n` endpoints, any `n` consecutive picks take each endpoint exactly once,
-//! from any number of threads. [`Policy::RoundRobin`](super::Policy::RoundRobin) starts at a random
+//! from any number of threads. In a set of more than 1 024 endpoints a thread takes 16 turns at a time:
+//! the picks of one thread are as exact, those of several threads together nearly. [`Policy::RoundRobin`](super::Policy::RoundRobin) starts at a random
 //! endpoint, as gRPC does. Go kit starts every client at the first instance of a sorted list, so that
 //! clients that start together overload it.
 //!
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use super::{
     balancer::{Balancer, Picker},
     context::{Context, Half},
-    rotation::{Modulus, Rotation},
+    rotation::{Modulus, Rotation, SetTurns},
 };
 use crate::endpoint::Endpoint;
 
@@ -36,14 +37,14 @@ impl RoundRobin {
 impl Balancer for RoundRobin {
     fn picker(&self, candidates: &[Arc<Endpoint>]) -> Box<dyn Picker> {
         Box::new(Ready {
-            rotation: self.rotation.clone(),
+            turns: self.rotation.of(candidates.len()),
             cycle: Modulus::new(candidates.len() as u64),
         })
     }
 }
 
 struct Ready {
-    rotation: Rotation,
+    turns: SetTurns,
     cycle: Modulus,
 }
 
@@ -56,7 +57,7 @@ impl Picker for Ready {
             clippy::cast_possible_truncation,
             reason = "below the number of endpoints"
         )]
-        let index = self.rotation.turn(self.cycle) as usize;
+        let index = self.turns.turn(self.cycle) as usize;
         index
     }
 }

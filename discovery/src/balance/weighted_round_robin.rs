@@ -3,7 +3,8 @@
 //! Weights come from the registry (Consul's `Weights`) and range from 1 to 65535; others are clamped.
 //! The sum of the weights, divided by their greatest common divisor, is the length of a cycle. As many
 //! consecutive picks take each endpoint in exact proportion to its weight, from any number of
-//! threads. With equal weights this is round robin.
+//! threads (of one thread in a set of more than 1 024 endpoints, as in
+//! [round robin](super::round_robin)). With equal weights this is round robin.
 //!
 //! A cycle is a ring of slots. Each endpoint owns as many adjacent slots as its weight. Each pick
 //! advances by the same stride, which is near the golden section of the cycle and coprime to its
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use super::{
     balancer::{Balancer, Picker},
     context::Context,
-    rotation::{Modulus, Rotation},
+    rotation::{Modulus, Rotation, SetTurns},
     weight::weight,
 };
 use crate::endpoint::Endpoint;
@@ -49,14 +50,14 @@ impl WeightedRoundRobin {
 impl Balancer for WeightedRoundRobin {
     fn picker(&self, candidates: &[Arc<Endpoint>]) -> Box<dyn Picker> {
         Box::new(Ready {
-            rotation: self.rotation.clone(),
+            turns: self.rotation.of(candidates.len()),
             cycle: Cycle::new(candidates.iter().map(|e| weight(e)).collect()),
         })
     }
 }
 
 struct Ready {
-    rotation: Rotation,
+    turns: SetTurns,
     cycle: Cycle,
 }
 
@@ -66,7 +67,7 @@ impl Picker for Ready {
         if context.attempt > 0 {
             return cycle.owner(((context.random >> 32) * cycle.length.divisor()) >> 32);
         }
-        let turn = self.rotation.turn(cycle.length);
+        let turn = self.turns.turn(cycle.length);
         cycle.owner(cycle.length.of(turn * cycle.stride))
     }
 }

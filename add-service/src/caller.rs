@@ -29,9 +29,9 @@ pub(crate) async fn keep<T>(
     };
     let exceeded = || Err(Status::deadline_exceeded("no answer by the deadline"));
     // The work would be polled once.
-    if deadline.instant() <= Instant::now() {
+    if deadline.instant() <= Instant::now().into_std() {
         return exceeded();
     }
-    let done = timeout_at(deadline.instant(), work).await;
+    let done = timeout_at(deadline.instant().into(), work).await;
     done.unwrap_or_else(|_| exceeded())
 }

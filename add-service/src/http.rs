@@ -296,6 +296,6 @@ mod tests {
         let deadline = Deadline::after(Duration::from_millis(200));
         let failure = read(stalled(), 64, Some(deadline)).await.unwrap_err();
         assert_eq!(failure.status, StatusCode::GATEWAY_TIMEOUT);
-        assert_eq!(tokio::time::Instant::now(), deadline.instant());
+        assert_eq!(tokio::time::Instant::now().into_std(), deadline.instant());
     }
 }

@@ -152,11 +152,10 @@ fn time(set: &Arc<ArcSwap<Set>>, threads: usize, picks: u64) -> Duration {
 fn pick(set: &ArcSwap<Set>, picks: u64) -> Duration {
     let mut random = fastrand::Rng::with_seed(7);
     let begun = Instant::now();
-    let now = begun.into();
     for _ in 0..picks {
         let set = set.load();
         let random = random.u64(..);
-        let context = Context::new(now, random).with_key(random);
+        let context = Context::new(begun, random).with_key(random);
         let index = set.picker.pick(&set.candidates, black_box(&context));
         black_box(set.candidates.get(index));
     }

@@ -61,7 +61,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[cfg(test)]
 mod tests {
     use discovery::Instance;
-    use tokio::time::Instant;
+    use std::time::Instant;
 
     use super::*;
 

@@ -34,7 +34,7 @@
 //! let instances = [Instance::new("127.0.0.1", 8001)?, Instance::new("127.0.0.1", 8002)?];
 //! let set = instances.map(|instance| Arc::new(Endpoint::new(instance)));
 //! let picker = KeyModulo.picker(&set);
-//! let context = Context::new(tokio::time::Instant::now(), 7).with_key(4);
+//! let context = Context::new(std::time::Instant::now(), 7).with_key(4);
 //! assert_eq!(picker.pick(&set, &context), 0);
 //! assert_eq!(picker.pick(&set, &context.with_attempt(1)), 1);
 //! # Ok(())

@@ -4,10 +4,9 @@
 //! requests it sends: the time is parsed once, and time already spent is not given a second time. A
 //! request with both a deadline and a `grpc-timeout` header has the earlier of the two.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
-use tokio::time::Instant;
 
 use crate::{grpc, protocol::InvalidDeadline};
 
@@ -36,13 +35,17 @@ impl Deadline {
     /// A deadline `time` from now, at most thirty years.
     #[must_use]
     pub fn after(time: Duration) -> Self {
-        Self::of(Instant::now(), time)
+        Self::of(tokio::time::Instant::now(), time)
     }
 
-    /// A deadline at `instant`.
+    /// A deadline at `instant`, by the clock of the runtime.
     #[must_use]
     pub fn at(instant: Instant) -> Self {
         Self(instant)
+    }
+
+    pub(crate) fn of(now: tokio::time::Instant, time: Duration) -> Self {
+        Self(now.into_std() + time.min(FOREVER))
     }
 
     /// The deadline that the caller of this server gave, counted from now.
@@ -59,15 +62,12 @@ impl Deadline {
     pub fn instant(self) -> Instant {
         self.0
     }
-
-    pub(crate) fn of(now: Instant, time: Duration) -> Self {
-        Self(now + time.min(FOREVER))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -79,11 +79,11 @@ mod tests {
         let expected = Instant::now() + Duration::from_millis(250);
         assert_eq!(
             Deadline::from_headers(&headers),
-            Ok(Some(Deadline::at(expected)))
+            Ok(Some(Deadline::at(expected.into_std())))
         );
         headers.insert(grpc::TIMEOUT, HeaderValue::from_static("99999999H"));
         let far = Deadline::from_headers(&headers).unwrap().unwrap();
-        assert_eq!(far.instant() - Instant::now(), FOREVER);
+        assert_eq!(far.instant() - Instant::now().into_std(), FOREVER);
     }
 
     #[test]

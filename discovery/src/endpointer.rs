@@ -34,6 +34,7 @@ use crate::{
     metrics::{Endpoints, PUBLISH_INTERVAL},
     probe,
     registry::{InstanceSet, Instancer},
+    watch::Receiver,
 };
 
 /// Minimum interval between two updates because of connections or reviews, per endpoint: several times
@@ -68,7 +69,7 @@ pub(crate) struct Endpointer {
     version: watch::Receiver<u64>,
     connector: Arc<Connector>,
     task: AbortHandle,
-    registry: watch::Receiver<InstanceSet>,
+    registry: Receiver<InstanceSet>,
     // Keeps the watch running.
     _instancer: Arc<dyn Instancer>,
 }
@@ -185,7 +186,7 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut instances: watch::Receiver<InstanceSet>) {
+    async fn run(mut self, mut instances: Receiver<InstanceSet>) {
         let mut publication = interval_at(Instant::now() + PUBLISH_INTERVAL, PUBLISH_INTERVAL);
         publication.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -96,12 +96,13 @@
 //! | `tls` | TLS with the provider that the application installs | off |
 //! | `descriptors` | idempotent methods from a protobuf descriptor set | off |
 //!
-//! The public API contains types of `http`, `bytes`, `tower`, `tonic`, `tokio` (`Instant` and the watch
-//! channel) and, with TLS, `rustls`, which is re-exported.
+//! The public API contains types of `http`, `bytes`, `tower`, `tonic` and, with TLS, `rustls`, which is
+//! re-exported. A byte stream of your own implements `AsyncRead` and `AsyncWrite` of `tokio`.
 
 mod backoff;
 pub mod balance;
 mod channel;
+mod clock;
 mod code;
 pub mod connection;
 mod deadline;
@@ -123,6 +124,7 @@ mod registrar;
 pub mod registry;
 pub mod retry;
 mod sync;
+pub mod watch;
 
 /// The TLS library, for [`connection::Tls::with_config`] and for installing a crypto provider.
 #[cfg(feature = "tls")]

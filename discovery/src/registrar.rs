@@ -12,7 +12,6 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
-    sync::watch,
     task::JoinHandle,
     time::{Instant, error::Elapsed, sleep, timeout},
 };
@@ -23,6 +22,7 @@ pub use self::state::RegistrationState;
 use crate::{
     error::chain,
     registry::{RegistrationClient, RegistryError},
+    watch,
 };
 
 /// One request of a deregistration may take this part of the time limit, so that a stalled

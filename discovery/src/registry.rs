@@ -55,8 +55,6 @@ pub mod zookeeper;
 
 use std::sync::Arc;
 
-use tokio::sync::watch::Receiver;
-
 pub use self::{
     combined::{OrElse, Union},
     connect::{Schemes, connect},
@@ -69,7 +67,7 @@ pub use self::{
     url::RegistryUrl,
     watch::{Source, Update, WatchDriver},
 };
-use crate::future::BoxFuture;
+use crate::{future::BoxFuture, watch::Receiver};
 
 /// One registry server or cluster.
 ///
@@ -85,8 +83,8 @@ use crate::future::BoxFuture;
 ///     registry::{
 ///         InstanceSet, Instancer, Query, Registration, RegistrationClient, Registry, RegistryError,
 ///     },
+///     watch,
 /// };
-/// use tokio::sync::watch;
 ///
 /// struct Listing(watch::Sender<InstanceSet>);
 ///
@@ -158,8 +156,10 @@ pub trait Registry: Send + Sync + 'static {
 /// A source that another part of the program feeds:
 ///
 /// ```
-/// use discovery::registry::{InstanceSet, Instancer};
-/// use tokio::sync::watch;
+/// use discovery::{
+///     registry::{InstanceSet, Instancer},
+///     watch,
+/// };
 ///
 /// struct Feed(watch::Sender<InstanceSet>);
 ///

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
+use discovery::watch::Receiver;
 use discovery::{
     Instance, Registrar, RegistrationState,
     registry::{
@@ -14,7 +15,7 @@ use discovery::{
 };
 use tempfile::TempDir;
 use testkit::{Signal, TrimService, eventually, trim_service};
-use tokio::{sync::watch::Receiver, task::JoinSet};
+use tokio::task::JoinSet;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

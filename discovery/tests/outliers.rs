@@ -9,6 +9,7 @@ mod support;
 
 use std::{future::pending, sync::Arc, time::Duration};
 
+use discovery::watch;
 use discovery::{
     Channel, ChannelBuilder, EjectionPolicy, RemovalProtection,
     registry::{
@@ -21,7 +22,7 @@ use support::{
     TrimServer,
     memory::{Memory, MemoryServer},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use tonic::Status;
 
 const TRIM: &str = "/pb.Trim/TrimSpace";

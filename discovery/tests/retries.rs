@@ -281,7 +281,7 @@ async fn the_callers_deadline_comes_first_and_attempts_get_what_is_left() {
         let value = text.parse().unwrap();
         let headers = http::HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), value)]);
         let deadline = Deadline::from_headers(&headers).unwrap().unwrap();
-        deadline.instant() - Instant::now()
+        deadline.instant() - Instant::now().into_std()
     };
     assert_eq!(sent[0], "200m");
     let rest = Duration::from_millis(50);

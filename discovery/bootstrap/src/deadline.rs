@@ -54,11 +54,11 @@ where
         };
         let mut timer = None;
         if let Some(deadline) = deadline {
-            if deadline.instant() <= Instant::now() {
+            if deadline.instant() <= Instant::now().into_std() {
                 return Call::refused(exceeded());
             }
             request.extensions_mut().insert(deadline);
-            timer = Some(Box::pin(sleep_until(deadline.instant())));
+            timer = Some(Box::pin(sleep_until(deadline.instant().into())));
         }
         let (parts, body) = request.into_parts();
         let body = self.methods.checked(parts.uri.path(), body);

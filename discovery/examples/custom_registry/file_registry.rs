@@ -2,13 +2,14 @@
 
 use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
+use discovery::watch;
 use discovery::{
     Instance,
     registry::{
         InstanceSet, Instancer, Query, Registration, RegistrationClient, Registry, RegistryError,
     },
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::time::sleep;
 
 /// Instances by their addresses.
 pub(crate) struct FileRegistry(PathBuf);

@@ -1,14 +1,15 @@
 //! The input of a pick besides the endpoints.
 
-use tokio::time::Instant;
+use std::time::Instant;
 
 use crate::hash;
 
 /// The input of a pick besides the endpoints.
 ///
 /// ```
+/// use std::time::Instant;
+///
 /// use discovery::balance::Context;
-/// use tokio::time::Instant;
 ///
 /// let context = Context::new(Instant::now(), 7).with_attempt(1);
 /// assert_eq!((context.random, context.key, context.attempt), (7, None, 1));
@@ -16,7 +17,7 @@ use crate::hash;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Context {
-    /// The time of the pick.
+    /// The time of the pick, by the clock of the runtime.
     pub now: Instant,
     /// 64 random bits.
     pub random: u64,

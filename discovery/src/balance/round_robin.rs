@@ -64,7 +64,7 @@ impl Picker for Ready {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
+    use std::time::Instant;
 
     use super::*;
     use crate::balance::testing::{endpoints, spread};

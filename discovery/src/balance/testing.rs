@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::{balancer::Picker, context::Context};
-use crate::{endpoint::Endpoint, instance::Instance};
+use crate::{clock, endpoint::Endpoint, instance::Instance};
 
 /// Endpoints of weight 1.
 pub(crate) fn endpoints(count: u16) -> Vec<Arc<Endpoint>> {
@@ -25,7 +23,7 @@ pub(crate) fn weighted(weights: &[u32]) -> Vec<Arc<Endpoint>> {
 
 /// The context of a first attempt without a key.
 pub(crate) fn context(rng: &mut fastrand::Rng) -> Context {
-    Context::new(Instant::now(), rng.u64(..))
+    Context::new(clock::now(), rng.u64(..))
 }
 
 /// The number of picks of each endpoint in `picks` picks with a seeded generator.

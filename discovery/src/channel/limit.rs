@@ -64,9 +64,12 @@ impl Limit {
     }
 
     fn new(now: Instant, caller: Option<Deadline>, own: Option<Own>) -> Self {
-        let caller = caller.map(|deadline| Caller {
-            at: deadline.instant(),
-            given: deadline.instant().saturating_duration_since(now),
+        let caller = caller.map(|deadline| {
+            let at: Instant = deadline.instant().into();
+            Caller {
+                at,
+                given: at.saturating_duration_since(now),
+            }
         });
         let own_end = own.and_then(|own| now.checked_add(own.time()));
         Self {
@@ -131,7 +134,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_earlier_of_caller_and_setting_ends_a_unary_call_and_is_named() {
         let now = Instant::now();
-        let caller = |ms| Some(Deadline::at(now + ms * MS));
+        let caller = |ms| Some(Deadline::at((now + ms * MS).into_std()));
         for (caller, setting, end, text) in [
             (None, None, 500, "500ms (the default of retry_timeout)"),
             (None, Some(700), 700, "700ms (retry_timeout)"),
@@ -163,7 +166,7 @@ mod tests {
         assert_eq!((limit.deadline(), limit.caller()), (None, None));
         assert_eq!(limit.to_string(), "any time");
         let at = now + 5000 * MS;
-        let limit = Limit::stream(now, Some(Deadline::at(at)));
+        let limit = Limit::stream(now, Some(Deadline::at(at.into_std())));
         assert_eq!((limit.deadline(), limit.caller()), (Some(at), Some(at)));
         assert_eq!(limit.to_string(), "5.0s (the caller's deadline)");
     }
@@ -172,7 +175,11 @@ mod tests {
     async fn a_deadline_in_the_past_is_over_at_once() {
         let past = Instant::now();
         tokio::time::advance(MS).await;
-        let limit = Limit::unary(Instant::now(), Some(Deadline::at(past)), Some(MS));
+        let limit = Limit::unary(
+            Instant::now(),
+            Some(Deadline::at(past.into_std())),
+            Some(MS),
+        );
         assert!(limit.is_over(Instant::now()));
     }
 }

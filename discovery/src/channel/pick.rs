@@ -165,7 +165,7 @@ impl Picking<'_> {
             return nothing(self.shared, &snapshot);
         }
         let mut context =
-            Context::new(*self.now, self.rng.u64(..)).with_attempt(self.attempts.sent());
+            Context::new(self.now.into_std(), self.rng.u64(..)).with_attempt(self.attempts.sent());
         context.key = self.key;
         let first = snapshot.pick(&context);
         let mut saturated = None;

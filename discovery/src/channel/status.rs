@@ -1,11 +1,14 @@
 //! The state of a channel and of each instance at one moment, and a subscription to changes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
 use crate::{
-    BoxError,
+    BoxError, clock,
     endpoint::{ConnectivityState, Endpoint},
     endpointer::{SetState, Snapshot},
     instance::Instance,
@@ -100,7 +103,7 @@ impl EndpointStatus {
             ejected: !stats.health().is_admitted(),
             protected: endpoint.last_resort().is_some(),
             in_flight: stats.in_flight(),
-            latency: stats.latency(Instant::now()),
+            latency: stats.latency(clock::now()),
             last_error: subchannel.last_error(),
         }
     }

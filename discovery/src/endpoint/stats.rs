@@ -4,12 +4,10 @@
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::time::Instant;
-
-use crate::ejection::Health;
+use crate::{clock, ejection::Health};
 
 /// Time constant of the decay of a latency peak (the default of Finagle and Linkerd).
 const DECAY: Duration = Duration::from_secs(10);
@@ -33,7 +31,7 @@ impl Default for Stats {
             in_flight: AtomicU32::new(0),
             latency: PeakEwma::default(),
             health: Health::default(),
-            born: Instant::now(),
+            born: clock::now(),
         }
     }
 }
@@ -66,13 +64,13 @@ impl Stats {
     }
 
     /// Notes the time until a call's first message.
-    pub(crate) fn observe(&self, now: Instant, elapsed: Duration, failed: bool) {
+    pub(crate) fn observe(&self, now: tokio::time::Instant, elapsed: Duration, failed: bool) {
         let latency = if failed {
             elapsed.max(FAILURE_LATENCY)
         } else {
             elapsed
         };
-        self.latency.add(self.age(now), latency);
+        self.latency.add(self.age(now.into_std()), latency);
     }
 
     /// Forgets the latency, as it was before an ejection.
@@ -148,6 +146,8 @@ fn unpack(word: u64) -> (f32, u32) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
@@ -156,11 +156,11 @@ mod tests {
     async fn latency_follows_a_peak_at_once_and_decays() {
         let stats = Stats::default();
         let start = Instant::now();
-        assert_eq!(stats.latency(start), None);
+        assert_eq!(stats.latency(start.into_std()), None);
         stats.observe(start, 10 * MS, false);
         stats.observe(start, 200 * MS, false);
         let near = |now: Instant, millis: f64| {
-            let seen = stats.latency(now).unwrap().as_secs_f64() * 1e3;
+            let seen = stats.latency(now.into_std()).unwrap().as_secs_f64() * 1e3;
             assert!((seen - millis).abs() < 0.5, "{seen} is not {millis}");
         };
         near(start, 200.0);
@@ -177,8 +177,8 @@ mod tests {
         let stats = Stats::default();
         let now = Instant::now();
         stats.observe(now, MS, true);
-        assert!(stats.latency(now).unwrap() >= FAILURE_LATENCY);
+        assert!(stats.latency(now.into_std()).unwrap() >= FAILURE_LATENCY);
         stats.forget_latency();
-        assert_eq!(stats.latency(now), None);
+        assert_eq!(stats.latency(now.into_std()), None);
     }
 }

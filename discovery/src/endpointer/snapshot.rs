@@ -292,7 +292,7 @@ mod tests {
             next_change: None,
         };
         let registry = InstanceSet {
-            confirmed: Some(Instant::now()),
+            confirmed: Some(Instant::now().into_std()),
             ..InstanceSet::default()
         };
         let balancer = Policy::RoundRobin.balancer();

@@ -2,7 +2,7 @@
 
 use std::{future, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::sleep};
+use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::state::RegistrationState;
@@ -10,6 +10,7 @@ use crate::{
     backoff::Backoff,
     error::chain,
     registry::{CheckState, RegistrationClient, RegistryError},
+    watch,
 };
 
 /// The waits between attempts. Short enough that an instance is registered within two seconds after

@@ -1,11 +1,9 @@
 //! The instances of a service, as a watch publishes them.
 
-use std::sync::Arc;
-
-use tokio::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use super::error::RegistryError;
-use crate::instance::Instance;
+use crate::{clock, instance::Instance};
 
 /// The known instances of a service.
 ///
@@ -41,7 +39,7 @@ impl InstanceSet {
         instances.dedup_by(|later, first| later.id == first.id);
         Self {
             instances: instances.into_iter().map(Arc::new).collect(),
-            confirmed: Some(Instant::now()),
+            confirmed: Some(clock::now()),
             error: None,
         }
     }

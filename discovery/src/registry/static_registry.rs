@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
 use super::{
     InstanceSet, Instancer, Query, Registration, RegistrationClient, Registry, RegistryError,
 };
-use crate::instance::Instance;
+use crate::{instance::Instance, watch};
 
 /// A registry of a given list of instances. [`set`](Self::set) replaces the list.
 ///

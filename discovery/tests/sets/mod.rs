@@ -9,11 +9,11 @@
 
 use std::{future::Future, time::Duration};
 
+use discovery::watch;
 use discovery::{
     Instance,
     registry::{Check, InstanceSet, Registration},
 };
-use tokio::sync::watch;
 
 /// Long enough for a busy machine. Tests with a shorter limit state their own.
 const LIMIT: Duration = Duration::from_secs(15);

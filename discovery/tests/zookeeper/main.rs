@@ -19,12 +19,12 @@ mod watch;
 
 use std::{sync::Arc, time::Duration};
 
+use discovery::watch::Receiver;
 use discovery::{
     Registrar, RegistrationState,
     registry::{self, InstanceSet, Query, Registration, RegistrationClient},
 };
 use testkit::registries::{Server, ZooKeeper, ZooKeeperClient};
-use tokio::sync::watch::Receiver;
 
 use crate::sets::within;
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use futures_util::future;
 use tokio::{
     runtime::Handle,
-    sync::watch::{self, Receiver, Sender},
     task::AbortHandle,
     time::{Duration, timeout},
 };
@@ -14,14 +13,17 @@ use super::{
     addresses::Addresses,
     rule::{Rule, publish},
 };
-use crate::registry::{InstanceSet, Instancer, RegistryError};
+use crate::{
+    registry::{InstanceSet, Instancer, RegistryError},
+    watch,
+};
 
 /// The longest time between two combinations, so that [`InstanceSet::confirmed`] follows confirmations
 /// without a change.
 const CONFIRM: Duration = Duration::from_secs(5);
 
 pub(super) struct CombinedInstancer {
-    sets: Receiver<InstanceSet>,
+    sets: watch::Receiver<InstanceSet>,
     authoritative: bool,
     task: AbortHandle,
     /// Keeps the watches running.
@@ -54,7 +56,7 @@ impl CombinedInstancer {
 }
 
 impl Instancer for CombinedInstancer {
-    fn watch(&self) -> Receiver<InstanceSet> {
+    fn watch(&self) -> watch::Receiver<InstanceSet> {
         self.sets.clone()
     }
 
@@ -76,7 +78,7 @@ struct Merge {
 }
 
 struct Part {
-    sets: Receiver<InstanceSet>,
+    sets: watch::Receiver<InstanceSet>,
     /// True if no further set will come. The last one stays.
     ended: bool,
 }
@@ -112,7 +114,7 @@ impl Merge {
         future::select_all(changes).await;
     }
 
-    async fn run(mut self, sets: Sender<InstanceSet>) {
+    async fn run(mut self, sets: watch::Sender<InstanceSet>) {
         loop {
             // Over the limit, too: a registry confirms an unchanged set without a notification.
             let _elapsed = timeout(CONFIRM, self.changed()).await;

@@ -144,7 +144,7 @@ mod tests {
         assert!(publish(&mut current, set(&[("a", 1)])));
         let list = Arc::clone(&current.instances);
         let mut later = set(&[("a", 1)]);
-        later.confirmed = Some(Instant::now());
+        later.confirmed = Some(Instant::now().into_std());
         assert!(!publish(&mut current, later));
         assert!(Arc::ptr_eq(&list, &current.instances));
         assert!(publish(&mut current, failing(set(&[("a", 1)]))));

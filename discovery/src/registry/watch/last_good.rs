@@ -2,15 +2,16 @@
 
 use std::{mem, sync::Arc};
 
-use tokio::{sync::watch, time::Instant};
 use tracing::{debug, info, warn};
 
 use super::Update;
 use crate::{
+    clock,
     error::chain,
     instance::Instance,
     metrics::{RegistryMetrics, ServiceMetrics},
     registry::{InstanceSet, Listing, RegistryError},
+    watch,
 };
 
 /// The published set of one service.
@@ -42,7 +43,7 @@ impl LastGood {
             Update::Listing(listing) => self.read(listing),
             Update::Unchanged => InstanceSet {
                 instances: Arc::clone(&self.publish.borrow().instances),
-                confirmed: Some(Instant::now()),
+                confirmed: Some(clock::now()),
                 error: None,
             },
         };

@@ -20,11 +20,11 @@ mod last_good;
 
 use std::time::Duration;
 
-use tokio::{runtime::Handle, sync::watch, task::AbortHandle, time::sleep};
+use tokio::{runtime::Handle, task::AbortHandle, time::sleep};
 
 use self::last_good::LastGood;
 use super::{InstanceSet, Instancer, Listing, RegistryError};
-use crate::{backoff::Backoff, future::BoxFuture};
+use crate::{backoff::Backoff, future::BoxFuture, watch};
 
 /// The waits after failures. The first is short because most failures are a connection that broke
 /// while the registry is up again. The maximum is low because a refused connection costs little, and

@@ -60,7 +60,7 @@ async fn an_equal_answer_confirms_the_set_without_a_notification() {
         assert!(!sets.has_changed().unwrap());
         let now = sets.borrow().clone();
         assert!(Arc::ptr_eq(&now.instances, &first.instances));
-        assert!(now.confirmed.unwrap() + Duration::from_millis(1) >= Instant::now());
+        assert!(now.confirmed.unwrap() + Duration::from_millis(1) >= Instant::now().into_std());
     }
 }
 

@@ -6,11 +6,9 @@ use anyhow::{Result, bail};
 use discovery::{
     Instance,
     registry::{InstanceSet, Instancer, Query, Registry},
+    watch::{self, Ref},
 };
-use tokio::{
-    sync::watch::{self, Ref},
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use super::PATIENCE;
 
@@ -118,7 +116,8 @@ impl Watched {
         bound: Option<Duration>,
     ) -> Result<Duration> {
         let confirmed = |set: &InstanceSet| {
-            set.error.is_none() && set.confirmed.is_some_and(|confirmed| confirmed > since)
+            let later = |confirmed: std::time::Instant| confirmed > since.into_std();
+            set.error.is_none() && set.confirmed.is_some_and(later)
         };
         Ok(self.until("confirmed", bound, confirmed).await?.1)
     }

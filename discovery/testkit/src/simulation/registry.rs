@@ -17,9 +17,9 @@ use discovery::{
     registry::{
         InstanceSet, Instancer, Query, Registration, RegistrationClient, Registry, RegistryError,
     },
+    watch,
 };
 use tokio::{
-    sync::watch,
     task::AbortHandle,
     time::{Instant, sleep},
 };
@@ -160,7 +160,7 @@ async fn follow(
             failures = 0;
             sets.send_modify(|set| {
                 set.instances = instances;
-                set.confirmed = Some(Instant::now());
+                set.confirmed = Some(Instant::now().into_std());
                 set.error = None;
             });
             sleep(CHANGE_INTERVAL).await;

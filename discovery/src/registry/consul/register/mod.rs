@@ -18,7 +18,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use reqwest::{Method, StatusCode};
-use tokio::{runtime::Handle, sync::watch, time::Instant};
+use tokio::{runtime::Handle, time::Instant};
 
 use self::{
     definition::Definition, heartbeat::Heartbeat, held::Held, own_check::OwnCheck, visible::Visible,
@@ -32,6 +32,7 @@ use crate::{
     registry::{
         Check, CheckState, Registration, RegistrationClient, RegistryError, conflict::Conflicts,
     },
+    watch,
 };
 
 pub(super) struct ConsulRegistration {

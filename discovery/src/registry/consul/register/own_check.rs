@@ -6,7 +6,7 @@ use std::{convert::Infallible, future, sync::Arc, time::Duration};
 
 use reqwest::Method;
 use serde::Deserialize;
-use tokio::{sync::watch, time::sleep};
+use tokio::time::sleep;
 use tracing::debug;
 
 use super::{check::check_id, definition::null_is_default, heartbeat::BEATS};
@@ -19,6 +19,7 @@ use crate::{
             path::segment,
         },
     },
+    watch,
 };
 
 /// Bounds of the time between two reads. Consul does not check more often than every second.

@@ -5,7 +5,6 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use futures_util::future::select_all;
 use tokio::{
     runtime::Handle,
-    sync::watch,
     task::AbortHandle,
     time::{Instant, timeout},
 };
@@ -14,6 +13,7 @@ use crate::{
     error::chain,
     instance::Instance,
     registry::{InstanceSet, Instancer, RegistryError},
+    watch,
 };
 
 /// Maximum interval between two looks at the watches. Their confirmations notify no reader.

@@ -166,10 +166,11 @@ impl Instance {
     ///
     /// When the text has another form, or its host or port cannot be connected to.
     pub fn parse(host_port: &str) -> Result<Self, InvalidInstance> {
-        let malformed = || InvalidInstance {
+        let invalid = |reason| InvalidInstance {
             address: host_port.to_owned(),
-            reason: "expected HOST:PORT, with an IPv6 address in brackets",
+            reason,
         };
+        let malformed = || invalid("expected HOST:PORT, with an IPv6 address in brackets");
         let (host, port) = host_port.rsplit_once(':').ok_or_else(malformed)?;
         let host = match host.strip_prefix('[') {
             Some(inner) => inner.strip_suffix(']').ok_or_else(malformed)?,
@@ -181,7 +182,7 @@ impl Instance {
             return Err(malformed());
         }
         let port = port.parse().map_err(|_| malformed())?;
-        Self::new(host, port)
+        Self::new(host, port).map_err(|error| invalid(error.reason))
     }
 
     /// `host:port` as in a URL: with brackets around an IPv6 address.
@@ -300,7 +301,9 @@ mod tests {
             "a..b:80",
             "http://a:80",
         ] {
-            assert!(Instance::parse(text).is_err(), "{text:?} was taken");
+            let error = Instance::parse(text).unwrap_err().to_string();
+            let address = format!("invalid instance address {text:?}: ");
+            assert!(error.starts_with(&address), "{error}");
         }
     }
 

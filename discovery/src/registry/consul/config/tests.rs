@@ -128,24 +128,31 @@ fn never_shows_a_secret() {
 
 #[test]
 fn refuses_settings_that_cannot_work() {
-    let change: [fn(&mut Config); 9] = [
-        |c| c.path = "consul".to_owned(),
-        |c| c.datacenter = Some("a,".to_owned()),
-        |c| {
-            c.filter = Some("a == b".to_owned());
-            c.prepared = true;
-        },
-        |c| c.address = "localhost".to_owned(),
-        |c| c.address = "unix://consul.sock".to_owned(),
-        |c| c.client_cert = Some("cert.pem".into()),
-        |c| c.wait = Duration::from_millis(999),
-        |c| c.wait = Duration::from_secs(601),
-        |c| c.connect_timeout = Duration::ZERO,
+    let changes: [(fn(&mut Config), &str); 9] = [
+        (|c| c.path = "consul".to_owned(), "path"),
+        (|c| c.datacenter = Some("a,".to_owned()), "datacenter"),
+        (
+            |c| *c = c.clone().with_filter("a == b").with_prepared(true),
+            "prepared query takes no filter",
+        ),
+        (|c| c.address = "localhost".to_owned(), "HOST:PORT"),
+        (
+            |c| c.address = "unix://consul.sock".to_owned(),
+            "unix:///PATH",
+        ),
+        (
+            |c| c.client_cert = Some("cert.pem".into()),
+            "CONSUL_CLIENT_KEY",
+        ),
+        (|c| c.wait = Duration::from_millis(999), "wait is 999ms"),
+        (|c| c.wait = Duration::from_secs(601), "wait is 601s"),
+        (|c| c.connect_timeout = Duration::ZERO, "connect_timeout"),
     ];
-    for change in change {
+    for (change, named) in changes {
         let mut config = Config::default();
         assert!(config.validate().is_ok());
         change(&mut config);
-        assert!(config.validate().is_err(), "{config:?}");
+        let error = config.validate().unwrap_err().to_string();
+        assert!(error.contains(named), "{error}");
     }
 }

@@ -154,22 +154,24 @@ fn never_shows_a_secret() {
 
 #[test]
 fn refuses_settings_that_cannot_work() {
-    let change: [fn(&mut Config); 8] = [
-        |c| c.endpoints.clear(),
-        |c| c.endpoints[0] = "localhost".to_owned(),
-        |c| c.user = Some("root".to_owned()),
-        |c| {
-            *c = c.clone().with_user("root", "secret").with_token("t");
-        },
-        |c| c.client_cert = Some("cert.pem".into()),
-        |c| c.prefix = Some(String::new()),
-        |c| c.prefix = Some("/a/".to_owned()),
-        |c| c.confirm_interval = Duration::ZERO,
+    let changes: [(fn(&mut Config), &str); 8] = [
+        (|c| c.endpoints.clear(), "ETCDCTL_ENDPOINTS"),
+        (|c| c.endpoints[0] = "localhost".to_owned(), "\"localhost\""),
+        (|c| c.user = Some("root".to_owned()), "ETCDCTL_PASSWORD"),
+        (
+            |c| *c = c.clone().with_user("root", "secret").with_token("t"),
+            "ETCDCTL_AUTH_JWT_TOKEN",
+        ),
+        (|c| c.client_cert = Some("cert.pem".into()), "ETCDCTL_KEY"),
+        (|c| c.prefix = Some(String::new()), "prefix is \"\""),
+        (|c| c.prefix = Some("/a/".to_owned()), "prefix is \"/a/\""),
+        (|c| c.confirm_interval = Duration::ZERO, "confirm_interval"),
     ];
-    for change in change {
+    for (change, named) in changes {
         let mut config = Config::default();
         assert!(config.validate().is_ok());
         change(&mut config);
-        assert!(config.validate().is_err(), "{config:?}");
+        let error = config.validate().unwrap_err().to_string();
+        assert!(error.contains(named), "{error}");
     }
 }

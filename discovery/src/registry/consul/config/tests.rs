@@ -126,9 +126,12 @@ fn never_shows_a_secret() {
     assert!(!format!("{config:?}").contains("hunter2"));
 }
 
+/// A change of the settings, and what the message about it must contain.
+type Refused = (fn(&mut Config), &'static str);
+
 #[test]
 fn refuses_settings_that_cannot_work() {
-    let changes: [(fn(&mut Config), &str); 9] = [
+    let changes: [Refused; 9] = [
         (|c| c.path = "consul".to_owned(), "path"),
         (|c| c.datacenter = Some("a,".to_owned()), "datacenter"),
         (

@@ -152,9 +152,12 @@ fn never_shows_a_secret() {
     assert!(!format!("{config:?} {}", config.name()).contains("hunter2"));
 }
 
+/// A change of the settings, and what the message about it must contain.
+type Refused = (fn(&mut Config), &'static str);
+
 #[test]
 fn refuses_settings_that_cannot_work() {
-    let changes: [(fn(&mut Config), &str); 8] = [
+    let changes: [Refused; 8] = [
         (|c| c.endpoints.clear(), "ETCDCTL_ENDPOINTS"),
         (|c| c.endpoints[0] = "localhost".to_owned(), "\"localhost\""),
         (|c| c.user = Some("root".to_owned()), "ETCDCTL_PASSWORD"),

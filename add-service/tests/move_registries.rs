@@ -16,7 +16,7 @@ use testkit::{
     registries::{Etcd, Server},
 };
 
-use crate::support::{Calls, Http, LIMIT, trims};
+use crate::support::{Http, LIMIT, calls::Calls, trims};
 
 /// Established connections from this machine to a port, each by its local port.
 fn connections(port: u16) -> BTreeSet<u16> {

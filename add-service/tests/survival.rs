@@ -15,7 +15,7 @@ use serde_json::Value;
 use testkit::{AddService, Consul, Signal, TrimService, add_service, eventually, trim_service};
 use tokio::time::Instant;
 
-use crate::support::{Calls, Http, LIMIT};
+use crate::support::{Http, LIMIT, calls::Calls};
 
 struct World {
     consul: Consul,

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-mod calls;
+pub(crate) mod calls;
 pub(crate) mod raw;
 
 use std::{net::SocketAddr, time::Duration};
@@ -17,8 +17,6 @@ use tonic::{
     Status,
     transport::{Channel, Endpoint},
 };
-
-pub(crate) use self::calls::Calls;
 
 /// Far above the time that any step takes.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);

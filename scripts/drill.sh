@@ -4,24 +4,29 @@ set -euo pipefail
 
 usage() {
     cat <<'EOF'
-usage: drill.sh [--only ROW]... [--seconds N] [--rate N] [--json] [--list] [-- FLAG...]
+usage: drill.sh [--only ROW]... [--registry NAME]... [--seconds N] [--rate N] [--jobs N] [--json] [--list]
+                [-- FLAG...]
 
-Starts a Consul, five trim instances and the add service for every row, sends 500 calls per second over
+Starts a registry, five trim instances and the add service for every row, sends 500 calls per second over
 HTTP, and injects the fault of the row. Exits with 1 if a row failed: no call may fail (except while
 every instance is dead), and 99 of 100 calls must be answered within 50 ms. Some rows require more, for
 example that no instance is ejected.
 
   --only ROW    this row only, by number or name; repeatable
+  --registry NAME
+                consul (default), etcd, zookeeper, eureka, dns (that of Consul) or embedded; repeatable.
+                Others than Consul have the rows about discovery only: 1, 2, 3, 7 and 9
   --seconds N   length of each row's load (default 20); below 16 s the 99th percentile is shown but
                 not required
   --rate N      calls per second (default 500)
+  --jobs N      number of rows that run at the same time (default 1), for a look at failed calls only
   --json        print one JSON object per row
   --list        list the rows
   --            further arguments go to the add service, for example -- --hedge p95
   --help        this text
 
-Rows 8 and 11c create a network namespace, which needs root. Row 12 needs nginx (see get-nginx.sh). A row
-that cannot run is reported as SKIPPED.
+Rows 8 and 11c create a network namespace, which needs root. Row 12 needs nginx (see get-nginx.sh);
+ZooKeeper and Eureka need Java and Maven. A row that cannot run is reported as SKIPPED.
 EOF
 }
 # shellcheck source=scripts/lib.sh
@@ -33,6 +38,15 @@ CONSUL_BIN=$("$root/scripts/get-consul.sh")
 # The row that needs it is skipped without.
 NGINX_BIN=$("$root/scripts/get-nginx.sh") || NGINX_BIN=
 export CONSUL_BIN NGINX_BIN
+# fetch VARIABLE NAME: the server of a registry that a flag names, or nothing.
+fetch() {
+    [[ " ${arguments[*]} " =~ [\ =]$2\  ]] || return 0
+    export "$1=$("$root/scripts/registry.sh" "$2" --fetch || true)"
+}
+arguments=("$@")
+fetch ETCD_BIN etcd
+fetch ZOOKEEPER_HOME zookeeper
+fetch EUREKA_HOME eureka
 # Optimized, as services run.
 cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" \
     -p testkit -p trim-service -p add-service --bins

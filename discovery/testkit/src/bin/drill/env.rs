@@ -1,15 +1,16 @@
-//! The environment of a row: its own Consul, trim services and add service.
+//! The environment of a row: its own registry, trim services and add service.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use testkit::{AddService, Consul, Signal, TrimService, eventually, trim_service};
+use testkit::{AddService, Signal, TrimService, eventually, trim_service};
 use tokio::time::sleep;
 
 use crate::{
     fronts::{BEHIND_NGINX, Fronts, Nginx},
     observe::{Metrics, PUBLISHED, metrics},
+    registry::Registry,
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -29,7 +30,7 @@ pub(crate) enum Instances {
 
 /// The processes of one row. Dropping it kills them all.
 pub(crate) struct Env {
-    pub(crate) consul: Consul,
+    pub(crate) registry: Registry,
     pub(crate) trims: Vec<TrimService>,
     pub(crate) fronts: Option<Fronts>,
     pub(crate) add: AddService,
@@ -40,21 +41,16 @@ impl Env {
     /// Starts them, and waits until the add service is connected to every instance.
     pub(crate) async fn start(
         instances: Instances,
-        keep_data: bool,
+        registry: Registry,
         flags: &[String],
     ) -> Result<Self> {
-        let options = Consul::options().hcl("limits { http_max_conns_per_client = 1000 }");
-        let consul = if keep_data {
-            options.data_dir().start().await?
-        } else {
-            options.start().await?
-        };
-        let address = consul.address();
-        let mut all: Vec<&str> = vec!["--consul", &address, "--log-format", "json"];
-        all.extend(flags.iter().map(String::as_str));
+        let mut all = registry.add_flags();
+        all.extend(["--log-format".to_owned(), "json".to_owned()]);
+        all.extend_from_slice(flags);
+        let all: Vec<_> = all.iter().map(String::as_str).collect();
         let mut env = Self {
             add: testkit::add_service(&all).await?,
-            consul,
+            registry,
             trims: Vec::new(),
             fronts: None,
             client: testkit::http_client()?,
@@ -96,18 +92,17 @@ impl Env {
 
     /// Starts a trim service that registers here; port 0 takes any free one.
     pub(crate) async fn trim(&self, port: u16, flags: &[&str]) -> Result<TrimService> {
-        let (address, port) = (self.consul.address(), port.to_string());
-        let mut all = vec!["--consul", &address, "--port", &port];
-        all.extend([
-            "--ip",
-            "127.0.0.1",
-            "--check-interval",
-            "1s",
-            "--drain",
-            "1s",
-        ]);
+        let (registry, port) = (self.registry.trim_flags(), port.to_string());
+        let mut all: Vec<_> = registry.iter().map(String::as_str).collect();
+        all.extend(["--port", &port, "--ip", "127.0.0.1", "--drain", "1s"]);
         all.extend(flags);
         trim_service(&all).await
+    }
+
+    /// The IDs of the first instances, as the add service names them.
+    pub(crate) fn ids(&self, count: usize) -> Vec<String> {
+        let trims = self.trims[..count].iter();
+        trims.map(|trim| self.registry.id(trim)).collect()
     }
 
     /// Restarts a trim service on the port of one that has ended.
@@ -160,7 +155,11 @@ impl Env {
     /// Registers an address without a check, for a service that cannot register itself.
     pub(crate) async fn register(&self, id: &str, host: &str, port: u16) -> Result<()> {
         let body = json!({"ID": id, "Name": "trim_service", "Address": host, "Port": port});
-        let _empty: Value = self.consul.put("/v1/agent/service/register", &body).await?;
+        let _empty: Value = self
+            .registry
+            .consul()?
+            .put("/v1/agent/service/register", &body)
+            .await?;
         Ok(())
     }
 }

@@ -1,13 +1,13 @@
-//! The faults of processes, of hosts and of Consul, each a function of the environment and the length of the row. They return when the fault
-//! began and ended, and the faulty instances.
+//! The faults of processes, of hosts and of the registry, each a function of the environment and the length
+//! of the row. They return when the fault began and ended, and the faulty instances.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use testkit::{Signal, TrimService};
+use testkit::Signal;
 use tokio::time::sleep;
 
-use crate::{clock::Clock, env::Env, load::Call, network::Host};
+use crate::{clock::Clock, env::Env, load::Call, network::Host, registry::Fault};
 
 /// The course of a fault. Times count from the start of the load.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ pub(crate) async fn kill(env: &mut Env, clock: Clock, count: usize) -> Result<St
     for trim in &env.trims[..count] {
         trim.process.signal(Signal::SIGKILL)?;
     }
-    let faulty = ids(&env.trims[..count]);
+    let faulty = env.ids(count);
     clock.until(CURE).await;
     for index in 0..count {
         env.revive(index).await?;
@@ -79,7 +79,7 @@ pub(crate) async fn hang(env: &mut Env, clock: Clock, count: usize) -> Result<St
     Ok(Story {
         began,
         ended,
-        faulty: ids(hung),
+        faulty: env.ids(count),
         ..Story::default()
     })
 }
@@ -89,7 +89,7 @@ pub(crate) async fn faulty(env: &mut Env, clock: Clock, fault: &str) -> Result<S
     clock.until(FAULT).await;
     let trim = env.trim(0, &["--fault", fault]).await?;
     let began = clock.now();
-    let faulty = vec![trim.id.clone()];
+    let faulty = vec![env.registry.id(&trim)];
     env.trims.push(trim);
     clock.until(1.0).await;
     Ok(Story {
@@ -115,25 +115,25 @@ pub(crate) async fn flap(env: &mut Env, clock: Clock) -> Result<Story> {
     })
 }
 
-pub(crate) async fn consul_hangs(env: &mut Env, clock: Clock) -> Result<Story> {
+pub(crate) async fn registry_hangs(env: &mut Env, clock: Clock) -> Result<Story> {
     clock.until(FAULT).await;
     let began = clock.now();
-    env.consul.pause()?;
+    env.registry.pause()?;
     clock.until(CURE).await;
-    env.consul.resume()?;
+    env.registry.resume()?;
     Ok(Story {
         began,
         ..Story::default()
     })
 }
 
-/// Consul is killed and restarted: empty, or with every check critical if it keeps its data.
-pub(crate) async fn consul_restarts(env: &mut Env, clock: Clock) -> Result<Story> {
+/// The registry is killed and restarted.
+pub(crate) async fn registry_restarts(env: &mut Env, clock: Clock, fault: Fault) -> Result<Story> {
     clock.until(FAULT).await;
     let began = clock.now();
-    env.consul.kill().await?;
+    env.registry.kill().await?;
     sleep(clock.length.mul_f64(0.1)).await;
-    env.consul.restart().await?;
+    env.registry.restart(fault).await?;
     Ok(Story {
         began,
         ..Story::default()
@@ -204,8 +204,4 @@ pub(crate) async fn scale(env: &mut Env, clock: Clock) -> Result<Story> {
         began,
         ..Story::default()
     })
-}
-
-fn ids(trims: &[TrimService]) -> Vec<String> {
-    trims.iter().map(|trim| trim.id.clone()).collect()
 }

@@ -1,4 +1,4 @@
-//! The fault drill: a real Consul, five real trim services and a real add service under a steady
+//! The fault drill: a real registry, five real trim services and a real add service under a steady
 //! load, one fault at a time; then a table of the results on the side of the callers.
 //!
 //! Each row has its own environment (`env.rs`), a load that does not wait for answers (`load.rs`), and a
@@ -22,12 +22,14 @@ mod mix;
 mod network;
 mod observe;
 mod peers;
+mod registry;
 mod rows;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Result, ensure};
-use clap::Parser;
+use anyhow::{Context as _, Result, ensure};
+use clap::{Parser, ValueEnum as _};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use testkit::Table;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -43,6 +45,12 @@ struct Args {
     /// Only this row, by its number or name; repeatable
     #[arg(long, value_name = "ROW")]
     only: Vec<String>,
+    /// Registry of the rows; repeatable. Others than Consul have the rows about discovery only
+    #[arg(long, value_name = "NAME", default_value = "consul")]
+    registry: Vec<registry::Kind>,
+    /// Number of rows that run at the same time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    jobs: u8,
     /// Length of each row's load, in seconds
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(4..=600))]
     seconds: u64,
@@ -108,10 +116,46 @@ async fn main() -> Result<ExitCode> {
     }
 }
 
-/// Runs the rows one after another. Returns true if every row met its requirements.
+/// A row over one registry.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    row: &'a Row,
+    registry: registry::Kind,
+}
+
+impl Run<'_> {
+    fn registry(&self) -> String {
+        let value = self.registry.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// Its result, or the reason why it cannot run here.
+    async fn outcome(&self, args: &Args) -> Result<Result<Outcome, String>> {
+        let Row {
+            number, name, what, ..
+        } = self.row;
+        let title = format!("{number:4} {name} over {}", self.registry());
+        // A row that cannot run here is not a failure (it needs root), but is reported.
+        if let Some(reason) = self.row.cannot_run(self.registry) {
+            eprintln!("{title}: SKIPPED: {reason}");
+            return Ok(Err(reason));
+        }
+        eprintln!("{title}: {what}");
+        let length = Duration::from_secs(args.seconds);
+        let run = self.row.run(length, args.rate, self.registry, &args.flags);
+        let outcome = run.await.with_context(|| title.clone())?;
+        for complaint in &outcome.complaints {
+            eprintln!("{title}: FAILED: {complaint}");
+        }
+        Ok(Ok(outcome))
+    }
+}
+
+/// Runs the rows over each registry. Returns true if every row met its requirements.
 async fn drill(args: &Args, chosen: &[&Row]) -> Result<bool> {
     let mut table = Table::new([
         "row",
+        "registry",
         "calls",
         "failed",
         "p50 ms",
@@ -122,28 +166,35 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<bool> {
         "recovered ms",
         "",
     ]);
+    let runs = args.registry.iter().flat_map(|registry| {
+        let all = *registry == registry::Kind::Consul;
+        let rows = chosen
+            .iter()
+            .filter(move |row| all || row.is_for_every_registry());
+        rows.map(|row| Run {
+            row,
+            registry: *registry,
+        })
+    });
+    let runs: Vec<_> = runs.collect();
+    ensure!(!runs.is_empty(), "no such row over this registry");
+    let mut outcomes = stream::iter(&runs)
+        .map(async |run| Ok::<_, anyhow::Error>((run, run.outcome(args).await?)))
+        .buffered(usize::from(args.jobs));
     let mut held = true;
-    for row in chosen {
-        eprintln!("{:4} {}: {}", row.number, row.name, row.what);
-        let length = Duration::from_secs(args.seconds);
-        // A row that cannot run here is not a failure (it needs root), but is reported.
-        if let Some(reason) = row.cannot_run() {
-            eprintln!("     SKIPPED: {reason}");
-            table.row([
-                format!("{} {}", row.number, row.name),
-                format!("SKIPPED: {reason}"),
-            ]);
-            continue;
+    while let Some((run, outcome)) = outcomes.try_next().await? {
+        let Row { number, name, .. } = run.row;
+        let title = [format!("{number} {name}"), run.registry()];
+        match outcome {
+            Err(reason) => table.row(title.into_iter().chain([format!("SKIPPED: {reason}")])),
+            Ok(outcome) => {
+                held &= outcome.complaints.is_empty();
+                if args.json {
+                    println!("{}", outcome.json(run.row, &run.registry()));
+                }
+                table.row(title.into_iter().chain(cells(&outcome)));
+            }
         }
-        let outcome = row.run(length, args.rate, &args.flags).await?;
-        for complaint in &outcome.complaints {
-            eprintln!("     FAILED: {complaint}");
-        }
-        held &= outcome.complaints.is_empty();
-        if args.json {
-            println!("{}", outcome.json(row));
-        }
-        table.row(cells(row, &outcome));
     }
     if !args.json {
         println!("{table}");
@@ -151,12 +202,11 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<bool> {
     Ok(held)
 }
 
-fn cells(row: &Row, outcome: &Outcome) -> Vec<String> {
+fn cells(outcome: &Outcome) -> Vec<String> {
     let millis = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
     let maybe =
         |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), |t| t.as_millis().to_string());
     vec![
-        format!("{} {}", row.number, row.name),
         outcome.calls.to_string(),
         outcome.failed.to_string(),
         millis(outcome.p50),

@@ -12,6 +12,7 @@ use crate::{
     gokit::{GoAdd, GoTrim},
     judge::{Demand, Evidence, Outcome},
     load::{Callers, Load, send},
+    registry::{Kind, Registry},
 };
 
 /// Trim services of each kind.
@@ -72,8 +73,9 @@ pub(crate) async fn run(binary: &Path, length: Duration, rate: u32) -> Result<bo
 
 impl<'a> Mix<'a> {
     async fn start(binary: &'a Path) -> Result<Self> {
-        let env = Env::start(Instances::Trims(EACH, &[]), false, &[]).await?;
-        let consul = env.consul.address();
+        let registry = Registry::start(Kind::Consul, None).await?;
+        let env = Env::start(Instances::Trims(EACH, &[]), registry, &[]).await?;
+        let consul = env.registry.consul()?.address();
         let mut go_trims = Vec::new();
         for _ in 0..EACH {
             go_trims.push(GoTrim::start(binary, &consul, &[]).await?);
@@ -136,7 +138,7 @@ impl<'a> Mix<'a> {
 
     /// Restarts the trim services in Go, on their ports and with these flags.
     async fn restart_go(&mut self, flags: &[&str]) -> Result<()> {
-        let consul = self.env.consul.address();
+        let consul = self.env.registry.consul()?.address();
         for trim in &mut self.go_trims {
             trim.process.signal(Signal::SIGTERM)?;
             let status = trim.process.exit(LIMIT).await?;
@@ -154,7 +156,7 @@ impl<'a> Mix<'a> {
         length: Duration,
         rate: u32,
     ) -> Result<(Outcome, Outcome)> {
-        let consul = self.env.consul.address();
+        let consul = self.env.registry.consul()?.address();
         if let Event::GoAge(age) = event {
             self.restart_go(&["--max-age", age]).await?;
             self.ready().await?;

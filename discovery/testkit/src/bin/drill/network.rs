@@ -5,10 +5,11 @@
 //! arrive, as on a real network that has failed, and no error is returned. This needs no packet filter
 //! in the kernel.
 
-use std::{process::Command, time::Duration};
+use std::{process::Command, sync::OnceLock, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use testkit::{Process, Signal, service_binary};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::env::Env;
 
@@ -17,6 +18,12 @@ use crate::env::Env;
 const NETWORKS: [&str; 3] = ["192.0.2", "198.51.100", "203.0.113"];
 const PORT: u16 = 8975;
 const NOWHERE: &str = "02:00:00:00:00:99";
+
+/// Waits until this process has no host: the names of a host's parts are those of the process.
+pub(crate) async fn only() -> MutexGuard<'static, ()> {
+    static HOST: Mutex<()> = Mutex::const_new(());
+    HOST.lock().await
+}
 
 /// The other host. Dropping it removes it.
 pub(crate) struct Host {
@@ -28,6 +35,12 @@ pub(crate) struct Host {
 
 /// The reason why this machine cannot have such a host, if it cannot.
 pub(crate) fn unavailable() -> Option<String> {
+    // Found out once: a later attempt would collide with a running host.
+    static REASON: OnceLock<Option<String>> = OnceLock::new();
+    REASON.get_or_init(probe).clone()
+}
+
+fn probe() -> Option<String> {
     let probe = format!("drill-probe-{}", std::process::id());
     let result = ip(&["netns", "add", &probe]).and_then(|()| join(&probe));
     // They exist only if the lines above made them.

@@ -17,6 +17,7 @@ use crate::{
     network,
     observe::observe,
     peers,
+    registry::{self, Registry},
 };
 
 /// One row.
@@ -33,8 +34,7 @@ enum Kind {
     Hang(usize),
     Faulty(&'static str),
     Flap,
-    ConsulHangs,
-    ConsulRestarts { keeps_data: bool },
+    Registry(registry::Fault),
     Vanish { crashes: bool },
     AllDead,
     Scale,
@@ -62,9 +62,9 @@ rows! {
     "5a" "unavailable" Kind::Faulty("error=unavailable,rate=1") => "a sixth instance that answers UNAVAILABLE to every call",
     "5b" "internal-30" Kind::Faulty("error=internal,rate=0.3") => "a sixth instance that answers INTERNAL to 30 % of its calls",
     "6" "flap" Kind::Flap => "one instance crashes and restarts every two seconds",
-    "7a" "consul-hangs" Kind::ConsulHangs => "SIGSTOP of Consul, then SIGCONT",
-    "7b" "consul-empty" Kind::ConsulRestarts { keeps_data: false } => "Consul is killed and restarts empty",
-    "7c" "consul-critical" Kind::ConsulRestarts { keeps_data: true } => "Consul is killed and restarts with every check critical",
+    "7a" "registry-hangs" Kind::Registry(registry::Fault::Hangs) => "SIGSTOP of the registry, then SIGCONT",
+    "7b" "registry-empty" Kind::Registry(registry::Fault::Empties) => "the registry is killed and restarts empty",
+    "7c" "registry-restarts" Kind::Registry(registry::Fault::Restarts) => "the registry is killed and restarts with its data, Consul with every check critical",
     "8" "black-hole" Kind::Vanish { crashes: false } => "a sixth instance whose host's packets are dropped in both directions",
     "9" "all-dead" Kind::AllDead => "all five are killed; one is restarted later",
     "10" "scale" Kind::Scale => "from 5 instances to 50 and back to 3",
@@ -81,10 +81,31 @@ rows! {
 
 impl Row {
     /// The reason why this row cannot run on this machine, if it cannot.
-    pub(crate) fn cannot_run(&self) -> Option<String> {
-        match self.kind {
+    pub(crate) fn cannot_run(&self, registry: registry::Kind) -> Option<String> {
+        let reason = match self.kind {
             Kind::Vanish { .. } => network::unavailable(),
             Kind::BehindNginx => Nginx::unavailable(),
+            _ => None,
+        };
+        reason.or_else(|| registry.cannot_run(self.registry_fault()))
+    }
+
+    /// True if the row is about discovery, so that it differs by registry: rolling restarts, crashes,
+    /// hangs, faults of the registry and the loss of all instances.
+    pub(crate) fn is_for_every_registry(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::RollingRestart
+                | Kind::Kill(_)
+                | Kind::Hang(_)
+                | Kind::Registry(_)
+                | Kind::AllDead
+        )
+    }
+
+    fn registry_fault(&self) -> Option<registry::Fault> {
+        match self.kind {
+            Kind::Registry(fault) => Some(fault),
             _ => None,
         }
     }
@@ -112,10 +133,15 @@ impl Row {
         &self,
         length: Duration,
         rate: u32,
+        registry: registry::Kind,
         flags: &[String],
     ) -> Result<Outcome> {
-        let keeps_data = matches!(self.kind, Kind::ConsulRestarts { keeps_data: true });
-        let mut env = Env::start(self.instances(), keeps_data, flags).await?;
+        let _only = match self.kind {
+            Kind::Vanish { .. } => Some(network::only().await),
+            _ => None,
+        };
+        let registry = Registry::start(registry, self.registry_fault()).await?;
+        let mut env = Env::start(self.instances(), registry, flags).await?;
         let before = env.metrics().await?;
         let load = Load::start(env.add.http, Callers::with_one_second(rate), length)?;
         let clock = Clock {
@@ -149,8 +175,8 @@ impl Row {
             Kind::Hang(count) => Box::pin(faults::hang(env, clock, count)),
             Kind::Faulty(fault) => Box::pin(faults::faulty(env, clock, fault)),
             Kind::Flap => Box::pin(faults::flap(env, clock)),
-            Kind::ConsulHangs => Box::pin(faults::consul_hangs(env, clock)),
-            Kind::ConsulRestarts { .. } => Box::pin(faults::consul_restarts(env, clock)),
+            Kind::Registry(registry::Fault::Hangs) => Box::pin(faults::registry_hangs(env, clock)),
+            Kind::Registry(fault) => Box::pin(faults::registry_restarts(env, clock, fault)),
             Kind::AllDead => Box::pin(faults::all_dead(env, clock)),
             Kind::Scale => Box::pin(faults::scale(env, clock)),
             Kind::Wire(fault) => Box::pin(peers::wire(env, clock, fault)),
@@ -164,11 +190,12 @@ impl Row {
 }
 
 impl Outcome {
-    pub(crate) fn json(&self, row: &Row) -> serde_json::Value {
+    pub(crate) fn json(&self, row: &Row, registry: &str) -> serde_json::Value {
         let millis = |time: Duration| time.as_secs_f64() * 1e3;
         json!({
             "row": row.number,
             "name": row.name,
+            "registry": registry,
             "calls": self.calls,
             "failed": self.failed,
             "p50_ms": millis(self.p50),

@@ -71,13 +71,20 @@ impl Registry for Embedded {
     }
 
     /// Tags and datacenter are compared with the entry's. Every listed instance is alive.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::InvalidSetting`] for an empty service name, and for several datacenters.
+    /// [`RegistryError::NoRuntime`] outside a tokio runtime.
     fn instancer(&self, query: &Query) -> Result<Arc<dyn Instancer>, RegistryError> {
+        let invalid = |reason| RegistryError::InvalidSetting {
+            registry: self.name.clone(),
+            reason,
+        };
         if query.service.is_empty() {
-            return Err(RegistryError::InvalidSetting {
-                registry: self.name.clone(),
-                reason: "the service name is empty".to_owned(),
-            });
+            return Err(invalid("the service name is empty".to_owned()));
         }
+        query.check_datacenter().map_err(invalid)?;
         let key = format!("{self:?} {query:?}");
         shared::join_or_start(key, &query.service, || {
             let source = FolderSource::new(&self.name, self.folder.clone(), query.clone());

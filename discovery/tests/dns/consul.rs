@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use testkit::Consul;
 use tokio::sync::watch::Receiver;
 
-use crate::{sets::until, watch_query};
+use crate::{
+    sets::{eventually, until},
+    watch_query,
+};
 
 async fn start() -> (Consul, String) {
     let [port] = testkit::free_ports().unwrap();
@@ -31,6 +34,61 @@ fn watch(url: &str, query: Query) -> (Arc<dyn Instancer>, Receiver<InstanceSet>)
 
 fn ports(set: &InstanceSet) -> Vec<u16> {
     set.instances.iter().map(|i| i.port).collect()
+}
+
+#[tokio::test]
+async fn a_service_finds_registered_instances_by_consul_s_dns() {
+    let (consul, dns) = start().await;
+    let flags = [
+        "--consul",
+        &consul.address(),
+        "--ip",
+        "127.0.0.1",
+        "--check",
+        "grpc",
+    ];
+    let flags = [&flags[..], &["--check-interval", "1s", "--drain", "100ms"]].concat();
+    let killed = testkit::trim_service(&flags).await.unwrap();
+    let kept = testkit::trim_service(&flags).await.unwrap();
+    let registry = format!("dns://{dns}/trim_service.service.consul");
+    let mut status = watch(&registry, Query::new("trim_service"));
+    until(&mut status.1, |set| set.instances.len() == 2).await;
+    let add = testkit::add_service(&["--registry", &registry])
+        .await
+        .unwrap();
+    let concat = async || {
+        let url = format!("http://{}/concat", add.http);
+        let request = testkit::http_client().unwrap().post(url);
+        let answer = request
+            .json(&json!({"a": "1 0", "b": "2 0"}))
+            .send()
+            .await
+            .unwrap();
+        answer.text().await.unwrap()
+    };
+    let answers = async || (concat().await == r#"{"v":"1020"}"#).then_some(());
+    eventually("an answer", answers).await;
+    killed.process.signal(testkit::Signal::SIGKILL).unwrap();
+    for _ in 0..20 {
+        assert_eq!(concat().await, r#"{"v":"1020"}"#);
+    }
+    // Consul's check has failed, so DNS lists the other one alone.
+    let set = until(&mut status.1, |set| set.instances.len() == 1).await;
+    assert_eq!(ports(&set), [kept.grpc.port()]);
+    assert_eq!(concat().await, r#"{"v":"1020"}"#);
+    // A service cannot register there.
+    let binary = testkit::service_binary("trim-service").await.unwrap();
+    let flags = ["--listen=127.0.0.1", "--port=0", "--registry", &registry];
+    let mut refused = testkit::Process::spawn(&binary, flags).unwrap();
+    let status = refused
+        .exit(std::time::Duration::from_secs(30))
+        .await
+        .unwrap();
+    let said = refused.stderr();
+    assert!(
+        !status.success() && said.contains("DNS only lists instances"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

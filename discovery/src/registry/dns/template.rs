@@ -64,8 +64,9 @@ impl Template {
                 several.len()
             )),
             (false, several) => Err(format!(
-                "DNS does not list a {what}; leave out {several:?}, or write {place} where the name \
-                 depends on it, for example _{SERVICE}._{TAG}.service.{DATACENTER}.consul"
+                "DNS does not list a {what}; leave out {}, or write {place} where the name depends on \
+                 it, for example _{SERVICE}._{TAG}.service.{DATACENTER}.consul",
+                several.join(", ")
             )),
         }
     }

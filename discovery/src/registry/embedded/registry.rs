@@ -31,6 +31,12 @@ impl Embedded {
         Self::of(Folder::given(folder))
     }
 
+    /// The registry in `folder`, which is refused when it is used if it is a link, belongs to another
+    /// user or can be written by others. For a place whose name other users can take.
+    pub fn private(folder: impl Into<PathBuf>) -> Self {
+        Self::of(Folder::private(folder))
+    }
+
     /// The registry of the user: in `$XDG_RUNTIME_DIR/discovery`, or else in `discovery-UID` in the
     /// temporary folder. A folder that other users can write to is refused when it is used.
     #[must_use]

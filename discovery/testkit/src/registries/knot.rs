@@ -64,6 +64,22 @@ impl Launch for Knot {
 }
 
 impl Server<Knot> {
+    /// The server's version.
+    ///
+    /// # Errors
+    ///
+    /// When the program does not say it.
+    pub async fn version(&self) -> Result<String> {
+        let output = Command::new(self.place().home.join("bin/knotd"))
+            .arg("--version")
+            .env("LD_LIBRARY_PATH", libraries(self.place()))
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let version = said.split_whitespace().last();
+        Ok(version.context("knotd says no version")?.to_owned())
+    }
+
     /// Replaces all records at an owner within [`ZONE`], for example `_trim._tcp` and
     /// `SRV 0 1 8975 ns`. Without records the name goes.
     ///

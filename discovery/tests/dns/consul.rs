@@ -1,16 +1,13 @@
 //! Consul's own DNS.
 
-use std::sync::Arc;
-
 use anyhow::Result;
-use discovery::registry::{InstanceSet, Instancer, Query};
+use discovery::registry::{InstanceSet, Query};
 use serde_json::{Value, json};
 use testkit::Consul;
-use tokio::sync::watch::Receiver;
 
 use crate::{
     sets::{eventually, until},
-    watch_query,
+    watch, watch_query,
 };
 
 async fn start() -> (Consul, String) {
@@ -26,10 +23,6 @@ async fn register(consul: &Consul, port: u16, tags: &[&str], check: &Value) -> R
         "Port": port, "Tags": tags, "Check": check, "Weights": {"Passing": 3, "Warning": 1},
     });
     consul.put("/v1/agent/service/register", &service).await
-}
-
-fn watch(url: &str, query: Query) -> (Arc<dyn Instancer>, Receiver<InstanceSet>) {
-    watch_query(url, &query)
 }
 
 fn ports(set: &InstanceSet) -> Vec<u16> {
@@ -51,7 +44,7 @@ async fn a_service_finds_registered_instances_by_consul_s_dns() {
     let killed = testkit::trim_service(&flags).await.unwrap();
     let kept = testkit::trim_service(&flags).await.unwrap();
     let registry = format!("dns://{dns}/trim_service.service.consul");
-    let mut status = watch(&registry, Query::new("trim_service"));
+    let mut status = watch(&registry);
     until(&mut status.1, |set| set.instances.len() == 2).await;
     let add = testkit::add_service(&["--registry", &registry])
         .await
@@ -96,7 +89,7 @@ async fn consul_lists_all_of_200_instances_by_tag_without_critical_ones() {
     let (consul, dns) = start().await;
     let trim = || Query::new("trim_service");
     let plain = format!("dns://{dns}/trim_service.service.consul");
-    let (_watch, mut sets) = watch(&plain, trim());
+    let (_watch, mut sets) = watch(&plain);
     // NXDOMAIN.
     let set = until(&mut sets, |set| set.confirmed.is_some()).await;
     assert!(set.instances.is_empty() && set.error.is_none());
@@ -113,11 +106,11 @@ async fn consul_lists_all_of_200_instances_by_tag_without_critical_ones() {
     // The tag and the datacenter of the query, where the name has places for them.
     let selecting = format!("dns://{dns}/_{{service}}._{{tag}}.service.{{datacenter}}.consul");
     let blue = trim().with_tags(["blue"]).with_datacenter("dc1");
-    let (_watch, mut sets) = watch(&selecting, blue);
+    let (_watch, mut sets) = watch_query(&selecting, &blue);
     let set = until(&mut sets, |set| set.confirmed.is_some()).await;
     assert_eq!(ports(&set), [8000, 8002]);
     let elsewhere = trim().with_tags(["blue"]).with_datacenter("dc9");
-    let (_watch, mut sets) = watch(&selecting, elsewhere);
+    let (_watch, mut sets) = watch_query(&selecting, &elsewhere);
     // Consul answers for a datacenter that it does not know with an empty set or an error.
     let set = until(&mut sets, |set| {
         set.confirmed.is_some() || set.error.is_some()
@@ -125,10 +118,7 @@ async fn consul_lists_all_of_200_instances_by_tag_without_critical_ones() {
     .await;
     assert!(set.instances.is_empty());
     // The addresses alone, at one port.
-    let (_watch, mut sets) = watch(
-        &format!("dns+a://{dns}/trim_service.service.consul:9000"),
-        trim(),
-    );
+    let (_watch, mut sets) = watch(&format!("dns+a://{dns}/trim_service.service.consul:9000"));
     let set = until(&mut sets, |set| set.confirmed.is_some()).await;
     assert_eq!(set.instances[0].id, "127.0.0.1:9000");
 }

@@ -19,7 +19,7 @@ const FAMILIES: [Kind; 2] = [Kind::A, Kind::Aaaa];
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Addresses {
     /// Sorted.
-    pub(super) addresses: Vec<IpAddr>,
+    pub(super) ips: Vec<IpAddr>,
     /// The reasons for which records cannot be used.
     pub(super) malformed: Vec<&'static str>,
     pub(super) ttl: Option<u32>,
@@ -28,14 +28,14 @@ pub(super) struct Addresses {
 impl Addresses {
     fn of(found: Found) -> Self {
         Self {
-            addresses: found.data.iter().filter_map(Data::address).collect(),
+            ips: found.data.iter().filter_map(Data::address).collect(),
             malformed: found.malformed,
             ttl: found.ttl,
         }
     }
 
     fn add(&mut self, other: Self) {
-        self.addresses.extend(other.addresses);
+        self.ips.extend(other.ips);
         self.malformed.extend(other.malformed);
         self.ttl = least(self.ttl, other.ttl);
     }
@@ -59,7 +59,7 @@ impl Known {
                 && names.contains(&record.name)
             {
                 let of_name: &mut Addresses = found.entry(record.name.clone()).or_default();
-                of_name.addresses.push(address);
+                of_name.ips.push(address);
                 of_name.ttl = least(of_name.ttl, Some(record.ttl));
             }
         }
@@ -86,9 +86,9 @@ impl Known {
         }
         for (name, addresses) in &mut found {
             if let Ok(found) = addresses {
-                found.addresses.sort_unstable();
-                found.addresses.dedup();
-                self.0.insert(name.clone(), found.addresses.clone());
+                found.ips.sort_unstable();
+                found.ips.dedup();
+                self.0.insert(name.clone(), found.ips.clone());
             }
         }
         Ok(found)
@@ -128,8 +128,8 @@ impl Known {
             (Err(refusal), Err(_)) => return Err(refusal),
         };
         let mut all = Addresses::of(found);
-        all.addresses.extend(more);
-        if all.addresses.is_empty() {
+        all.ips.extend(more);
+        if all.ips.is_empty() {
             return Err(refusal);
         }
         Ok(all)

@@ -64,7 +64,7 @@ impl Level {
             let addresses = match found.get(&srv.target) {
                 Some(Ok(found)) => {
                     ttl = least(ttl, found.ttl);
-                    Ok(found.addresses.clone())
+                    Ok(found.ips.clone())
                 }
                 // The rest of the answer is good, so the last addresses of this target are kept.
                 Some(Err(refusal)) => known

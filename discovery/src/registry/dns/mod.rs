@@ -20,7 +20,8 @@
 //! placeholders in it stand for parts of the query: `{service}`, `{tag}` and `{datacenter}`. With
 //! `dns://127.0.0.1:8600/_{service}._{tag}.service.{datacenter}.consul`, Consul selects by one tag and one
 //! datacenter. A query with a tag or a datacenter is refused if the name has no place for it, because DNS
-//! does not list them. Names are absolute: search domains do not apply. `/etc/hosts` is not read.
+//! does not list them. Names are absolute. Of `/etc/resolv.conf`, only the nameservers
+//! are used, not its search domains and options. `/etc/hosts` is not read.
 //!
 //! | setting | default | |
 //! |---|---|---|

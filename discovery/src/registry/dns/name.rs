@@ -1,6 +1,6 @@
 //! Domain names: their text, and their labels in a message.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// The greatest lengths of a label and of a name on the wire (RFC 1035, section 2.3.4).
 const MAX_LABEL: usize = 63;
@@ -47,7 +47,8 @@ impl Name {
                 if is_plain(*byte) {
                     text.push(byte.to_ascii_lowercase().into());
                 } else {
-                    text.push_str(&format!("\\{byte:03}"));
+                    // Writing to a string cannot fail.
+                    let _written = write!(text, "\\{byte:03}");
                 }
             }
         }

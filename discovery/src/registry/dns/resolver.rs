@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::{
-    addresses::Known,
+    addresses::{Addresses, Known},
     client::{Conversation, Failure, Servers},
     config::Records,
     instances::{by_priority, instance},
@@ -123,9 +123,9 @@ impl Resolver {
         let mut found = self.known.find(conversation, names, &[]).await?;
         let found = found
             .remove(name)
-            .unwrap_or_else(|| Ok(Default::default()))?;
+            .unwrap_or_else(|| Ok(Addresses::default()))?;
         let mut listing = Listing::default();
-        for address in found.addresses {
+        for address in found.ips {
             match instance(&self.lookup.service, address, port) {
                 Ok(instance) => listing.push(instance),
                 Err(reason) => listing.reject(reason),

@@ -40,9 +40,9 @@ fn record(
     data: &[u8],
 ) -> Result<()> {
     bytes.put_slice(owner);
-    kind_and_class
-        .iter()
-        .for_each(|number| bytes.put_u16(*number));
+    for number in kind_and_class {
+        bytes.put_u16(number);
+    }
     bytes.put_u32(ttl);
     bytes.put_u16(u16::try_from(data.len())?);
     bytes.put_slice(data);

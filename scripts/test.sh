@@ -99,7 +99,7 @@ part_test() {
     export CONSUL_BIN=$consul
     cargo test --locked --workspace --all-features --no-run
     # These wait for timers of real registries most of the time, so they run beside the others.
-    local work name failed=() names=(conformance_consul conformance_etcd conformance_zookeeper consul_clusters)
+    local work name failed=() names=(conformance_consul conformance_dns conformance_etcd conformance_zookeeper consul_clusters)
     local -A running
     work=$(mktemp -d)
     trap 'end_all 20; rm -rf "$work"' EXIT

@@ -10,6 +10,41 @@ use testkit::Signal;
 use crate::support::{LIMIT, add_alone};
 
 #[tokio::test]
+async fn a_filter_that_the_registry_does_not_have_ends_the_start_with_the_reason() {
+    let binary = testkit::service_binary("add-service").await.unwrap();
+    for (registry, reason) in [
+        (
+            "--static=127.0.0.1:1",
+            "a list of addresses has no tags; leave out blue",
+        ),
+        (
+            "--registry=static://127.0.0.1:1",
+            "a list of addresses has no tags; leave out blue",
+        ),
+        (
+            "--registry=dns:///trim.example.com",
+            "DNS does not list a tag; leave out blue",
+        ),
+    ] {
+        let flags = [
+            "--listen=127.0.0.1",
+            "--http-port=0",
+            "--grpc-port=0",
+            "--tag=blue",
+            registry,
+        ];
+        let mut process = testkit::Process::spawn(&binary, flags).unwrap();
+        assert_eq!(
+            process.exit(LIMIT).await.unwrap().code(),
+            Some(1),
+            "{registry}"
+        );
+        let said = process.stderr();
+        assert!(said.contains(reason), "{registry}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn flags_and_logs_are_as_the_trim_service_s() {
     let binary = testkit::service_binary("add-service").await.unwrap();
     for flag in [

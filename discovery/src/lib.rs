@@ -90,6 +90,8 @@
 //! | feature | contents | default |
 //! |---|---|---|
 //! | `consul` | the Consul registry | on |
+//! | `dns` | the DNS registry, which lists instances | off |
+//! | `embedded` | a folder of the machine as a registry | off |
 //! | `etcd` | the etcd v3 registry | off |
 //! | `zookeeper` | the ZooKeeper registry | off |
 //! | `tls-ring`, `tls-aws-lc` | TLS to instances and to Consul, with the provider of that name | off |

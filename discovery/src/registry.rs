@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | [`StaticRegistry`] | `static://HOST:PORT,HOST:PORT` | none |
 //! | `consul::Consul` | `consul://HOST:PORT[/PATH]`, `consuls://HOST:PORT[/PATH]` (HTTPS), with `?dc=A,B`, `?filter=EXPRESSION` or `?prepared=true` | `consul` (default) |
+//! | `dns::Dns` | `dns://[RESOLVER:PORT]/NAME` (SRV), `dns+a://[RESOLVER:PORT]/NAME:PORT` (addresses); lists only | `dns` |
 //! | `embedded::Embedded` | `embedded://[FOLDER]` | `embedded` |
 //! | `etcd::Etcd` | `etcd://HOST:PORT,HOST:PORT/PREFIX`, `etcds://...` (TLS) | `etcd` |
 //! | `zookeeper::ZooKeeper` | `zookeeper://HOST:PORT,...`, `zookeepers://HOST:PORT,...` (TLS) | `zookeeper` |
@@ -46,6 +47,8 @@ mod watch;
 
 #[cfg(feature = "consul")]
 pub mod consul;
+#[cfg(feature = "dns")]
+pub mod dns;
 #[cfg(all(feature = "embedded", unix))]
 pub mod embedded;
 #[cfg(feature = "etcd")]

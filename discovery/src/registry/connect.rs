@@ -28,6 +28,10 @@ fn built_in(scheme: &str) -> Option<BuiltIn> {
         }
         #[cfg(not(feature = "consul"))]
         "consul" | "consuls" => BuiltIn::Off { feature: "consul" },
+        #[cfg(feature = "dns")]
+        "dns" | "dns+a" => BuiltIn::On(|url| Ok(Arc::new(super::dns::Dns::from_url(url)?))),
+        #[cfg(not(feature = "dns"))]
+        "dns" | "dns+a" => BuiltIn::Off { feature: "dns" },
         #[cfg(all(feature = "embedded", unix))]
         "embedded" => BuiltIn::On(|url| Ok(Arc::new(super::embedded::Embedded::from_url(url)?))),
         #[cfg(all(feature = "embedded", not(unix)))]
@@ -58,9 +62,11 @@ fn built_in(scheme: &str) -> Option<BuiltIn> {
 }
 
 /// The schemes of this crate, for messages.
-const SCHEMES: [&str; 8] = [
+const SCHEMES: [&str; 10] = [
     "consul",
     "consuls",
+    "dns",
+    "dns+a",
     "embedded",
     "etcd",
     "etcds",

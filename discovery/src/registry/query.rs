@@ -5,6 +5,9 @@ use crate::instance::Instance;
 
 /// The instances to watch: one service, and filters on its instances.
 ///
+/// Every registry applies a filter, or refuses it when the watch starts if its entries do not have what the
+/// filter needs. None ignores one.
+///
 /// ```
 /// use discovery::registry::Query;
 ///
@@ -16,13 +19,14 @@ use crate::instance::Instance;
 pub struct Query {
     /// The service's name in the registry.
     pub service: String,
-    /// The tags that an instance must have, all of them. Default: none.
+    /// The tags that an instance must have, all of them, in upper or lower case: `blue` also selects
+    /// `Blue`, as in Consul. Default: none.
     pub tags: Vec<String>,
     /// True if only instances whose health checks all pass are picked. Default: true. A watch lists
     /// all instances in either case, see [`InstanceSet`](super::InstanceSet).
     pub passing_only: bool,
     /// The datacenter to look in, or several in order of preference, separated by commas. Default: the
-    /// registry's own. A registry without datacenters refuses it.
+    /// registry's own. A registry without datacenters refuses it; only Consul takes several.
     pub datacenter: Option<String>,
 }
 
@@ -57,6 +61,16 @@ impl Query {
     pub fn selects(&self, instance: &Instance) -> bool {
         let there = |wanted: &String| instance.datacenter.as_ref() == Some(wanted);
         self.wants_tags(&instance.tags) && self.datacenter.as_ref().is_none_or(there)
+    }
+
+    /// Refuses several datacenters, for registries that do not have an order of them.
+    pub(crate) fn check_datacenter(&self) -> Result<(), String> {
+        match &self.datacenter {
+            Some(several) if several.contains(',') => Err(format!(
+                "only Consul has an order of datacenters; name one of {several:?}"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// True if all wanted tags are among `tags`, in any case.

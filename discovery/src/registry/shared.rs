@@ -3,6 +3,7 @@
 #![cfg_attr(
     not(any(
         feature = "consul",
+        feature = "dns",
         feature = "embedded",
         feature = "etcd",
         feature = "zookeeper"

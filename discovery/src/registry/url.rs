@@ -1,6 +1,6 @@
 //! The URL that names a registry: scheme, credentials, servers, path and settings.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use percent_encoding::percent_decode_str;
 
@@ -149,6 +149,22 @@ impl RegistryUrl {
         Some(self.settings.remove(at).1)
     }
 
+    /// Takes a setting that is a whole number of `s` or `ms`, as in `10s`.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::InvalidUrl`] for a value of another form.
+    pub fn take_duration(&mut self, key: &str) -> Result<Option<Duration>, RegistryError> {
+        let Some(text) = self.take(key) else {
+            return Ok(None);
+        };
+        duration(&text).map(Some).ok_or_else(|| {
+            self.invalid(format!(
+                "{key} is {text:?}, expected for example 10s or 500ms"
+            ))
+        })
+    }
+
     /// Checks that every setting has been taken. `known` lists the settings, for the message.
     ///
     /// # Errors
@@ -174,6 +190,18 @@ impl RegistryUrl {
             reason: reason.into(),
         }
     }
+}
+
+/// A number of `s` or `ms`.
+fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, Duration::from_millis(1)),
+        None => (text.strip_suffix('s')?, Duration::from_secs(1)),
+    };
+    if !number.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    unit.checked_mul(number.parse().ok()?)
 }
 
 fn has_no_port(host: &str) -> bool {

@@ -19,7 +19,7 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Folder {
     path: PathBuf,
-    /// True for the per-user default: its owner and mode are checked.
+    /// True if its owner and mode are checked, as for the per-user default.
     private: bool,
 }
 
@@ -32,6 +32,14 @@ impl Folder {
         }
     }
 
+    /// A folder that only this user may write.
+    pub(super) fn private(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            private: true,
+        }
+    }
+
     /// `$XDG_RUNTIME_DIR/discovery`, or else `discovery-UID` in the temporary folder.
     pub(super) fn of_user() -> Self {
         let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
@@ -39,10 +47,7 @@ impl Folder {
             Some(runtime) => runtime.join("discovery"),
             None => env::temp_dir().join(format!("discovery-{}", geteuid().as_raw())),
         };
-        Self {
-            path,
-            private: true,
-        }
+        Self::private(path)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -58,7 +63,7 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// `PermissionDenied` if other users can write to the default folder.
+    /// `PermissionDenied` if other users can write to a private folder.
     pub(super) fn create(&self, service: &str) -> io::Result<PathBuf> {
         let path = self.service(service);
         fs::DirBuilder::new()
@@ -71,7 +76,7 @@ impl Folder {
         Ok(path)
     }
 
-    /// The default folder has a name that any user can take.
+    /// A private folder has a name that any user can take.
     fn check_owner(&self) -> io::Result<()> {
         let metadata = fs::symlink_metadata(&self.path)?;
         let reason = if !metadata.is_dir() {
@@ -123,10 +128,7 @@ mod tests {
     #[test]
     fn a_default_folder_that_others_can_write_is_refused() {
         let temp = tempfile::tempdir().unwrap();
-        let folder = Folder {
-            path: temp.path().join("d"),
-            private: true,
-        };
+        let folder = Folder::private(temp.path().join("d"));
         folder.create("trim").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!(mode(folder.path()), 0o700);

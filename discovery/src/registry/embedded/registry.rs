@@ -31,6 +31,12 @@ impl Embedded {
         Self::of(Folder::given(folder))
     }
 
+    /// The registry in `folder`, which is refused when it is used if it is a link, belongs to another
+    /// user or can be written by others. For a place whose name other users can take.
+    pub fn private(folder: impl Into<PathBuf>) -> Self {
+        Self::of(Folder::private(folder))
+    }
+
     /// The registry of the user: in `$XDG_RUNTIME_DIR/discovery`, or else in `discovery-UID` in the
     /// temporary folder. A folder that other users can write to is refused when it is used.
     #[must_use]
@@ -71,13 +77,20 @@ impl Registry for Embedded {
     }
 
     /// Tags and datacenter are compared with the entry's. Every listed instance is alive.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::InvalidSetting`] for an empty service name, and for several datacenters.
+    /// [`RegistryError::NoRuntime`] outside a tokio runtime.
     fn instancer(&self, query: &Query) -> Result<Arc<dyn Instancer>, RegistryError> {
+        let invalid = |reason| RegistryError::InvalidSetting {
+            registry: self.name.clone(),
+            reason,
+        };
         if query.service.is_empty() {
-            return Err(RegistryError::InvalidSetting {
-                registry: self.name.clone(),
-                reason: "the service name is empty".to_owned(),
-            });
+            return Err(invalid("the service name is empty".to_owned()));
         }
+        query.check_datacenter().map_err(invalid)?;
         let key = format!("{self:?} {query:?}");
         shared::join_or_start(key, &query.service, || {
             let source = FolderSource::new(&self.name, self.folder.clone(), query.clone());

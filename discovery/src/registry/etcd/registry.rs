@@ -93,6 +93,7 @@ impl Registry for Etcd {
             .config()
             .layout
             .check_filters(tags, datacenter)
+            .and_then(|()| query.check_datacenter())
             .map_err(|reason| self.invalid(reason))?;
         shared::join_or_start(self.watch_key(query), &query.service, || {
             let source = EtcdSource::new(Arc::clone(&self.client), query.clone());

@@ -7,7 +7,8 @@ use crate::{
     registries::{Launch, Server},
 };
 
-/// A server that the suite ends, stops and starts again.
+/// A server that the suite ends, stops and starts again. Where a registry
+/// [has none](super::Subject::HAS_SERVER), only [`restart_wiped`](Self::restart_wiped) is called.
 ///
 /// # Errors
 ///

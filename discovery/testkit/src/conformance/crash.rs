@@ -12,18 +12,20 @@ pub(super) async fn killed<S: Subject>(subject: &mut S) -> Result<Finding> {
     let bound = S::promises().bound(Case::Killed);
     let service = "conformance-killed";
     let mut watched = Watched::start(&*subject.open()?, service)?;
-    let trim = start(subject, service, 0).await?;
+    let mut trim = start(subject, service, 0).await?;
     let port = trim.grpc.port();
     watched.until_usable(port, bound).await?;
     let begun = Instant::now();
     trim.process.signal(Signal::SIGKILL)?;
     watched.until_gone(port, bound).await?;
     let took = begun.elapsed();
-    drop(trim);
-    let second = start(subject, service, port).await?;
+    // A registry may notice the end before the kernel has released the port.
+    trim.process.exit(super::PATIENCE).await?;
+    let mut second = start(subject, service, port).await?;
     watched.until_usable(port, bound).await?;
     // Killed and started again before the registry has noticed.
-    drop(second);
+    second.process.signal(Signal::SIGKILL)?;
+    second.process.exit(super::PATIENCE).await?;
     let third = start(subject, service, port).await?;
     // For longer than the entry of the predecessor can live.
     tokio::time::sleep(bound.unwrap_or_default()).await;

@@ -81,7 +81,8 @@ impl Entries {
         self.remove(subject, &ports).await
     }
 
-    async fn write<S: Subject>(&self, subject: &mut S) -> Result<()> {
+    /// Writes the list of a registry that does not register.
+    pub(super) async fn write<S: Subject>(&self, subject: &mut S) -> Result<()> {
         if S::REGISTERS {
             return Ok(());
         }

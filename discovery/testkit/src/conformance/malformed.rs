@@ -1,6 +1,7 @@
 //! Entries that are not instances.
 
 use anyhow::{Result, ensure};
+use tokio::time::Instant;
 
 use super::{
     Case, Finding, Subject,
@@ -26,6 +27,8 @@ pub(super) async fn skipped<S: Subject>(subject: &mut S) -> Result<Finding> {
         // replace them.
         entries.add(subject, &[3]).await?;
         running.until_usable(3, bound).await?;
+    } else {
+        running.until_confirmed(Instant::now(), bound).await?;
     }
     let good: &[u16] = if S::REGISTERS { &[1, 2, 3] } else { &[1, 2] };
     let mut new = Watched::separate(&*subject.open()?, service)?;

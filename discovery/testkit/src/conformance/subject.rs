@@ -29,6 +29,10 @@ pub trait Subject: Sized + 'static {
     /// for the registration.
     const REGISTERS: bool = true;
 
+    /// False for a registry without a server, such as a folder. Failures of a server do not apply then, and
+    /// [`Control::restart_wiped`] makes the data anew while the registry is in use.
+    const HAS_SERVER: bool = true;
+
     /// Its server.
     type Server: Control;
 

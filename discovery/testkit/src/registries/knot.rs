@@ -1,9 +1,15 @@
 //! Knot DNS, an authoritative DNS server whose records change at run time.
 
-use std::{ffi::OsString, fmt::Write as _, fs, process::Stdio};
+mod update;
+
+use std::{ffi::OsString, fs, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use tokio::{io::AsyncWriteExt as _, process::Command};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    process::Command,
+};
 
 use super::{CommandLine, Launch, Place, Server};
 
@@ -64,35 +70,42 @@ impl Launch for Knot {
 }
 
 impl Server<Knot> {
-    /// Replaces all records at an owner within [`ZONE`], for example `_trim._tcp` and
-    /// `SRV 0 1 8975 ns`. Without records the name goes.
+    /// The server's version.
     ///
     /// # Errors
     ///
-    /// When the server refuses them.
-    pub async fn set_records(&self, owner: &str, ttl: u32, records: &[String]) -> Result<()> {
-        let mut commands = format!("zone-begin {ZONE}\n");
-        if self.has(owner).await? {
-            writeln!(commands, "zone-unset {ZONE} {owner}")?;
-        }
-        for record in records {
-            writeln!(commands, "zone-set {ZONE} {owner} {ttl} {record}")?;
-        }
-        writeln!(commands, "zone-commit {ZONE}")?;
-        if let Err(error) = control(self.place(), &commands).await {
-            // The transaction would stay open.
-            control(self.place(), &format!("zone-abort {ZONE}\n")).await?;
-            return Err(error);
-        }
-        Ok(())
+    /// When the program does not say it.
+    pub async fn version(&self) -> Result<String> {
+        let output = Command::new(self.place().home.join("bin/knotd"))
+            .arg("--version")
+            .env("LD_LIBRARY_PATH", libraries(self.place()))
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let version = said.split_whitespace().last();
+        Ok(version.context("knotd says no version")?.to_owned())
     }
 
-    async fn has(&self, owner: &str) -> Result<bool> {
-        match control(self.place(), &format!("zone-read {ZONE} {owner}\n")).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.to_string().contains("no such node") => Ok(false),
-            Err(error) => Err(error),
-        }
+    /// Replaces all records at an owner within [`ZONE`] by a dynamic update (RFC 2136), for example at
+    /// `_trim._tcp` by `SRV 0 1 8975 ns`. Without records the name goes. A, AAAA, CNAME, SRV and TXT are
+    /// known; names without a dot at their end are within the zone.
+    ///
+    /// # Errors
+    ///
+    /// When a record is malformed, or the server refuses the update.
+    pub async fn set_records(&self, owner: &str, ttl: u32, records: &[String]) -> Result<()> {
+        let message = update::message(ZONE, owner, ttl, records)?;
+        let mut stream = TcpStream::connect(self.address()).await?;
+        stream.write_u16(u16::try_from(message.len())?).await?;
+        stream.write_all(&message).await?;
+        let mut answer = vec![0; stream.read_u16().await?.into()];
+        stream.read_exact(&mut answer).await?;
+        let code = answer.get(3).map(|flags| flags & 0xf);
+        ensure!(
+            code == Some(0),
+            "the update of {owner} was refused: {code:?}"
+        );
+        Ok(())
     }
 }
 

@@ -62,7 +62,7 @@ impl Entries {
             instance.with_health(health)
         });
         match entry {
-            Ok(instance) if !self.includes(&instance) => {
+            Ok(instance) if !self.query.selects(&instance) => {
                 self.by_key.remove(&kv.key);
             }
             Ok(instance) => {
@@ -74,12 +74,6 @@ impl Entries {
                 self.by_key.insert(kv.key, rejected);
             }
         }
-    }
-
-    fn includes(&self, instance: &Instance) -> bool {
-        let has = |tag| instance.tags.contains(tag);
-        self.query.tags.iter().all(has)
-            && (self.query.datacenter.is_none() || self.query.datacenter == instance.datacenter)
     }
 
     /// The whole set. Entries of different addresses under one ID get the end of their keys in it.
@@ -191,7 +185,8 @@ mod tests {
             .with_datacenter("dc1");
         let mut entries = entries(query);
         entries.replace(vec![
-            kv("1", &value(r#"["b","c","a"]"#, "dc1")),
+            // In any case, as in every registry.
+            kv("1", &value(r#"["B","c","a"]"#, "dc1")),
             kv("2", &value(r#"["a"]"#, "dc1")),
             kv("3", &value(r#"["a","b"]"#, "dc2")),
         ]);

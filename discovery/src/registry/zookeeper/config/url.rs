@@ -1,7 +1,5 @@
 //! Configuration from a URL.
 
-use std::time::Duration;
-
 use super::Config;
 use crate::registry::{
     RegistryError, RegistryUrl,
@@ -59,13 +57,8 @@ impl Config {
             };
             config.layout = Layout::named(&name).ok_or_else(unknown)?;
         }
-        if let Some(text) = url.take("session_timeout") {
-            let malformed = || {
-                url.invalid(format!(
-                    "session_timeout is {text:?}, expected for example 10s or 500ms"
-                ))
-            };
-            config.session_timeout = duration(&text).ok_or_else(malformed)?;
+        if let Some(timeout) = url.take_duration("session_timeout")? {
+            config.session_timeout = timeout;
         }
         if let Some(name) = url.take("acl") {
             let unknown = || {
@@ -84,16 +77,4 @@ impl Config {
         config.check().map_err(|reason| url.invalid(reason))?;
         Ok(config)
     }
-}
-
-/// A number of `s` or `ms`.
-fn duration(text: &str) -> Option<Duration> {
-    let (number, unit) = match text.strip_suffix("ms") {
-        Some(number) => (number, Duration::from_millis(1)),
-        None => (text.strip_suffix('s')?, Duration::from_secs(1)),
-    };
-    if !number.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    unit.checked_mul(number.parse().ok()?)
 }

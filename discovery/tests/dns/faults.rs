@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
+use discovery::watch::Receiver;
 use discovery::{
     Instance,
     registry::{Check, InstanceSet, Registration, RegistryError, connect},
 };
-use tokio::{
-    net::{TcpListener, UdpSocket},
-    sync::watch::Receiver,
-};
+use tokio::net::{TcpListener, UdpSocket};
 
 use crate::{
     addresses,

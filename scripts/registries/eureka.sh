@@ -7,7 +7,13 @@ default_port=8761
 # Of spring-cloud-netflix-eureka-server.
 version=5.0.3
 
-fetch() { fetched_folder eureka "$version" fetch_eureka; }
+fetch() {
+    local source
+    need sha256sum coreutils
+    # A changed class is compiled anew.
+    source=$(cat "$root"/scripts/registries/eureka/{EurekaServer.java,pom.xml} | sha256sum | cut -c 1-8)
+    fetched_folder eureka "$version-$source" fetch_eureka
+}
 
 fetch_eureka() {
     local folder=$root/scripts/registries/eureka

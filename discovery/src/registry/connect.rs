@@ -45,6 +45,12 @@ fn built_in(scheme: &str) -> Option<BuiltIn> {
         "etcd" | "etcds" => BuiltIn::On(|url| Ok(Arc::new(super::etcd::Etcd::from_url(url)?))),
         #[cfg(not(feature = "etcd"))]
         "etcd" | "etcds" => BuiltIn::Off { feature: "etcd" },
+        #[cfg(feature = "eureka")]
+        "eureka" | "eurekas" => {
+            BuiltIn::On(|url| Ok(Arc::new(super::eureka::Eureka::from_url(url)?)))
+        }
+        #[cfg(not(feature = "eureka"))]
+        "eureka" | "eurekas" => BuiltIn::Off { feature: "eureka" },
         #[cfg(feature = "zookeeper")]
         "zookeeper" | "zookeepers" => {
             BuiltIn::On(|url| Ok(Arc::new(super::zookeeper::ZooKeeper::from_url(url)?)))
@@ -58,12 +64,14 @@ fn built_in(scheme: &str) -> Option<BuiltIn> {
 }
 
 /// The schemes of this crate, for messages.
-const SCHEMES: [&str; 8] = [
+const SCHEMES: [&str; 10] = [
     "consul",
     "consuls",
     "embedded",
     "etcd",
     "etcds",
+    "eureka",
+    "eurekas",
     "static",
     "zookeeper",
     "zookeepers",

@@ -5,6 +5,7 @@
         feature = "consul",
         feature = "embedded",
         feature = "etcd",
+        feature = "eureka",
         feature = "zookeeper"
     )),
     allow(

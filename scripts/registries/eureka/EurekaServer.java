@@ -9,6 +9,8 @@ import org.springframework.boot.SpringApplication;
 import org.springframework.boot.autoconfigure.EnableAutoConfiguration;
 import org.springframework.cloud.netflix.eureka.server.EnableEurekaServer;
 import org.springframework.context.annotation.Bean;
+import org.springframework.core.Ordered;
+import org.springframework.core.annotation.Order;
 import org.springframework.core.env.Environment;
 
 /**
@@ -22,7 +24,9 @@ public class EurekaServer {
         SpringApplication.run(EurekaServer.class, arguments);
     }
 
+    // Before the filter that answers the requests of Eureka's API.
     @Bean
+    @Order(Ordered.HIGHEST_PRECEDENCE)
     Filter authentication(Environment settings) {
         String credentials = settings.getProperty("credentials");
         String expected = credentials == null

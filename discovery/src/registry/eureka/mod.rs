@@ -54,7 +54,7 @@
 //! * A status that an operator sets (`OUT_OF_SERVICE`) survives renewals and registrations. The state of
 //!   the registration then shows it as a critical check.
 //! * [`Check::Ttl`](super::Check::Ttl) is the lease. Eureka has no other check.
-//! * Deregistering removes the entry at once.
+//! * Deregistering sets the status `DOWN` and removes the entry at once.
 //! * The registration is repeated five times in three minutes. Eureka's response cache may otherwise keep a
 //!   list without it for so long, if the list was requested at the moment of the registration.
 //!

@@ -22,7 +22,10 @@ const WEIGHT: &str = "weight";
 const ZONE: &str = "zone";
 
 /// The only status of an instance that may be called.
-const UP: &str = "UP";
+pub(super) const UP: &str = "UP";
+
+/// The status of an instance that is about to be removed.
+pub(super) const DOWN: &str = "DOWN";
 
 /// An application's name as Eureka lists it. Its own clients write it so, too.
 pub(super) fn application(service: &str) -> String {

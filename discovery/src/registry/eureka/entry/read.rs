@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{TAGS, UP, WEIGHT, ZONE};
+use super::{DOWN, TAGS, UP, WEIGHT, ZONE};
 use crate::instance::{Instance, InstanceHealth};
 
 /// The key of a Java class, which is not metadata.
@@ -90,7 +90,7 @@ impl Entry {
     pub(crate) fn health(&self) -> InstanceHealth {
         match self.status().to_ascii_uppercase().as_str() {
             UP => InstanceHealth::Passing,
-            "DOWN" | "OUT_OF_SERVICE" => InstanceHealth::Critical,
+            DOWN | "OUT_OF_SERVICE" => InstanceHealth::Critical,
             // The instance is not ready yet, or Eureka waits for its next registration.
             _ => InstanceHealth::Warning,
         }

@@ -113,7 +113,7 @@ fn what_was_written_is_read() {
         .with_zone("z1");
     let beat = Duration::from_millis(1333);
     let written = Written::new(&full, beat, Duration::from_secs(2)).unwrap();
-    let body: Value = serde_json::from_slice(&written.body(5)).unwrap();
+    let body: Value = serde_json::from_slice(&written.body(UP, 5)).unwrap();
     let entry = &body["instance"];
     assert_eq!(entry["app"], "TRIM_SERVICE");
     assert_eq!(entry["vipAddress"], "trim_service");
@@ -362,7 +362,7 @@ fn an_entry_is_ours_whatever_its_status_and_added_metadata() {
     let second = Duration::from_secs(1);
     let written = Written::new(&given, second, second).unwrap();
     let is_ours = |changes: Value| {
-        let body: Value = serde_json::from_slice(&written.body(1)).unwrap();
+        let body: Value = serde_json::from_slice(&written.body(UP, 1)).unwrap();
         let mut entry = body["instance"].clone();
         for (key, value) in changes.as_object().unwrap() {
             entry[key] = value.clone();
@@ -443,7 +443,7 @@ proptest! {
         let given = instance().with_tags(tags).with_meta(meta).with_weight(weight);
         let second = Duration::from_secs(1);
         if let Ok(written) = Written::new(&given, second, second) {
-            let body: Value = serde_json::from_slice(&written.body(1)).unwrap();
+            let body: Value = serde_json::from_slice(&written.body(UP, 1)).unwrap();
             let mut expected = given.with_health(InstanceHealth::Passing);
             expected.zone = expected.meta.get("zone").cloned().filter(|zone| !zone.is_empty());
             prop_assert_eq!(read(&body["instance"].to_string()), Ok(expected));

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{TAGS, UP, WEIGHT, ZONE, application, check_id, check_service, read::Entry};
+use super::{TAGS, WEIGHT, ZONE, application, check_id, check_service, read::Entry};
 use crate::instance::Instance;
 
 /// The class that Eureka reads for every data center but Amazon's.
@@ -40,9 +40,9 @@ impl Written {
         })
     }
 
-    /// The body of the registration. `dirty` is the time of this change, in milliseconds since 1970:
-    /// Eureka keeps the entry that was changed last.
-    pub(crate) fn body(&self, dirty: i64) -> Bytes {
+    /// The body of the registration with this status. `dirty` is the time of this change, in milliseconds
+    /// since 1970: Eureka keeps the entry that was changed last.
+    pub(crate) fn body(&self, status: &str, dirty: i64) -> Bytes {
         let instance = &self.instance;
         let entry = json!({
             "instanceId": instance.id,
@@ -52,7 +52,7 @@ impl Written {
             // Clients look services up by this name, in this spelling.
             "vipAddress": instance.service,
             "secureVipAddress": instance.service,
-            "status": UP,
+            "status": status,
             "port": { "$": instance.port, "@enabled": "true" },
             "securePort": { "$": 443, "@enabled": "false" },
             "dataCenterInfo": { "@class": DATA_CENTER, "name": "MyOwn" },

@@ -65,9 +65,6 @@ impl Lease {
             if matches!(renewed, Err(RegistryError::Unreachable { .. })) {
                 renewed = entry.renew(Some(limit)).await;
             }
-            if renewed.is_ok() && beats.is_power_of_two() && since.elapsed() < CACHED {
-                renewed = entry.repeat(limit).await;
-            }
             if let Err(lost) = renewed {
                 return lost;
             }
@@ -76,6 +73,12 @@ impl Lease {
                 Ok(Some(overwritten)) => return overwritten,
                 // The lease is renewed, so this can wait for the next time.
                 Err(error) => debug!("{}", chain(&error)),
+            }
+            if beats.is_power_of_two()
+                && since.elapsed() < CACHED
+                && let Err(error) = entry.repeat(limit).await
+            {
+                return error;
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::{
         CheckState, RegistryError,
         eureka::{
             client::{Client, Request},
-            entry::{self, Entry, Written},
+            entry::{self, DOWN, Entry, UP, Written},
         },
         http::{Answer, segment},
     },
@@ -80,7 +80,7 @@ impl OwnEntry {
         let action = format!("register {}", self.id);
         let mut kept = None;
         for _ in 0..ATTEMPTS {
-            self.write(&action, self.next_dirty(), None).await?;
+            self.write(&action, UP, None).await?;
             kept = self.read(&action, None).await?;
             if kept.as_ref().is_none_or(|entry| self.written.is(entry)) {
                 self.publish(kept.as_ref());
@@ -98,19 +98,18 @@ impl OwnEntry {
     /// Writes the entry again as it is, and renews its lease within `limit` per peer and request.
     pub(super) async fn repeat(&self, limit: Duration) -> Result<(), RegistryError> {
         let action = format!("repeat the registration of {}", self.id);
-        let dirty = self.dirty.load(Relaxed);
-        self.write(&action, dirty, Some(limit)).await?;
+        self.write(&action, UP, Some(limit)).await?;
         self.renew(Some(limit)).await
     }
 
     async fn write(
         &self,
         action: &str,
-        dirty: i64,
+        status: &str,
         limit: Option<Duration>,
     ) -> Result<(), RegistryError> {
         let mut request = Request::new(Method::POST, self.application.clone(), action);
-        request.body = Some(self.written.body(dirty));
+        request.body = Some(self.written.body(status, self.next_dirty()));
         request.limit = limit;
         let taken = async |answer: Answer| match answer.status {
             StatusCode::NOT_FOUND => Err("status 404".to_owned()),
@@ -141,7 +140,7 @@ impl OwnEntry {
         let mut request = Request::new(Method::PUT, self.path.clone(), &action);
         // An operator's override counts more than this status.
         request.query = vec![
-            ("status", "UP".to_owned()),
+            ("status", UP.to_owned()),
             ("lastDirtyTimestamp", self.dirty.load(Relaxed).to_string()),
         ];
         request.limit = limit;
@@ -199,8 +198,19 @@ impl OwnEntry {
     }
 
     /// Removes the entry. One that is not known is not an error.
+    ///
+    /// Its status is `DOWN` before, as Spring's clients write it. Should Eureka's response cache keep a list
+    /// that was computed during the removal, no client calls the instance.
     pub(super) async fn deregister(&self) -> Result<(), RegistryError> {
         let action = format!("deregister {}", self.id);
+        match self.write(&action, DOWN, None).await {
+            // The entry is removed all the same.
+            Ok(())
+            | Err(RegistryError::Refused {
+                transient: false, ..
+            }) => {}
+            Err(error) => return Err(error),
+        }
         let request = Request::new(Method::DELETE, self.path.clone(), &action);
         self.client.call(&request, async |_| Ok(())).await
     }

@@ -19,10 +19,9 @@ use futures_util::FutureExt as _;
 use testkit::fake::{FakeServer, Reply, Request};
 
 use crate::{
-    client,
     fake::{FakeEureka, list},
     sets::{eventually, ids, registration, until},
-    watch,
+    support::{client, watch},
 };
 
 /// A configuration with short limits.

@@ -15,9 +15,9 @@ use discovery::registry::{
 use testkit::fake::{FakeServer, Reply, Request};
 
 use crate::{
-    ID,
     fake::{FakeEureka, list},
     sets::{eventually, ids, registration, until},
+    support::{ID, registered},
 };
 
 /// A Eureka with these servers.
@@ -108,7 +108,7 @@ async fn a_registration_goes_on_with_another_peer() {
     let second = FakeEureka::start().await;
     let eureka = eureka([&first.server, &second.server]);
     let ttl = Check::ttl(Duration::from_secs(2));
-    let registrar = crate::registered(eureka.registration(registration(8975, ttl)).unwrap()).await;
+    let registrar = registered(eureka.registration(registration(8975, ttl)).unwrap()).await;
     assert!(first.state().entry.is_some() && second.state().entry.is_none());
     down.store(true, SeqCst);
     // The second does not know the instance: it answers the renewal with 404.

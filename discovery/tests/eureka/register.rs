@@ -16,11 +16,9 @@ use serde_json::json;
 use testkit::fake::Reply;
 
 use crate::{
-    ID, client,
     fake::FakeEureka,
-    registered,
     sets::{eventually, registration},
-    until_state,
+    support::{ID, client, registered, until_state},
 };
 
 /// The shortest lease. It is renewed every two thirds of a second.

@@ -11,9 +11,8 @@ use testkit::registries::{Eureka, Server};
 use tokio::sync::watch::Receiver;
 
 use crate::{
-    ID, LIMIT, client, registered,
     sets::{eventually, registration, within},
-    start, until_state, watch,
+    support::{ID, LIMIT, client, registered, until_state, watch},
 };
 
 const ENTRY: &str = "/apps/TRIM_SERVICE/trim_service-127.0.0.1-8975";
@@ -30,7 +29,9 @@ async fn until_health(sets: &mut Receiver<InstanceSet>, health: InstanceHealth) 
 
 #[tokio::test]
 async fn what_an_operator_does_in_eureka_is_kept_and_shown() {
-    let Some(server) = start().await else { return };
+    let Some(server) = Server::start(Eureka::default()).await.unwrap() else {
+        return;
+    };
     let lease = Check::ttl(Duration::from_secs(2));
     let registrar = registered(client(&server.url(), registration(8975, lease))).await;
     let (_watch, mut sets) = watch(&format!("{}?interval=100ms", server.url()));

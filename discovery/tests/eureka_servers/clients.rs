@@ -14,11 +14,11 @@ use testkit::{
     Process, Signal,
     registries::{Eureka, Server, skip},
 };
+use tokio::sync::watch::Receiver;
 
 use crate::{
-    ID, LIMIT, registered,
-    sets::{registration, until},
-    start, watch,
+    sets::{registration, within},
+    support::{ID, LIMIT, client, registered, watch},
 };
 
 /// A program with another client.
@@ -47,7 +47,7 @@ impl Peer {
             return None;
         };
         let home = Path::new(&home);
-        let server = start().await?;
+        let server = Server::start(Eureka::default()).await.unwrap()?;
         let peer = Self {
             program,
             script: home.join(script).display().to_string(),
@@ -77,7 +77,7 @@ impl Peer {
         shows(&watch, empty).await;
         let mut wanted = registration(8975, Check::Default);
         wanted.instance = wanted.instance.with_tags(["blue", "b"]).with_zone("a");
-        let registrar = registered(crate::client(url, wanted)).await;
+        let registrar = registered(client(url, wanted)).await;
         shows(&watch, seen).await;
         registrar.deregister(LIMIT).await.unwrap();
         shows(&watch, empty).await;
@@ -89,7 +89,7 @@ impl Peer {
         let (_by_vip, mut by_vip) = watch(&format!("{url}?vip=true"));
         let mut peer = self.run(&["register", "trim_service", "8976"]);
         for sets in [&mut sets, &mut by_vip] {
-            let set = until_within(sets, |set| !set.instances.is_empty()).await;
+            let set = until(sets, |set| !set.instances.is_empty()).await;
             let instance = &set.instances[0];
             assert_eq!(
                 (&*instance.id, &*instance.authority()),
@@ -100,21 +100,18 @@ impl Peer {
         }
         peer.signal(Signal::SIGTERM).unwrap();
         for sets in [&mut sets, &mut by_vip] {
-            until_within(sets, |set| set.usable().count() == 0).await;
+            until(sets, |set| set.usable().count() == 0).await;
         }
         peer.exit(LIMIT).await.unwrap();
     }
 }
 
-/// As [`until`], for programs that start on a busy machine.
-async fn until_within(
-    sets: &mut tokio::sync::watch::Receiver<InstanceSet>,
-    mut wanted: impl FnMut(&InstanceSet) -> bool,
+/// The first set that satisfies `wanted`, of programs that start on a busy machine.
+async fn until(
+    sets: &mut Receiver<InstanceSet>,
+    wanted: impl FnMut(&InstanceSet) -> bool,
 ) -> InstanceSet {
-    crate::within(LIMIT, sets.wait_for(|set| wanted(set)))
-        .await
-        .unwrap();
-    until(sets, wanted).await
+    within(LIMIT, sets.wait_for(wanted)).await.unwrap().clone()
 }
 
 /// Waits until the last line of the program's output is this one.

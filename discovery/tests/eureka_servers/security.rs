@@ -11,9 +11,8 @@ use testkit::registries::{CommandLine, Launch, Place, Server};
 use tokio::net::TcpStream;
 
 use crate::{
-    ID, LIMIT, client, registered,
     sets::{ids, registration, until, within},
-    watch,
+    support::{ID, LIMIT, client, registered, watch},
 };
 
 /// A Eureka with HTTPS only.

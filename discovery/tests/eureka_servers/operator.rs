@@ -32,7 +32,8 @@ async fn what_an_operator_does_in_eureka_is_kept_and_shown() {
     let Some(server) = Server::start(Eureka::default()).await.unwrap() else {
         return;
     };
-    let lease = Check::ttl(Duration::from_secs(2));
+    // Long enough for a busy machine: the end of a lease would also end the status that was set.
+    let lease = Check::ttl(Duration::from_secs(8));
     let registrar = registered(client(&server.url(), registration(8975, lease))).await;
     let (_watch, mut sets) = watch(&format!("{}?interval=100ms", server.url()));
     until_health(&mut sets, InstanceHealth::Passing).await;

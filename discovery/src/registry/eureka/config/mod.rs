@@ -200,7 +200,7 @@ impl fmt::Debug for Config {
             .field("connect_timeout", &self.connect_timeout)
             .field("request_timeout", &self.request_timeout)
             .field("body_limit", &self.body_limit)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

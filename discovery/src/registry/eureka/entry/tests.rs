@@ -388,7 +388,8 @@ fn an_entry_is_ours_whatever_its_status_and_added_metadata() {
 
 #[test]
 fn what_eureka_or_its_clients_could_not_read_is_refused_first() {
-    let change: [(fn(&mut Instance), &str); 14] = [
+    type Change = (fn(&mut Instance), &'static str);
+    let changes: [Change; 14] = [
         (|i| i.service.clear(), "is empty"),
         (|i| i.service = "a/b".to_owned(), "contains '/'"),
         (|i| i.service = "a,b".to_owned(), "contains ','"),
@@ -414,7 +415,7 @@ fn what_eureka_or_its_clients_could_not_read_is_refused_first() {
         (|i| i.zone = Some("\u{fffe}".to_owned()), "XML"),
     ];
     let second = Duration::from_secs(1);
-    for (change, reason) in change {
+    for (change, reason) in changes {
         let mut instance = instance();
         assert!(Written::new(&instance, second, second).is_ok());
         change(&mut instance);

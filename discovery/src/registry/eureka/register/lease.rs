@@ -2,22 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-use tracing::debug;
-
-use super::own_entry::OwnEntry;
-use crate::{error::chain, registry::RegistryError};
-
 /// The renewals in the time after which the lease ends without one.
 const BEATS: u32 = 3;
-
-/// The time for which Eureka's response cache may keep a list that lacks the entry
-/// (`eureka.server.response-cache-auto-expiration-in-seconds`, 180 by default).
-///
-/// A registration drops the cached list of the application. A list that is being computed at that moment,
-/// because it was requested, is cached nevertheless, and lacks the entry. So the registration is repeated
-/// in this time, less and less often.
-const CACHED: Duration = Duration::from_secs(180);
 
 /// The time of a lease, and how it is kept.
 #[derive(Clone, Copy, Debug)]
@@ -49,38 +35,6 @@ impl Lease {
     /// The time between two renewals.
     pub(super) fn beat(self) -> Duration {
         self.half * 2 / BEATS
-    }
-
-    /// Renews the entry until it is lost, or no peer can be asked.
-    pub(super) async fn keep(self, entry: &OwnEntry) -> RegistryError {
-        let since = Instant::now();
-        let mut beats = 0_u32;
-        loop {
-            beats = beats.saturating_add(1);
-            // Instances that were started together do not renew together.
-            sleep(self.beat().mul_f64(0.9 + 0.1 * fastrand::f64())).await;
-            // A stalled connection is given up with its request. The second request has another.
-            let limit = self.beat() / 2;
-            let mut renewed = entry.renew(Some(limit)).await;
-            if matches!(renewed, Err(RegistryError::Unreachable { .. })) {
-                renewed = entry.renew(Some(limit)).await;
-            }
-            if let Err(lost) = renewed {
-                return lost;
-            }
-            match entry.verify(limit).await {
-                Ok(None) => {}
-                Ok(Some(overwritten)) => return overwritten,
-                // The lease is renewed, so this can wait for the next time.
-                Err(error) => debug!("{}", chain(&error)),
-            }
-            if beats.is_power_of_two()
-                && since.elapsed() < CACHED
-                && let Err(error) = entry.repeat(limit).await
-            {
-                return error;
-            }
-        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! One registration: an entry under a lease.
 //!
-//! `own_entry` writes and reads the entry, `lease` renews it.
+//! `own_entry` writes and reads the entry, `renewal` keeps it alive, and `lease` has the times.
 
 mod lease;
 mod own_entry;
+mod renewal;
 
 use std::sync::Arc;
 
@@ -70,7 +71,7 @@ impl EurekaRegistration {
             };
         }
         let since = Instant::now();
-        let lost = self.lease.keep(&self.entry).await;
+        let lost = renewal::keep(&self.entry, self.lease).await;
         self.conflicts.pause(&lost, since.elapsed()).await;
         lost
     }

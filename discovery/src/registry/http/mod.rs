@@ -9,11 +9,9 @@ use std::time::Duration;
 use reqwest::{ClientBuilder, RequestBuilder, Response, StatusCode, redirect};
 use tokio::time::timeout;
 
-pub(super) use self::{
-    answer::{Answer, one_line},
-    files::Version,
-    segment::segment,
-};
+#[cfg(feature = "consul")]
+pub(super) use self::answer::one_line;
+pub(super) use self::{answer::Answer, files::Version, segment::segment};
 use super::RegistryError;
 use crate::BoxError;
 

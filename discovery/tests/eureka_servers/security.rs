@@ -61,6 +61,24 @@ impl Launch for TlsEureka {
     }
 }
 
+/// The authority is replaced while the registry is in use, as in a rotation.
+async fn certificates_are_read_again(url: &str, dir: &Path, pair: &str) {
+    let rotated = dir.join("rotated.pem");
+    fs::copy(dir.join("cert.pem"), &rotated).unwrap();
+    let url = format!("{url}?ca={}&{pair}", rotated.display());
+    let client = client(&url, registration(2, Check::Default));
+    let error = client.register().await.unwrap_err();
+    assert!(
+        matches!(error, RegistryError::Unreachable { .. }),
+        "{error}"
+    );
+    fs::copy(dir.join("ca.pem"), &rotated).unwrap();
+    client.register().await.unwrap();
+    // A file that cannot be used leaves the certificates as they are.
+    fs::write(&rotated, "nothing yet").unwrap();
+    client.deregister().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_server_with_tls_is_used_with_a_client_certificate() {
     let dir = tempfile::tempdir().unwrap();
@@ -113,6 +131,7 @@ async fn a_server_with_tls_is_used_with_a_client_certificate() {
             "{url}: {error}"
         );
     }
+    certificates_are_read_again(&url, dir.path(), &pair).await;
     // Without TLS, the server answers 400.
     let plain = client(
         &url.replace("eurekas", "eureka"),

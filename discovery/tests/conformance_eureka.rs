@@ -76,7 +76,7 @@ impl Subject for EurekaServer {
     }
 
     async fn version(&self) -> Result<String> {
-        // The server does not tell it. Its jar has it in its name.
+        // The server does not state it. Its jar has it in its name.
         let home = std::env::var_os("EUREKA_HOME").context("EUREKA_HOME")?;
         let jars = fs::read_dir(std::path::Path::new(&home).join("lib"))?;
         for jar in jars {

@@ -50,7 +50,7 @@ async fn a_registration_is_what_eureka_takes_and_is_removed_in_order() {
     assert_eq!(requests[2].parameter("status"), Some("UP"));
     client.deregister().await.unwrap();
     assert!(fake.state().entry.is_none());
-    // Should the removal stay hidden in a cache, nobody calls the instance.
+    // Should a cache keep a list from before the removal, no client calls the instance.
     assert_eq!(fake.state().posts.last().unwrap()["status"], "DOWN");
     client.deregister().await.unwrap();
 }

@@ -133,8 +133,8 @@ impl OwnEntry {
     ///
     /// # Errors
     ///
-    /// `Forgotten` if Eureka does not know the entry, or has an older one: a peer that was not told of the
-    /// last registration.
+    /// `Forgotten` if Eureka does not know the entry, or has an older one: a peer that lacks the last
+    /// registration.
     pub(super) async fn renew(&self, limit: Option<Duration>) -> Result<(), RegistryError> {
         let action = format!("renew {}", self.id);
         let mut request = Request::new(Method::PUT, self.path.clone(), &action);

@@ -29,7 +29,8 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
 
 It fetches the registries' servers, nginx, grpcurl, cargo-deny and the interop peers into the project's cache
 where they are missing. A part whose tool is missing fails and names the package to install. Without Java
-and Maven the tests of ZooKeeper and Eureka are skipped, which is said; if CI is set, that fails too.
+and Maven the tests of ZooKeeper and Eureka are skipped, and without Node.js that of Eureka's JavaScript client,
+which is said; if CI is set, that fails too.
 
   --help    this text
 EOF
@@ -95,12 +96,15 @@ part_test() {
     export_path CURATOR_HOME "Curator, a Java client of ZooKeeper" scripts/get-curator.sh
     export_path ZOOKEEPER_PEER_BIN "Go kit's client of ZooKeeper" scripts/get-zookeeper-peer.sh
     export_server EUREKA_HOME eureka
+    export_path EUREKA_PYTHON_HOME "Python's client of Eureka" scripts/get-eureka-peer.sh python
+    export_path EUREKA_JAVASCRIPT_HOME "JavaScript's client of Eureka" scripts/get-eureka-peer.sh javascript
     export_server KNOT_HOME dns
     cargo build --locked --workspace --bins
     export CONSUL_BIN=$consul
     cargo test --locked --workspace --all-features --no-run
     # These wait for timers of real registries most of the time, so they run beside the others.
-    local work name failed=() names=(conformance_consul conformance_dns conformance_etcd conformance_zookeeper consul_clusters)
+    local work name failed=() names=(conformance_consul conformance_dns conformance_etcd conformance_eureka
+        conformance_zookeeper consul_clusters eureka_servers)
     local -A running
     work=$(mktemp -d)
     trap 'end_all 20; rm -rf "$work"' EXIT

@@ -93,8 +93,9 @@
 //! | `dns` | the DNS registry, which lists instances | off |
 //! | `embedded` | a folder of the machine as a registry | off |
 //! | `etcd` | the etcd v3 registry | off |
+//! | `eureka` | the Eureka registry | off |
 //! | `zookeeper` | the ZooKeeper registry | off |
-//! | `tls-ring`, `tls-aws-lc` | TLS to instances and to Consul, with the provider of that name | off |
+//! | `tls-ring`, `tls-aws-lc` | TLS to instances and to registries, with the provider of that name | off |
 //! | `tls` | TLS with the provider that the application installs | off |
 //! | `descriptors` | idempotent methods from a protobuf descriptor set | off |
 //!

@@ -15,6 +15,7 @@
 //! | `dns::Dns` | `dns://[RESOLVER:PORT]/NAME` (SRV), `dns+a://[RESOLVER:PORT]/NAME:PORT` (addresses); lists only | `dns` |
 //! | `embedded::Embedded` | `embedded://[FOLDER]` | `embedded` |
 //! | `etcd::Etcd` | `etcd://HOST:PORT,HOST:PORT/PREFIX`, `etcds://...` (TLS) | `etcd` |
+//! | `eureka::Eureka` | `eureka://HOST:PORT,HOST:PORT/PATH`, `eurekas://...` (HTTPS), with `?vip=true` | `eureka` |
 //! | `zookeeper::ZooKeeper` | `zookeeper://HOST:PORT,...`, `zookeepers://HOST:PORT,...` (TLS) | `zookeeper` |
 //!
 //! [`Union`] and [`OrElse`] make one registry of several.
@@ -25,10 +26,17 @@
 //! of a [`Source`]: the next whole set, or an error.
 
 mod combined;
-#[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
+#[cfg(any(
+    feature = "consul",
+    feature = "etcd",
+    feature = "eureka",
+    feature = "zookeeper"
+))]
 mod conflict;
 mod connect;
 mod error;
+#[cfg(any(feature = "consul", feature = "eureka"))]
+mod http;
 mod instance_set;
 mod listing;
 mod query;
@@ -37,7 +45,12 @@ pub(crate) mod shared;
 mod static_registry;
 #[cfg(all(
     feature = "tls",
-    any(feature = "consul", feature = "etcd", feature = "zookeeper")
+    any(
+        feature = "consul",
+        feature = "etcd",
+        feature = "eureka",
+        feature = "zookeeper"
+    )
 ))]
 mod tls;
 #[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
@@ -53,6 +66,8 @@ pub mod dns;
 pub mod embedded;
 #[cfg(feature = "etcd")]
 pub mod etcd;
+#[cfg(feature = "eureka")]
+pub mod eureka;
 #[cfg(feature = "zookeeper")]
 pub mod zookeeper;
 

@@ -7,7 +7,13 @@ default_port=8761
 # Of spring-cloud-netflix-eureka-server.
 version=5.0.3
 
-fetch() { fetched_folder eureka "$version" fetch_eureka; }
+fetch() {
+    local source
+    need sha256sum coreutils
+    # A changed class is compiled anew.
+    source=$(cat "$root"/scripts/registries/eureka/{EurekaServer.java,pom.xml} | sha256sum | cut -c 1-8)
+    fetched_folder eureka "$version-$source" fetch_eureka
+}
 
 fetch_eureka() {
     local folder=$root/scripts/registries/eureka
@@ -19,13 +25,17 @@ fetch_eureka() {
 }
 
 # configure FOLDER: sets the command and the URL. The settings make changes visible at once, and what is
-# not renewed goes when its lease ends: Eureka's own defaults take up to 30 s and 90 s.
+# not renewed goes when its lease ends: Eureka's own defaults take up to 30 s and 90 s. The only peer is the
+# server itself: by default it sends registrations to localhost:8761.
 configure() {
     need java default-jre-headless
     command=(java -Xmx256m -XX:TieredStopAtLevel=1 -cp "$1/classes:$1/lib/*" discovery.EurekaServer
         --server.port="$port" --server.address=127.0.0.1
+        --eureka.instance.hostname=127.0.0.1
+        --eureka.client.service-url.defaultZone="http://127.0.0.1:$port/eureka/"
         --eureka.client.register-with-eureka=false --eureka.client.fetch-registry=false
         --eureka.server.use-read-only-response-cache=false
+        --eureka.server.response-cache-auto-expiration-in-seconds=2
         --eureka.server.eviction-interval-timer-in-ms=500
         --eureka.server.enable-self-preservation=false)
     url=eureka://127.0.0.1:$port/eureka

@@ -21,13 +21,12 @@ pub struct RegistryArgs {
     /// and in all of which a service registers: consul://HOST:PORT, consuls://HOST:PORT (with TLS),
     /// etcd://HOST:PORT,HOST:PORT/PREFIX?layout=gokit|grpc, etcds://... (with TLS),
     /// zookeeper://HOST:PORT,.../PATH?layout=curator|gokit, zookeepers://... (with TLS),
-    /// dns://[RESOLVER:PORT]/NAME (SRV records; lists only), dns+a://[RESOLVER:PORT]/NAME:PORT
-    /// (addresses; lists only), embedded://[FOLDER] (a folder of this machine) or
-    /// static://HOST:PORT,HOST:PORT (lists only). Consul's own variables (CONSUL_HTTP_TOKEN,
-    /// CONSUL_HTTP_AUTH,
-    /// CONSUL_HTTP_SSL, CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY,
-    /// CONSUL_NAMESPACE and others) apply as in Consul's own tools, and those of etcdctl
-    /// (ETCDCTL_USER, ETCDCTL_PASSWORD, ETCDCTL_CACERT and others) to etcd
+    /// eureka://HOST:PORT,.../PATH, eurekas://... (with TLS), dns://[RESOLVER:PORT]/NAME (SRV records;
+    /// lists only), dns+a://[RESOLVER:PORT]/NAME:PORT (addresses; lists only), embedded://[FOLDER] (a
+    /// folder of this machine) or static://HOST:PORT,HOST:PORT (lists only). Consul's own variables
+    /// (CONSUL_HTTP_TOKEN, CONSUL_HTTP_AUTH, CONSUL_HTTP_SSL, CONSUL_CACERT, CONSUL_CAPATH,
+    /// CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY, CONSUL_NAMESPACE and others) apply as in Consul's own
+    /// tools, and those of etcdctl (ETCDCTL_USER, ETCDCTL_PASSWORD, ETCDCTL_CACERT and others) to etcd
     #[arg(
         long,
         value_name = "URL",

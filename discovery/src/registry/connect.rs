@@ -49,6 +49,12 @@ fn built_in(scheme: &str) -> Option<BuiltIn> {
         "etcd" | "etcds" => BuiltIn::On(|url| Ok(Arc::new(super::etcd::Etcd::from_url(url)?))),
         #[cfg(not(feature = "etcd"))]
         "etcd" | "etcds" => BuiltIn::Off { feature: "etcd" },
+        #[cfg(feature = "eureka")]
+        "eureka" | "eurekas" => {
+            BuiltIn::On(|url| Ok(Arc::new(super::eureka::Eureka::from_url(url)?)))
+        }
+        #[cfg(not(feature = "eureka"))]
+        "eureka" | "eurekas" => BuiltIn::Off { feature: "eureka" },
         #[cfg(feature = "zookeeper")]
         "zookeeper" | "zookeepers" => {
             BuiltIn::On(|url| Ok(Arc::new(super::zookeeper::ZooKeeper::from_url(url)?)))
@@ -62,7 +68,7 @@ fn built_in(scheme: &str) -> Option<BuiltIn> {
 }
 
 /// The schemes of this crate, for messages.
-const SCHEMES: [&str; 10] = [
+const SCHEMES: [&str; 12] = [
     "consul",
     "consuls",
     "dns",
@@ -70,6 +76,8 @@ const SCHEMES: [&str; 10] = [
     "embedded",
     "etcd",
     "etcds",
+    "eureka",
+    "eurekas",
     "static",
     "zookeeper",
     "zookeepers",

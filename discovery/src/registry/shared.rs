@@ -6,6 +6,7 @@
         feature = "dns",
         feature = "embedded",
         feature = "etcd",
+        feature = "eureka",
         feature = "zookeeper"
     )),
     allow(

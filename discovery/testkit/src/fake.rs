@@ -30,6 +30,8 @@ pub struct Request {
     pub query: Vec<(String, String)>,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
+    /// As text; broken characters are replaced.
+    pub body: String,
 }
 
 impl Request {
@@ -61,6 +63,7 @@ impl Request {
             headers: headers
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
                 .collect(),
+            body: String::new(),
         })
     }
 }
@@ -269,14 +272,15 @@ async fn serve(
                 return Ok(());
             }
         };
-        let request = Request::parse(std::str::from_utf8(&head)?.trim_end())?;
+        let mut request = Request::parse(std::str::from_utf8(&head)?.trim_end())?;
         let length = request.header("content-length").unwrap_or("0").parse()?;
         while input.len() < length {
             if stream.read_buf(&mut input).await? == 0 {
                 return Ok(());
             }
         }
-        input.drain(..length);
+        let rest = input.split_off(length);
+        request.body = String::from_utf8_lossy(&std::mem::replace(&mut input, rest)).into_owned();
         let reply = answer(&request);
         shared.requests().push(request);
         let (mut reading, mut writing) = stream.split();

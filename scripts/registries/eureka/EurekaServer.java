@@ -7,8 +7,10 @@ import java.nio.charset.StandardCharsets;
 import java.util.Base64;
 import org.springframework.boot.SpringApplication;
 import org.springframework.boot.autoconfigure.EnableAutoConfiguration;
+import org.springframework.boot.web.servlet.FilterRegistrationBean;
 import org.springframework.cloud.netflix.eureka.server.EnableEurekaServer;
 import org.springframework.context.annotation.Bean;
+import org.springframework.core.Ordered;
 import org.springframework.core.env.Environment;
 
 /**
@@ -23,12 +25,12 @@ public class EurekaServer {
     }
 
     @Bean
-    Filter authentication(Environment settings) {
+    FilterRegistrationBean<Filter> authentication(Environment settings) {
         String credentials = settings.getProperty("credentials");
         String expected = credentials == null
                 ? null
                 : "Basic " + Base64.getEncoder().encodeToString(credentials.getBytes(StandardCharsets.UTF_8));
-        return (request, response, next) -> {
+        Filter filter = (request, response, next) -> {
             String given = ((HttpServletRequest) request).getHeader("Authorization");
             if (expected == null || expected.equals(given)) {
                 next.doFilter(request, response);
@@ -38,5 +40,9 @@ public class EurekaServer {
                 refusal.sendError(HttpServletResponse.SC_UNAUTHORIZED);
             }
         };
+        FilterRegistrationBean<Filter> registration = new FilterRegistrationBean<>(filter);
+        // Before the filter that answers the requests of Eureka's API.
+        registration.setOrder(Ordered.HIGHEST_PRECEDENCE);
+        return registration;
     }
 }

@@ -1,14 +1,11 @@
 //! TLS to Consul.
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 
 use super::config::Config;
-use crate::{
-    provider::{NO_PROVIDER, provider},
-    registry::{
-        RegistryError,
-        tls::{self, Settings},
-    },
+use crate::registry::{
+    RegistryError,
+    tls::{self, Settings},
 };
 
 pub(super) fn client_config(config: &Config) -> Result<ClientConfig, RegistryError> {
@@ -17,7 +14,7 @@ pub(super) fn client_config(config: &Config) -> Result<ClientConfig, RegistryErr
         reason,
     };
     if !config.tls {
-        return unused().map_err(wrong);
+        return tls::unused().map_err(wrong);
     }
     let mut tls = tls::client_config(&Settings {
         ca_file: config.ca_file.as_deref(),
@@ -33,15 +30,4 @@ pub(super) fn client_config(config: &Config) -> Result<ClientConfig, RegistryErr
     .map_err(wrong)?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(tls)
-}
-
-/// The HTTP client requires a configuration, which plain HTTP does not use.
-fn unused() -> Result<ClientConfig, String> {
-    let provider = provider().ok_or(NO_PROVIDER)?;
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?;
-    Ok(builder
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth())
 }

@@ -54,6 +54,18 @@ pub(super) fn client_config(settings: &Settings<'_>) -> Result<ClientConfig, Str
     }
 }
 
+/// A configuration for plain HTTP, which does not use it. The HTTP client requires one.
+#[cfg(any(feature = "consul", feature = "eureka"))]
+pub(super) fn unused() -> Result<ClientConfig, String> {
+    let provider = provider().ok_or(NO_PROVIDER)?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?;
+    Ok(builder
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth())
+}
+
 fn verifier(
     settings: &Settings<'_>,
     provider: &Arc<CryptoProvider>,

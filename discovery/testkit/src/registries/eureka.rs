@@ -44,11 +44,18 @@ impl Launch for Eureka {
         let (classes, jars) = (place.home.join("classes"), place.home.join("lib/*"));
         let line = CommandLine::java(&[&classes, &jars], "discovery.EurekaServer", 256)
             .arg(format!("--server.port={}", place.ports[0]))
+            // Its only peer is itself. By default it sends registrations to localhost:8761.
+            .arg("--eureka.instance.hostname=127.0.0.1")
+            .arg(format!(
+                "--eureka.client.service-url.defaultZone=http://{}/eureka/",
+                place.address()
+            ))
             .args([
                 "--server.address=127.0.0.1",
                 "--eureka.client.register-with-eureka=false",
                 "--eureka.client.fetch-registry=false",
                 "--eureka.server.use-read-only-response-cache=false",
+                "--eureka.server.response-cache-auto-expiration-in-seconds=2",
                 "--eureka.server.eviction-interval-timer-in-ms=500",
                 "--eureka.server.enable-self-preservation=false",
             ]);

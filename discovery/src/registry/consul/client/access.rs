@@ -3,21 +3,21 @@
 //! Tokens and certificates are rotated while a process runs. A file that cannot be used, for example in
 //! the middle of a rotation, leaves the credentials as they are until it changes again.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use reqwest::{header::HeaderValue, redirect};
+use reqwest::header::HeaderValue;
 use tracing::{info, warn};
 
 #[cfg(feature = "tls")]
 use crate::registry::consul::tls;
 use crate::{
     error::chain,
-    registry::{RegistryError, consul::config::Config},
+    registry::{
+        RegistryError,
+        consul::config::Config,
+        http::{Version, client_builder},
+    },
 };
 
 /// The credentials in use.
@@ -27,15 +27,6 @@ pub(super) struct Credentials {
     pub(super) token: Option<HeaderValue>,
     token_file: Option<Version>,
     tls_files: Vec<Option<Version>>,
-}
-
-/// The state of a file. Another content has another state, as far as clocks and file systems tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Version {
-    modified: Option<SystemTime>,
-    len: u64,
-    #[cfg(unix)]
-    inode: u64,
 }
 
 /// See the [module](self).
@@ -122,18 +113,8 @@ impl Access {
     }
 }
 
-fn version(file: &Path) -> Option<Version> {
-    let metadata = std::fs::metadata(file).ok()?;
-    Some(Version {
-        modified: metadata.modified().ok(),
-        len: metadata.len(),
-        #[cfg(unix)]
-        inode: std::os::unix::fs::MetadataExt::ino(&metadata),
-    })
-}
-
 fn token_version(config: &Config) -> Option<Version> {
-    version(config.token_file.as_ref()?)
+    Version::of(config.token_file.as_ref()?)
 }
 
 fn tls_versions(config: &Config) -> Vec<Option<Version>> {
@@ -147,7 +128,7 @@ fn tls_versions(config: &Config) -> Vec<Option<Version>> {
         &config.client_key,
     ];
     let given = files.into_iter().flatten();
-    given.map(|file| version(file)).collect()
+    given.map(|file| Version::of(file)).collect()
 }
 
 fn wrong(config: &Config, reason: String) -> RegistryError {
@@ -180,7 +161,7 @@ fn token(config: &Config) -> Result<Option<HeaderValue>, RegistryError> {
 }
 
 fn http(config: &Config) -> Result<reqwest::Client, RegistryError> {
-    let builder = reqwest::Client::builder();
+    let builder = client_builder(config.connect_timeout);
     #[cfg(unix)]
     let builder = match config.socket() {
         Some(path) => builder.unix_socket(path),
@@ -194,18 +175,8 @@ fn http(config: &Config) -> Result<reqwest::Client, RegistryError> {
         return Err(wrong(config, reason.to_owned()));
     }
     builder
-        .connect_timeout(config.connect_timeout)
-        // All requests share an HTTP/2 connection, so a dead one must be found before their timeouts.
-        // For HTTP/1 the kernel's keepalive is on by default.
-        .http2_keep_alive_interval(Duration::from_secs(15))
-        .http2_keep_alive_timeout(Duration::from_secs(15))
         // Consul allows 200 connections per client address, idle ones included.
         .pool_max_idle_per_host(2)
-        // A redirect could send the token to another server. Consul does not redirect.
-        .redirect(redirect::Policy::none())
-        // The agent is usually on this machine, which a web proxy cannot reach.
-        .no_proxy()
-        .user_agent(concat!("discovery/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|e| wrong(config, chain(&e)))
 }

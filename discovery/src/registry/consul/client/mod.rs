@@ -1,7 +1,6 @@
 //! HTTP calls to Consul: bounded in time and size, every failure a [`RegistryError`].
 
 mod access;
-mod answer;
 mod request;
 
 use std::{
@@ -9,16 +8,16 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{StatusCode, header::CONTENT_TYPE};
-use tokio::{runtime::Handle, time::timeout};
+use reqwest::header::CONTENT_TYPE;
+use tokio::runtime::Handle;
 
 use self::access::{Access, Credentials};
-pub(super) use self::{
-    answer::{Answer, one_line},
-    request::Request,
+pub(super) use self::request::Request;
+use super::config::Config;
+use crate::registry::{
+    RegistryError,
+    http::{self, Answer, Call, segment},
 };
-use super::{config::Config, path::segment};
-use crate::{BoxError, registry::RegistryError};
 
 pub(super) struct Client {
     access: Access,
@@ -94,12 +93,6 @@ impl Client {
         request: &Request<'_>,
         credentials: &Credentials,
     ) -> Result<Answer, RegistryError> {
-        let action = request.action;
-        let unreachable = |source: BoxError| RegistryError::Unreachable {
-            registry: self.name.clone(),
-            action: action.to_owned(),
-            source,
-        };
         let url = format!("{}{}", self.base, request.path);
         let mut call = credentials
             .http
@@ -119,30 +112,14 @@ impl Client {
                 .header(CONTENT_TYPE, "application/json")
                 .body(body.clone());
         }
-        let limit = request.held.unwrap_or(self.request_timeout);
-        let response = timeout(limit, call.send())
-            .await
-            .map_err(|elapsed| unreachable(elapsed.into()))?
-            .map_err(|e| unreachable(e.without_url().into()))?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        // A slow body could otherwise take without limit.
-        let body = timeout(self.request_timeout, self.read(response))
-            .await
-            .map_err(|elapsed| unreachable(elapsed.into()))?
-            .map_err(|e| unreachable(e.without_url().into()))?;
-        let Some(body) = body else {
-            let limit = self.body_limit;
-            return Err(self.malformed(action, format!("the body is over {limit} bytes")));
+        let exchange = Call {
+            registry: &self.name,
+            action: request.action,
+            begin_limit: request.held.unwrap_or(self.request_timeout),
+            body_limit: self.request_timeout,
+            body_size: self.body_limit,
         };
-        let answer = Answer {
-            status,
-            headers,
-            body,
-        };
-        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            return Err(self.denied(action, answer.reason()));
-        }
-        Ok(answer)
+        exchange.send(call).await
     }
 
     /// As [`call`](Self::call), for calls that only succeed with a 2xx status.
@@ -156,47 +133,12 @@ impl Client {
         }
     }
 
-    /// The decompressed body, or `None` if it is over the limit.
-    async fn read(&self, mut response: reqwest::Response) -> reqwest::Result<Option<Vec<u8>>> {
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await? {
-            if body.len() + chunk.len() > self.body_limit {
-                return Ok(None);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Some(body))
-    }
-
     pub(super) fn refused(&self, action: &str, answer: &Answer) -> RegistryError {
-        let (registry, action) = (self.name.clone(), action.to_owned());
-        let code = format!("status {}", answer.status.as_u16());
-        let reason = answer.reason();
-        let transient = is_transient(answer.status);
-        match answer.retry_after() {
-            Some(retry_after) if transient => RegistryError::Busy {
-                registry,
-                action,
-                code,
-                reason,
-                retry_after,
-            },
-            _ => RegistryError::Refused {
-                registry,
-                action,
-                code,
-                reason,
-                transient,
-            },
-        }
+        http::refused(&self.name, action, answer)
     }
 
     pub(super) fn denied(&self, action: &str, reason: String) -> RegistryError {
-        RegistryError::Denied {
-            registry: self.name.clone(),
-            action: action.to_owned(),
-            reason,
-        }
+        http::denied(&self.name, action, reason)
     }
 
     pub(super) fn forgotten(&self, id: &str) -> RegistryError {
@@ -207,11 +149,7 @@ impl Client {
     }
 
     pub(super) fn malformed(&self, action: &str, reason: String) -> RegistryError {
-        RegistryError::Malformed {
-            registry: self.name.clone(),
-            action: action.to_owned(),
-            reason,
-        }
+        http::malformed(&self.name, action, reason)
     }
 }
 
@@ -221,13 +159,4 @@ impl fmt::Debug for Client {
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
-}
-
-/// True for the statuses of an overloaded or failing server.
-fn is_transient(status: StatusCode) -> bool {
-    status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
-        )
 }

@@ -8,7 +8,7 @@ use reqwest::Method;
 /// A request to Consul.
 pub(crate) struct Request<'a> {
     pub(crate) method: Method,
-    /// Starts with `/v1`. Names in it are encoded by [`segment`](super::super::path::segment).
+    /// Starts with `/v1`. Names in it are encoded by [`segment`](crate::registry::http::segment).
     pub(crate) path: String,
     pub(crate) query: Vec<(&'static str, &'a str)>,
     pub(crate) body: Option<Bytes>,

@@ -8,10 +8,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::check::check_id;
 use crate::registry::{
     Check, RegistryError,
-    consul::{
-        client::{Client, Request},
-        path::segment,
-    },
+    consul::client::{Client, Request},
+    http::segment,
 };
 
 /// The number of heartbeats in the time after which the check turns critical without one.

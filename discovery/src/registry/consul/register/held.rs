@@ -8,10 +8,8 @@ use tokio::time::{Instant, sleep};
 use super::definition::Service;
 use crate::registry::{
     RegistryError,
-    consul::{
-        client::{Client, Request},
-        path::segment,
-    },
+    consul::client::{Client, Request},
+    http::segment,
     token_bucket::TokenBucket,
 };
 

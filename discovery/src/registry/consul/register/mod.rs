@@ -23,14 +23,12 @@ use tokio::{runtime::Handle, time::Instant};
 use self::{
     definition::Definition, heartbeat::Heartbeat, held::Held, own_check::OwnCheck, visible::Visible,
 };
-use super::{
-    client::{Client, Request},
-    path::segment,
-};
+use super::client::{Client, Request};
 use crate::{
     future::BoxFuture,
     registry::{
         Check, CheckState, Registration, RegistrationClient, RegistryError, conflict::Conflicts,
+        http::segment,
     },
     watch,
 };

@@ -14,10 +14,8 @@ use crate::{
     error::chain,
     registry::{
         Check, CheckState, RegistryError,
-        consul::{
-            client::{Client, Request, one_line},
-            path::segment,
-        },
+        consul::client::{Client, Request},
+        http::{one_line, segment},
     },
     watch,
 };

@@ -16,10 +16,8 @@ use crate::{
     instance::Instance,
     registry::{
         RegistryError,
-        consul::{
-            client::{Client, Request},
-            path::segment,
-        },
+        consul::client::{Client, Request},
+        http::segment,
     },
 };
 

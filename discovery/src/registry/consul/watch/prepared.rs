@@ -15,8 +15,8 @@ use crate::{
         consul::{
             client::{Client, Request},
             health::Names,
-            path::segment,
         },
+        http::segment,
     },
 };
 

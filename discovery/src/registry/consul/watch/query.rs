@@ -8,11 +8,11 @@ use tracing::debug;
 use crate::registry::{
     Query, RegistryError,
     consul::{
-        client::{Answer, Client, Request},
+        client::{Client, Request},
         config::Config,
         health::{self, Decoded},
-        path::segment,
     },
+    http::{Answer, segment},
 };
 
 /// A body up to this size is decoded on the async thread, in well under a millisecond.

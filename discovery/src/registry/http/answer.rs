@@ -1,4 +1,4 @@
-//! An answer of Consul.
+//! An answer of a registry.
 
 use std::time::Duration;
 
@@ -20,21 +20,23 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The time after which to ask again, as Consul or a proxy states it in seconds.
+    /// The time after which to ask again, as the registry or a proxy states it in seconds.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         let seconds = self.header("retry-after")?.trim().parse().ok()?;
         Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
     }
 
-    /// True if Consul's own text contains these words.
+    /// True if the registry's own text contains these words.
+    #[cfg(feature = "consul")]
     pub(crate) fn contains(&self, words: &str) -> bool {
         self.reason().contains(words)
     }
 
-    /// Consul's own text, cut to one line for logs.
+    /// The registry's own text, cut to one line for logs.
     pub(crate) fn reason(&self) -> String {
         if self.status.is_redirection() {
-            return "redirects are not followed; check that the address is Consul's own".to_owned();
+            return "redirects are not followed; check that the address is the registry's own"
+                .to_owned();
         }
         let line = one_line(&String::from_utf8_lossy(&self.body));
         if line.is_empty() {

@@ -4,6 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::registry::dns::name::Name;
 
+/// References within one name: a name has at most this many labels, and more would only cost time.
+const MAX_REFERENCES: usize = 127;
+
 const SHORT: &str = "ends in the middle of a record";
 
 /// A position in a message.
@@ -97,7 +100,7 @@ impl<'a> Reader<'a> {
         const BROKEN: &str = "a name refers to something that is not a name";
         let mut to = to;
         let mut length = 0;
-        loop {
+        for _ in 0..MAX_REFERENCES {
             if to >= before {
                 return Err(BROKEN);
             }
@@ -124,5 +127,6 @@ impl<'a> Reader<'a> {
                 }
             }
         }
+        Err(BROKEN)
     }
 }

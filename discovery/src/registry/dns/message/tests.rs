@@ -116,6 +116,25 @@ fn names_that_refer_in_a_circle_end() {
 }
 
 #[test]
+fn a_long_way_of_references_is_cut() {
+    let target = |references: u16| {
+        let mut bytes = start(0, [2, 0, 0]);
+        // In the data of a record of another type: each refers to the one before, the first to the question.
+        let at = u16::try_from(bytes.len()).unwrap() + 12;
+        let mut chain = vec![0xc0, 12];
+        for nth in 1..references {
+            chain.put_u16(0xc000 | (at + (nth - 1) * 2));
+        }
+        record(&mut bytes, 16, 60, &chain);
+        let end = 0xc000 | (at + (references - 1) * 2);
+        record(&mut bytes, 33, 60, &srv(&end.to_be_bytes()));
+        Message::read(&bytes).unwrap().answers[1].data.clone()
+    };
+    assert!(matches!(target(100), Data::Srv(srv) if srv.target == question().name));
+    assert!(matches!(target(127), Data::Malformed(33, _)));
+}
+
+#[test]
 fn a_message_that_is_not_an_answer_is_refused() {
     let good = start(0, [1, 0, 0]);
     for (bytes, reason) in [

@@ -186,7 +186,11 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<bool> {
         let Row { number, name, .. } = run.row;
         let title = [format!("{number} {name}"), run.registry()];
         match outcome {
-            Err(reason) => table.row(title.into_iter().chain([format!("SKIPPED: {reason}")])),
+            Err(_reason) => {
+                let mut cells = vec!["-".to_owned(); 9];
+                cells[8] = "SKIPPED".to_owned();
+                table.row(title.into_iter().chain(cells));
+            }
             Ok(outcome) => {
                 held &= outcome.complaints.is_empty();
                 if args.json {

@@ -1,6 +1,6 @@
 //! The registry of a row: its server, the flags with which the services use it, and its faults.
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
@@ -43,9 +43,11 @@ impl Kind {
             Self::Etcd => Etcd::VARIABLE,
             Self::ZooKeeper => ZooKeeper::VARIABLE,
             Self::Eureka => Eureka::VARIABLE,
-            Self::Consul | Self::Dns | Self::Embedded => "CONSUL_BIN",
+            Self::Consul | Self::Dns => "CONSUL_BIN",
+            Self::Embedded => "",
         };
-        if std::env::var_os(variable).is_none_or(|path| path.is_empty()) {
+        let set = |variable| std::env::var_os(variable).is_some_and(|path| !path.is_empty());
+        if !variable.is_empty() && !set(variable) {
             return Some(format!("{variable} is not set"));
         }
         match (self, fault?) {
@@ -172,7 +174,7 @@ impl Registry {
         server!(self, server => server.resume())
     }
 
-    /// Kills it. A folder loses its files.
+    /// Kills it. A folder loses its services.
     pub(crate) async fn kill(&mut self) -> Result<()> {
         if let Self::Embedded(folder) = self {
             return empty(folder);
@@ -195,11 +197,9 @@ fn url_of(folder: &TempDir) -> String {
 }
 
 fn empty(folder: &TempDir) -> Result<()> {
-    let entries: Result<Vec<PathBuf>, _> = fs::read_dir(folder.path())?
-        .map(|entry| Ok::<_, std::io::Error>(entry?.path()))
-        .collect();
-    for entry in entries? {
-        fs::remove_file(&entry).with_context(|| format!("cannot remove {}", entry.display()))?;
+    for service in fs::read_dir(folder.path())? {
+        let path = service?.path();
+        fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! connections that it does not begin. The calls of others succeed meanwhile.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "shown with --nocapture")]
 
 mod support;
 
@@ -13,6 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use proto::{SumRequest, TrimRequest, add_client::AddClient, trim_client::TrimClient};
@@ -82,7 +84,7 @@ fn peak(process: &Process) -> usize {
 struct Others {
     stop: Arc<AtomicBool>,
     calls: Arc<AtomicUsize>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Vec<Duration>>,
 }
 
 impl Others {
@@ -93,16 +95,24 @@ impl Others {
         let (stop, calls) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let (stopped, count) = (Arc::clone(&stop), Arc::clone(&calls));
         let task = tokio::spawn(async move {
+            let mut latencies = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
+                let begun = Instant::now();
                 let answer = http.post("/sum", r#"{"a":1,"b":2}"#).await;
+                latencies.push(begun.elapsed());
                 assert_eq!(answer.text, r#"{"v":3}"#, "{answer:?}");
+                let begun = Instant::now();
                 let sum = add.sum(SumRequest { a: 1, b: 2 }).await.unwrap();
+                latencies.push(begun.elapsed());
                 assert_eq!(sum.into_inner().v, 3);
+                let begun = Instant::now();
                 let text = TrimRequest { s: "1 0".into() };
                 let trimmed = trim.trim_space(text).await.unwrap();
+                latencies.push(begun.elapsed());
                 assert_eq!(trimmed.into_inner().s, "10");
                 count.fetch_add(1, Ordering::Relaxed);
             }
+            latencies
         });
         Self { stop, calls, task }
     }
@@ -117,11 +127,14 @@ impl Others {
         assert!(!self.task.is_finished(), "a call of another client failed");
     }
 
-    /// All of them have succeeded.
+    /// All of them have succeeded. Their latency is shown, not required: load can stretch it.
     async fn end(self) {
         self.more().await;
         self.stop.store(true, Ordering::Relaxed);
-        self.task.await.unwrap();
+        let mut latencies = self.task.await.unwrap();
+        latencies.sort_unstable();
+        let p99 = latencies[latencies.len() * 99 / 100];
+        println!("{} calls of other clients, p99 {p99:?}", latencies.len());
     }
 }
 

@@ -13,7 +13,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, broadcast, watch},
     task::AbortHandle,
     time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
@@ -29,6 +29,8 @@ use crate::{
     balance::Balancer,
     ejection::{EjectionPolicy, Ejector, Health},
     endpoint::{ConnectivityState, Connector, Endpoint, Event},
+    error::chain,
+    event::{ChannelEvent, ChannelEventKind},
     filter::{subset::Subset, zone::Locality},
     instance::Instance,
     metrics::{Endpoints, PUBLISH_INTERVAL},
@@ -69,6 +71,7 @@ pub(crate) struct Endpointer {
     connector: Arc<Connector>,
     task: AbortHandle,
     registry: watch::Receiver<InstanceSet>,
+    protection: RemovalProtection,
     // Keeps the watch running.
     _instancer: Arc<dyn Instancer>,
 }
@@ -80,6 +83,7 @@ impl Endpointer {
             // A removal is never the registry's own failure, so there is nothing to protect from.
             config.protection = config.protection.off();
         }
+        let protection = config.protection;
         let changed = Arc::clone(&config.connector.changed);
         let connector = Arc::clone(&config.connector);
         let (version_tx, version) = watch::channel(0);
@@ -107,6 +111,7 @@ impl Endpointer {
             version,
             connector,
             registry,
+            protection,
             task: tokio::spawn(task.run(watch)).abort_handle(),
             _instancer: instancer,
         }
@@ -126,6 +131,16 @@ impl Endpointer {
     /// Changes with every published snapshot.
     pub(crate) fn versions(&self) -> watch::Receiver<u64> {
         self.version.clone()
+    }
+
+    /// The protection in effect.
+    pub(crate) fn protection(&self) -> RemovalProtection {
+        self.protection
+    }
+
+    /// The events from now on.
+    pub(crate) fn events(&self) -> broadcast::Receiver<ChannelEvent> {
+        self.connector.events.subscribe()
     }
 
     /// True if the task has ended with its runtime.
@@ -248,7 +263,22 @@ impl Task {
                 endpoint.subchannel().retry_now();
             }
         }
+        self.report_registry(latest);
         self.registry = latest.clone();
+    }
+
+    /// Reports that the registry has failed, or answers again.
+    fn report_registry(&self, latest: &InstanceSet) {
+        let events = &self.config.connector.events;
+        match (&self.registry.error, &latest.error) {
+            (None, Some(error)) => events.emit(|| ChannelEventKind::RegistryLost {
+                reason: chain(&**error),
+            }),
+            (Some(_), None) => events.emit(|| ChannelEventKind::RegistryBack {
+                instances: latest.instances.len(),
+            }),
+            _ => {}
+        }
     }
 
     /// Updates the set to the usable ones of these instances, or to this client's subset of them.
@@ -272,15 +302,35 @@ impl Task {
             guard::start(&change.protected, offered, &self.config.connector.changed);
         }
         let log = &self.config.connector.log;
+        let events = &self.config.connector.events;
         for instance in &change.added {
             if log.admits(Event::Added) {
                 info!(%instance, "instance added");
             }
+            let instance = Arc::clone(instance);
+            events.emit(|| ChannelEventKind::Added { instance });
+        }
+        for endpoint in &change.protected {
+            if let Some(last_resort) = endpoint.last_resort() {
+                events.emit(|| ChannelEventKind::Protected {
+                    instance: Arc::clone(endpoint.instance()),
+                    withdrawal: last_resort.withdrawal(),
+                });
+            }
+        }
+        for instance in change.returned {
+            events.emit(|| ChannelEventKind::Returned { instance });
         }
         for endpoint in &change.removed {
             if log.admits(Event::Removed) {
                 info!(instance = %endpoint.instance(), "instance removed");
             }
+            events.emit(|| ChannelEventKind::Removed {
+                instance: Arc::clone(endpoint.instance()),
+                reason: offer
+                    .withdrawal(endpoint.instance())
+                    .map_or("not selected", |(withdrawal, _)| withdrawal.reason()),
+            });
             endpoint.subchannel().retire();
         }
     }
@@ -316,6 +366,11 @@ impl Task {
             if self.config.connector.log.admits(Event::Removed) {
                 info!(instance = %endpoint.instance(), "last resort removed: {reason}");
             }
+            let events = &self.config.connector.events;
+            events.emit(|| ChannelEventKind::Removed {
+                instance: Arc::clone(endpoint.instance()),
+                reason,
+            });
             endpoint.subchannel().retire();
         }
         if self.config.connector.eager {
@@ -363,6 +418,23 @@ impl Task {
         }
         let review = self.ejector.review(now, &records);
         let log = &self.config.connector.log;
+        let emit = |index: usize, kind: &dyn Fn(Arc<Instance>) -> ChannelEventKind| {
+            let instance = endpoints[index].instance();
+            self.config
+                .connector
+                .events
+                .emit(|| kind(Arc::clone(instance)));
+        };
+        for &(index, reason, time) in review.ejected.iter().chain(&review.extended) {
+            emit(index, &|instance| ChannelEventKind::Ejected {
+                instance,
+                reason,
+                time,
+            });
+        }
+        for &index in &review.probation {
+            emit(index, &|instance| ChannelEventKind::Probation { instance });
+        }
         for (index, reason, time) in &review.ejected {
             if log.admits(Event::Ejected) {
                 warn!(instance = %endpoints[*index].instance(), "ejected for {time:?}: {reason}");
@@ -370,6 +442,7 @@ impl Task {
         }
         for index in &review.admitted {
             endpoints[*index].stats().forget_latency();
+            emit(*index, &|instance| ChannelEventKind::Admitted { instance });
             if log.admits(Event::Admitted) {
                 info!(instance = %endpoints[*index].instance(), "admitted again");
             }

@@ -79,7 +79,10 @@ impl<P: Protocol> Call<'_, P> {
             }
             let picked = self.picking().pick().await?;
             let failed = match self.try_once(picked).await {
-                Ok(response) => {
+                Ok(mut response) => {
+                    if let Some(earlier) = self.attempts.take() {
+                        response.extensions_mut().insert(earlier);
+                    }
                     self.shared.budget.deposit(Instant::now());
                     self.blame_wrong_servers();
                     return Ok(response);

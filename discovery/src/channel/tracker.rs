@@ -6,7 +6,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::shared::Shared;
-use crate::{ejection::Classification, endpoint::Endpoint, retry::usual::MethodSlot};
+use crate::{
+    ejection::Classification,
+    endpoint::{Ended, Endpoint},
+    retry::usual::MethodSlot,
+};
 
 /// An attempt that had less than this many times the mean latency of its method says nothing about
 /// its endpoint.
@@ -79,10 +83,31 @@ impl Tracker {
             Outcome::Unprocessed => &counters.unprocessed,
         };
         counter.increment(1);
-        if let Some(failed) = failed {
+        let now = if let Some(failed) = failed {
             let (now, elapsed) = self.observe(failed);
             self.shared.observe(self.method, elapsed, now, failed);
+            if matches!(outcome, Outcome::Ok | Outcome::Status) && !failed {
+                return self.count(now, Ended::Answered(elapsed));
+            }
+            now
+        } else {
+            Instant::now()
+        };
+        // Not the instance's failure: it has not received it.
+        if !matches!(outcome, Outcome::Unprocessed) {
+            self.count(now, Ended::Failed);
         }
+    }
+
+    /// Counts its end among the endpoint's recent calls.
+    fn count(&self, now: Instant, ended: Ended) {
+        self.endpoint.stats().count(now, ended);
+    }
+
+    /// Notes an attempt that one elsewhere has overtaken before it was overdue.
+    pub(super) fn overtaken(&self) {
+        let (now, _) = self.observe(false);
+        self.count(now, Ended::Overtaken);
     }
 
     /// Notes the time since it began as a latency of the endpoint.

@@ -3,12 +3,17 @@
 //! Every call writes them, so they are atomics. Balancers and outlier ejection read them.
 
 use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use tokio::time::Instant;
 
+pub use super::recent::EndpointCalls;
+use super::recent::{Ended, Recent};
 use crate::ejection::Health;
 
 /// Time constant of the decay of a latency peak (the default of Finagle and Linkerd).
@@ -25,6 +30,8 @@ pub struct Stats {
     latency: PeakEwma,
     born: Instant,
     health: Health,
+    /// Allocated with the end of the first attempt: an idle endpoint stays small.
+    recent: OnceLock<Box<Recent>>,
 }
 
 impl Default for Stats {
@@ -34,6 +41,7 @@ impl Default for Stats {
             latency: PeakEwma::default(),
             health: Health::default(),
             born: Instant::now(),
+            recent: OnceLock::new(),
         }
     }
 }
@@ -52,6 +60,15 @@ impl Stats {
         self.latency.get(self.age(now))
     }
 
+    /// The figures of the calls at `now`.
+    #[must_use]
+    pub fn calls(&self, now: Instant) -> EndpointCalls {
+        let recent = self.recent.get();
+        recent.map_or_else(EndpointCalls::default, |recent| {
+            recent.figures(self.age(now))
+        })
+    }
+
     /// The record of outlier ejection.
     pub(crate) fn health(&self) -> &Health {
         &self.health
@@ -63,6 +80,13 @@ impl Stats {
 
     pub(crate) fn end(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts an attempt that has ended.
+    pub(crate) fn count(&self, now: Instant, ended: Ended) {
+        self.recent
+            .get_or_init(Box::default)
+            .add(self.age(now), ended);
     }
 
     /// Notes the time until a call's first message.

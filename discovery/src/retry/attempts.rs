@@ -35,6 +35,11 @@ impl fmt::Display for Attempt {
     }
 }
 
+/// The attempts of a call that gave no answer, where a later one did: an extension of the response. It is
+/// left out if the first attempt has answered.
+#[derive(Clone, Debug)]
+pub struct EarlierAttempts(pub Vec<Attempt>);
+
 /// The kind of reason for which a call ended without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -168,6 +173,22 @@ impl Attempts {
             code: failure.code(),
             reason,
         });
+    }
+
+    /// Notes an attempt that is cancelled because another one has answered.
+    pub(crate) fn overtake(&mut self, endpoint: &Endpoint, begun: Instant) {
+        self.failed.push(Attempt {
+            instance: Arc::clone(endpoint.instance()),
+            elapsed: begun.elapsed(),
+            code: Code::Cancelled,
+            reason: "cancelled: another attempt has answered".to_owned(),
+        });
+    }
+
+    /// The attempts that gave no answer, for a call that has one.
+    pub(crate) fn take(&mut self) -> Option<EarlierAttempts> {
+        let failed = std::mem::take(&mut self.failed);
+        (!failed.is_empty()).then_some(EarlierAttempts(failed))
     }
 
     pub(crate) fn failures(&self) -> usize {

@@ -1,4 +1,4 @@
-//! `POST /sum` and `POST /concat` with JSON, `/metrics`, `/healthz` and `/readyz`.
+//! `POST /sum` and `POST /concat` with JSON, and what all routes have in common.
 //!
 //! A business error is status 200 with `err` beside `v`. Every other error has its own status and the
 //! body `{"err": "..."}`.
@@ -15,60 +15,58 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::post,
 };
-use bootstrap::Stage;
-use discovery::{Channel, Deadline, chain};
+use discovery::Deadline;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use crate::{
     caller::keep,
-    error_detail::ErrorDetail,
     grpc,
     json::{Field, Operands},
     metrics,
+    operator::{HEALTHZ, METRICS, READYZ},
+    page,
     service::{self, AddService, BusinessError},
 };
 
 const SUM: &str = "/sum";
 const CONCAT: &str = "/concat";
-const METRICS: &str = "/metrics";
-const HEALTHZ: &str = "/healthz";
-const READYZ: &str = "/readyz";
 /// The paths as labels.
-const ROUTES: [&str; 5] = [SUM, CONCAT, METRICS, HEALTHZ, READYZ];
+const ROUTES: [&str; 11] = [
+    SUM,
+    CONCAT,
+    METRICS,
+    HEALTHZ,
+    READYZ,
+    page::PAGE,
+    page::ASSET,
+    page::CHANNEL,
+    page::LIVE,
+    page::TRY_SUM,
+    page::TRY_CONCAT,
+];
 /// A client must send a request's body within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum number of bytes that are read and discarded of a body that is too long. Some clients read
 /// the answer only after they have sent everything.
 const DISCARDED: usize = 64 << 20;
 
-/// The state that `/metrics` and `/readyz` show.
-#[derive(Clone)]
-pub(crate) struct Readiness {
-    pub(crate) channel: Channel,
-    pub(crate) stage: watch::Receiver<Stage>,
-    pub(crate) recorder: PrometheusHandle,
-    pub(crate) detail: ErrorDetail,
-}
-
-/// All routes.
-pub(crate) fn routes(service: Arc<AddService>, readiness: Readiness, max_body: usize) -> Router {
-    let operator = Router::new()
-        .route(METRICS, get(show_metrics))
-        .route(HEALTHZ, get(|| async { "ok\n" }))
-        .route(READYZ, get(ready))
-        .with_state(readiness);
+/// The methods of the service.
+pub(crate) fn methods(service: Arc<AddService>, max_body: usize) -> Router {
     let calls = Calls { service, max_body };
     Router::new()
         .route(SUM, post(sum))
         .route(CONCAT, post(concat))
         .with_state(calls)
-        .merge(operator)
+}
+
+/// All routes of a port: these, an error for everything else, and the metrics of requests.
+pub(crate) fn port(routes: Router) -> Router {
+    routes
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "no such path") })
         .method_not_allowed_fallback(|| async {
             Failure::new(
@@ -133,12 +131,12 @@ async fn concat(
 }
 
 /// The caller's deadline, which counts from the headers on, as on gRPC.
-fn deadline(headers: &HeaderMap) -> Result<Option<Deadline>, Status> {
+pub(crate) fn deadline(headers: &HeaderMap) -> Result<Option<Deadline>, Status> {
     Deadline::from_headers(headers).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
 /// Reads a body up to the size limit, by the caller's deadline and within [`BODY_TIMEOUT`].
-async fn read(
+pub(crate) async fn read(
     request: Request,
     max_body: usize,
     deadline: Option<Deadline>,
@@ -181,7 +179,7 @@ async fn discard(mut body: Body) {
 }
 
 /// Parses JSON. Content-Type is ignored: clients often send a wrong one.
-fn parse<T: Field>(body: &[u8]) -> Result<Operands<T>, Failure> {
+pub(crate) fn parse<T: Field>(body: &[u8]) -> Result<Operands<T>, Failure> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Failure::new(
             StatusCode::BAD_REQUEST,
@@ -194,45 +192,15 @@ fn parse<T: Field>(body: &[u8]) -> Result<Operands<T>, Failure> {
     })
 }
 
-async fn show_metrics(State(readiness): State<Readiness>) -> Response {
-    let content_type = [("content-type", "text/plain; version=0.0.4")];
-    (content_type, readiness.recorder.render()).into_response()
-}
-
-/// Ready if a trim instance is connected or, without eager connections, can be connected to by a call.
-async fn ready(State(readiness): State<Readiness>) -> Result<String, Failure> {
-    let unavailable = |reason: String| Failure {
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        reason,
-    };
-    if *readiness.stage.borrow() != Stage::Serving {
-        return Err(unavailable("shutting down".to_owned()));
-    }
-    let status = readiness.channel.status();
-    if status.available > 0 {
-        return Ok(format!(
-            "ready: {} of {} instances\n",
-            status.available, status.instances
-        ));
-    }
-    let registry = status.registry_error.map_or_else(String::new, |error| {
-        readiness.detail.reason(|| format!("; {}", chain(&*error)))
-    });
-    Err(unavailable(format!(
-        "no trim instance is connected ({} known){registry}",
-        status.instances
-    )))
-}
-
 /// An error and its HTTP status.
 #[derive(Debug)]
-struct Failure {
-    status: StatusCode,
-    reason: String,
+pub(crate) struct Failure {
+    pub(crate) status: StatusCode,
+    pub(crate) reason: String,
 }
 
 impl Failure {
-    fn new(status: StatusCode, reason: &str) -> Self {
+    pub(crate) fn new(status: StatusCode, reason: &str) -> Self {
         Self {
             status,
             reason: reason.to_owned(),

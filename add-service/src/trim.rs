@@ -1,9 +1,11 @@
 //! The client of the trim service, on a channel that finds its instances, balances and retries.
 
+use std::sync::Arc;
+
 use bootstrap::CompressionEncoding;
-use discovery::{Channel, ServedBy};
-use proto::{TrimRequest, trim_client::TrimClient};
-use tonic::{Request, Status};
+use discovery::{Attempt, Channel, EarlierAttempts, Instance, ServedBy};
+use proto::{TrimRequest, TrimResponse, trim_client::TrimClient};
+use tonic::{Request, Response, Status};
 
 use crate::{caller::Caller, error_detail::ErrorDetail};
 
@@ -13,6 +15,16 @@ pub(crate) struct Trimmed {
     pub(crate) text: String,
     /// The ID of the instance that answered.
     pub(crate) instance: String,
+}
+
+/// A trimmed text and the attempts that it took.
+#[derive(Debug)]
+pub(crate) struct Traced {
+    pub(crate) text: String,
+    /// The instance that answered.
+    pub(crate) instance: Option<Arc<Instance>>,
+    /// The attempts before it.
+    pub(crate) earlier: Vec<Attempt>,
 }
 
 /// Calls the trim service.
@@ -42,14 +54,7 @@ impl RemoteTrim {
     /// `DEADLINE_EXCEEDED` when the time is up, else UNAVAILABLE: the caller of this service cannot
     /// act on any other status of the service behind it.
     pub(crate) async fn trim(&self, text: String, caller: Caller) -> Result<Trimmed, Status> {
-        let mut request = Request::new(TrimRequest { s: text });
-        if let Some(key) = caller.key {
-            request.extensions_mut().insert(key);
-        }
-        if let Some(deadline) = caller.deadline {
-            request.extensions_mut().insert(deadline);
-        }
-        let response = self.client.clone().trim_space(request).await;
+        let response = self.send(text, caller).await;
         let response = response.map_err(|status| self.detail.of_call(status))?;
         let instance = response
             .extensions()
@@ -59,5 +64,33 @@ impl RemoteTrim {
             text: response.into_inner().s,
             instance,
         })
+    }
+
+    /// Trims one text for an operator, who sees all of it.
+    ///
+    /// # Errors
+    ///
+    /// The status of the channel, with each attempt.
+    pub(crate) async fn trace(&self, text: String, caller: Caller) -> Result<Traced, Status> {
+        let mut response = self.send(text, caller).await?;
+        let extensions = response.extensions_mut();
+        Ok(Traced {
+            instance: extensions.remove::<ServedBy>().map(|served| served.0),
+            earlier: extensions
+                .remove::<EarlierAttempts>()
+                .map_or_else(Vec::new, |earlier| earlier.0),
+            text: response.into_inner().s,
+        })
+    }
+
+    async fn send(&self, text: String, caller: Caller) -> Result<Response<TrimResponse>, Status> {
+        let mut request = Request::new(TrimRequest { s: text });
+        if let Some(key) = caller.key {
+            request.extensions_mut().insert(key);
+        }
+        if let Some(deadline) = caller.deadline {
+            request.extensions_mut().insert(deadline);
+        }
+        self.client.clone().trim_space(request).await
     }
 }

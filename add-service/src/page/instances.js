@@ -27,6 +27,7 @@ export function show(frame) {
     row.data = data;
     row.seen = now;
     row.state = state;
+    row.alone = frame.groups.length === 1;
     row.element.classList.remove("is-gone");
     fill(row, data);
     place(row, before);
@@ -168,7 +169,7 @@ function detail(data) {
   }
 }
 
-/** The worst state that many instances of a group have. */
+/** The state that most instances of a group have. */
 function groupState(group) {
   const most = Object.entries(group.states).sort((a, b) => b[1] - a[1])[0];
   return most ? most[0] : "idle";
@@ -176,8 +177,8 @@ function groupState(group) {
 
 function fillGroup(row, group) {
   const [head, status] = row.cells;
-  part(head, "id", group.name ?? t("no_zone"));
-  part(head, "sub", number(group.instances));
+  part(head, "id", group.name ?? (row.alone ? t("all_instances") : t("no_zone")));
+  part(head, "sub", t("group_size", { n: number(group.instances) }));
   if (!status.firstChild?.classList.contains("chips")) {
     status.replaceChildren(make("ul", "chips"), svg("svg", { class: "meter", viewBox: "0 0 100 6", preserveAspectRatio: "none", "aria-hidden": "true" }));
   }

@@ -3,33 +3,27 @@
 //! A business error is status 200 with `err` beside `v`. Every other error has its own status and the
 //! body `{"err": "..."}`.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json, Router,
-    body::{Body, Bytes, HttpBody as _},
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode},
+    http::{HeaderValue, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::post,
 };
-use discovery::Deadline;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Serialize;
-use tokio::time::timeout;
-use tonic::{Code, Status};
 
 use crate::{
     caller::keep,
+    failure::Failure,
     grpc,
-    json::{Field, Operands},
+    json::Operands,
     metrics,
     operator::{HEALTHZ, METRICS, READYZ},
     page,
+    request::{deadline, parse, read},
     service::{self, AddService, BusinessError},
 };
 
@@ -49,12 +43,6 @@ const ROUTES: [&str; 11] = [
     page::TRY_SUM,
     page::TRY_CONCAT,
 ];
-/// A client must send a request's body within this time.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Maximum number of bytes that are read and discarded of a body that is too long. Some clients read
-/// the answer only after they have sent everything.
-const DISCARDED: usize = 64 << 20;
-
 /// The methods of the service.
 pub(crate) fn methods(service: Arc<AddService>, max_body: usize) -> Router {
     let calls = Calls { service, max_body };
@@ -130,108 +118,6 @@ async fn concat(
     Ok(response)
 }
 
-/// The caller's deadline, which counts from the headers on, as on gRPC.
-pub(crate) fn deadline(headers: &HeaderMap) -> Result<Option<Deadline>, Status> {
-    Deadline::from_headers(headers).map_err(|error| Status::invalid_argument(error.to_string()))
-}
-
-/// Reads a body up to the size limit, by the caller's deadline and within [`BODY_TIMEOUT`].
-pub(crate) async fn read(
-    request: Request,
-    max_body: usize,
-    deadline: Option<Deadline>,
-) -> Result<Bytes, Failure> {
-    let too_large = |body| {
-        tokio::spawn(timeout(BODY_TIMEOUT, discard(body)));
-        Err(Failure {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            reason: format!("the body is over {max_body} bytes"),
-        })
-    };
-    let mut body = request.into_body();
-    // The length that the client announced, or zero.
-    if body.size_hint().lower() > max_body as u64 {
-        return too_large(body);
-    }
-    let whole = timeout(BODY_TIMEOUT, Limited::new(&mut body, max_body).collect());
-    match keep(deadline, async { Ok(whole.await) }).await? {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => too_large(body),
-        Ok(Err(error)) => Err(Failure {
-            status: StatusCode::BAD_REQUEST,
-            reason: format!("the body is incomplete: {error}"),
-        }),
-        Err(_) => Err(Failure::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "the body did not arrive in time",
-        )),
-    }
-}
-
-/// Reads the rest of a body while the answer is sent.
-async fn discard(mut body: Body) {
-    let mut read = 0;
-    while read <= DISCARDED
-        && let Some(Ok(frame)) = body.frame().await
-    {
-        read += frame.data_ref().map_or(0, Bytes::len);
-    }
-}
-
-/// Parses JSON. Content-Type is ignored: clients often send a wrong one.
-pub(crate) fn parse<T: Field>(body: &[u8]) -> Result<Operands<T>, Failure> {
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Failure::new(
-            StatusCode::BAD_REQUEST,
-            "the body is not a JSON object",
-        ));
-    }
-    serde_json::from_slice(body).map_err(|error| Failure {
-        status: StatusCode::BAD_REQUEST,
-        reason: format!("the body is not what this method takes: {error}"),
-    })
-}
-
-/// An error and its HTTP status.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) status: StatusCode,
-    pub(crate) reason: String,
-}
-
-impl Failure {
-    pub(crate) fn new(status: StatusCode, reason: &str) -> Self {
-        Self {
-            status,
-            reason: reason.to_owned(),
-        }
-    }
-}
-
-impl From<Status> for Failure {
-    fn from(status: Status) -> Self {
-        Self {
-            status: match status.code() {
-                Code::InvalidArgument => StatusCode::BAD_REQUEST,
-                Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
-                Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
-                _ => StatusCode::SERVICE_UNAVAILABLE,
-            },
-            reason: status.message().to_owned(),
-        }
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Body {
-            err: String,
-        }
-        (self.status, Json(Body { err: self.reason })).into_response()
-    }
-}
-
 /// Counts and times every request under its route, never under a path that a caller chose.
 async fn measured(request: Request, next: Next) -> Response {
     let begun = Instant::now();
@@ -244,26 +130,4 @@ async fn measured(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     metrics::http(&method, route, response.status(), begun.elapsed());
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_arrive_is_an_error() {
-        let stalled = || {
-            let nothing = tokio_stream::pending::<Result<Bytes, std::io::Error>>();
-            Request::new(Body::from_stream(nothing))
-        };
-        let begun = tokio::time::Instant::now();
-        let failure = read(stalled(), 64, None).await.unwrap_err();
-        assert_eq!(failure.status, StatusCode::REQUEST_TIMEOUT);
-        assert_eq!(begun.elapsed(), BODY_TIMEOUT);
-
-        let deadline = Deadline::after(Duration::from_millis(200));
-        let failure = read(stalled(), 64, Some(deadline)).await.unwrap_err();
-        assert_eq!(failure.status, StatusCode::GATEWAY_TIMEOUT);
-        assert_eq!(tokio::time::Instant::now(), deadline.instant());
-    }
 }

@@ -7,12 +7,14 @@
 mod args;
 mod caller;
 mod error_detail;
+mod failure;
 mod grpc;
 mod http;
 mod json;
 mod metrics;
 mod operator;
 mod page;
+mod request;
 mod service;
 mod trim;
 

@@ -12,7 +12,7 @@ use discovery::{Channel, chain};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
-use crate::{error_detail::ErrorDetail, http::Failure};
+use crate::{error_detail::ErrorDetail, failure::Failure};
 
 pub(crate) const METRICS: &str = "/metrics";
 pub(crate) const HEALTHZ: &str = "/healthz";

@@ -36,7 +36,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::access::{Access, Show};
 use self::feed::Feed;
-use crate::{http::Failure, service::AddService};
+use crate::{failure::Failure, service::AddService};
 
 pub(crate) const PAGE: &str = "/";
 pub(crate) const ASSET: &str = "/page/{file}";

@@ -20,6 +20,7 @@ mod pick;
 mod race;
 mod response;
 mod run;
+mod settings;
 mod shared;
 mod snapshot;
 mod status;
@@ -43,7 +44,8 @@ pub use self::{
     events::Events,
     in_process::InProcess,
     response::ResponseBody,
-    snapshot::{CallTotals, ChannelPolicy, ChannelSettings, ChannelSnapshot},
+    settings::ChannelSettings,
+    snapshot::{CallTotals, ChannelPolicy, ChannelSnapshot},
     status::{Changes, ChannelEnded, ChannelStatus, EndpointStatus, Protection},
 };
 use crate::{BoxError, grpc::Grpc, registry::Registry};

@@ -27,7 +27,11 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::{counters::Classification, ejector::Ejector, health::Health};
+pub(crate) use self::{
+    counters::Classification,
+    ejector::{Ejector, Review},
+    health::Health,
+};
 pub use self::{
     policy::EjectionPolicy,
     status::{Ejection, EjectionPhase},

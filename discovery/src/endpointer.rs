@@ -6,6 +6,7 @@
 
 mod guard;
 mod protection;
+mod report;
 pub(crate) mod set;
 pub(crate) mod snapshot;
 
@@ -17,20 +18,19 @@ use tokio::{
     task::AbortHandle,
     time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
-use tracing::{info, warn};
 
 pub use self::protection::RemovalProtection;
 pub(crate) use self::snapshot::{SetState, Snapshot};
 use self::{
+    report::Report,
     set::{Offer, Set},
     snapshot::Selection,
 };
 use crate::{
     balance::Balancer,
     ejection::{EjectionPolicy, Ejector, Health},
-    endpoint::{ConnectivityState, Connector, Endpoint, Event},
-    error::chain,
-    event::{ChannelEvent, ChannelEventKind},
+    endpoint::{ConnectivityState, Connector, Endpoint},
+    event::ChannelEvent,
     filter::{subset::Subset, zone::Locality},
     instance::Instance,
     metrics::{Endpoints, PUBLISH_INTERVAL},
@@ -263,22 +263,8 @@ impl Task {
                 endpoint.subchannel().retry_now();
             }
         }
-        self.report_registry(latest);
+        Report::by(&self.config.connector).registry(&self.registry, latest);
         self.registry = latest.clone();
-    }
-
-    /// Reports that the registry has failed, or answers again.
-    fn report_registry(&self, latest: &InstanceSet) {
-        let events = &self.config.connector.events;
-        match (&self.registry.error, &latest.error) {
-            (None, Some(error)) => events.emit(|| ChannelEventKind::RegistryLost {
-                reason: chain(&**error),
-            }),
-            (Some(_), None) => events.emit(|| ChannelEventKind::RegistryBack {
-                instances: latest.instances.len(),
-            }),
-            _ => {}
-        }
     }
 
     /// Updates the set to the usable ones of these instances, or to this client's subset of them.
@@ -301,36 +287,8 @@ impl Task {
             let offered = offer.chosen.len();
             guard::start(&change.protected, offered, &self.config.connector.changed);
         }
-        let log = &self.config.connector.log;
-        let events = &self.config.connector.events;
-        for instance in &change.added {
-            if log.admits(Event::Added) {
-                info!(%instance, "instance added");
-            }
-            let instance = Arc::clone(instance);
-            events.emit(|| ChannelEventKind::Added { instance });
-        }
-        for endpoint in &change.protected {
-            if let Some(last_resort) = endpoint.last_resort() {
-                events.emit(|| ChannelEventKind::Protected {
-                    instance: Arc::clone(endpoint.instance()),
-                    withdrawal: last_resort.withdrawal(),
-                });
-            }
-        }
-        for instance in change.returned {
-            events.emit(|| ChannelEventKind::Returned { instance });
-        }
+        Report::by(&self.config.connector).change(&change, &offer);
         for endpoint in &change.removed {
-            if log.admits(Event::Removed) {
-                info!(instance = %endpoint.instance(), "instance removed");
-            }
-            events.emit(|| ChannelEventKind::Removed {
-                instance: Arc::clone(endpoint.instance()),
-                reason: offer
-                    .withdrawal(endpoint.instance())
-                    .map_or("not selected", |(withdrawal, _)| withdrawal.reason()),
-            });
             endpoint.subchannel().retire();
         }
     }
@@ -363,14 +321,7 @@ impl Task {
             self.follow(&instances);
         }
         for (endpoint, reason) in self.set.expire(&self.config.protection, now) {
-            if self.config.connector.log.admits(Event::Removed) {
-                info!(instance = %endpoint.instance(), "last resort removed: {reason}");
-            }
-            let events = &self.config.connector.events;
-            events.emit(|| ChannelEventKind::Removed {
-                instance: Arc::clone(endpoint.instance()),
-                reason,
-            });
+            Report::by(&self.config.connector).expired(&endpoint, reason);
             endpoint.subchannel().retire();
         }
         if self.config.connector.eager {
@@ -417,35 +368,9 @@ impl Task {
             }
         }
         let review = self.ejector.review(now, &records);
-        let log = &self.config.connector.log;
-        let emit = |index: usize, kind: &dyn Fn(Arc<Instance>) -> ChannelEventKind| {
-            let instance = endpoints[index].instance();
-            self.config
-                .connector
-                .events
-                .emit(|| kind(Arc::clone(instance)));
-        };
-        for &(index, reason, time) in review.ejected.iter().chain(&review.extended) {
-            emit(index, &|instance| ChannelEventKind::Ejected {
-                instance,
-                reason,
-                time,
-            });
-        }
-        for &index in &review.probation {
-            emit(index, &|instance| ChannelEventKind::Probation { instance });
-        }
-        for (index, reason, time) in &review.ejected {
-            if log.admits(Event::Ejected) {
-                warn!(instance = %endpoints[*index].instance(), "ejected for {time:?}: {reason}");
-            }
-        }
+        Report::by(&self.config.connector).review(&review, endpoints);
         for index in &review.admitted {
             endpoints[*index].stats().forget_latency();
-            emit(*index, &|instance| ChannelEventKind::Admitted { instance });
-            if log.admits(Event::Admitted) {
-                info!(instance = %endpoints[*index].instance(), "admitted again");
-            }
         }
         for index in review.probe {
             self.probe(Arc::clone(&endpoints[index]));

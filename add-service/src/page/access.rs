@@ -10,7 +10,7 @@ use axum::{
 };
 use clap::ValueEnum;
 
-use crate::http::Failure;
+use crate::failure::Failure;
 
 /// Headers that a proxy adds.
 const FORWARDED: [&str; 5] = [

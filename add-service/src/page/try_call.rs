@@ -13,8 +13,9 @@ use tokio::time::Instant as TokioInstant;
 use tonic::Status;
 
 use crate::{
-    http::{Failure, deadline, parse, read},
+    failure::Failure,
     json::Operands,
+    request::{deadline, parse, read},
     service::{self, AddService},
     trim::Traced,
 };

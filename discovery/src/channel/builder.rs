@@ -9,7 +9,7 @@ use std::{
 use http::{HeaderValue, Uri};
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::{Channel, shared::Shared, snapshot::ChannelSettings};
+use super::{Channel, settings::ChannelSettings, shared::Shared};
 #[cfg(feature = "descriptors")]
 use crate::retry::methods::Methods;
 use crate::{

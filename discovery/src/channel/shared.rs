@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::snapshot::ChannelSettings;
+use super::settings::ChannelSettings;
 use crate::{
     ejection::EjectionPolicy,
     endpointer::Endpointer,

@@ -150,14 +150,18 @@ impl Health {
         reason: &'static str,
         now: Instant,
     ) -> Option<EjectionState> {
-        let state = self.apply(event, now)?;
-        self.lock().reason = reason;
+        let mut record = self.lock();
+        let state = self.change(&mut record, event, now)?;
+        record.reason = reason;
         Some(state)
     }
 
     /// Applies an event. Returns the new state if it changed.
     pub(super) fn apply(&self, event: Event<'_>, now: Instant) -> Option<EjectionState> {
-        let mut record = self.lock();
+        self.change(&mut self.lock(), event, now)
+    }
+
+    fn change(&self, record: &mut Record, event: Event<'_>, now: Instant) -> Option<EjectionState> {
         let state = record.machine.apply(event, now)?;
         if matches!(state, EjectionState::Ejected { .. }) {
             record.window.clear();

@@ -50,7 +50,7 @@ fn shows(trim: &TrimService, texts: &[&str]) -> String {
 
 /// True if an element shows this text.
 fn has(element: &str, text: &str) -> String {
-    format!("document.querySelector({element:?}).innerText.includes({text:?})")
+    format!("document.querySelector({element:?})?.innerText.includes({text:?})")
 }
 
 async fn quiet(browser: &Browser) {

@@ -3,6 +3,10 @@
 use std::{env, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -20,6 +24,8 @@ const TAB: &str = "\u{e004}";
 pub struct Browser {
     client: reqwest::Client,
     session: String,
+    /// Its process, which would outlive a chromedriver that is killed. `None` once it has ended.
+    process: Option<Pid>,
     // Fields are dropped in this order: the processes, then their folder.
     _driver: Process,
     _profile: TempDir,
@@ -75,9 +81,12 @@ impl Browser {
         } } });
         let created = send(client.post(&base).json(&capabilities)).await?;
         let id = created["sessionId"].as_str().context("no session ID")?;
+        let process = created["capabilities"]["goog:processID"].as_i64();
+        let process = process.context("no process ID")?;
         Ok(Some(Self {
             session: format!("{base}/{id}"),
             client,
+            process: Some(Pid::from_raw(process.try_into()?)),
             _driver: driver,
             _profile: profile,
         }))
@@ -157,8 +166,10 @@ impl Browser {
     /// # Errors
     ///
     /// If it has ended before.
-    pub async fn close(self) -> Result<()> {
-        send(self.client.delete(&self.session)).await.map(drop)
+    pub async fn close(mut self) -> Result<()> {
+        send(self.client.delete(&self.session)).await?;
+        self.process = None;
+        Ok(())
     }
 
     async fn post(&self, command: &str, body: &Value) -> Result<Value> {
@@ -167,6 +178,15 @@ impl Browser {
         send(request)
             .await
             .with_context(|| format!("{command} {body}"))
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if let Some(process) = self.process {
+            // It may have ended by itself.
+            let _ended = kill(process, Signal::SIGKILL);
+        }
     }
 }
 

@@ -86,11 +86,7 @@ impl AddService {
     }
 
     /// Trims one text for an operator, with the attempts that it takes.
-    ///
-    /// # Errors
-    ///
-    /// The status of the channel, with each attempt.
-    pub(crate) async fn trim_traced(&self, text: String, caller: Caller) -> Result<Traced, Status> {
+    pub(crate) async fn trim_traced(&self, text: String, caller: Caller) -> Traced {
         self.trim.trace(text, caller).await
     }
 

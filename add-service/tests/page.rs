@@ -204,6 +204,22 @@ async fn a_tried_call_shows_every_attempt() {
     assert_eq!(count(faulty[0].grpc, "UNAVAILABLE"), 1, "{tried}");
     assert_eq!(count(good[0].grpc, "OK"), 2, "{tried}");
 
+    // A status that is not repeated, and which comes from an instance, names it too.
+    let flags = ["--static", &addresses, "--retry-max", "1"];
+    let once_service = add_service(&flags).await.unwrap();
+    let once = Http::new(&once_service);
+    once.until_ready(2).await;
+    let answer = once.post("/debug/try/concat", r#"{"a":"1 0","b":"2 0"}"#);
+    let tried: Value = serde_json::from_str(&answer.await.text).unwrap();
+    assert_eq!(tried["v"], Value::Null, "{tried}");
+    let calls = tried["calls"].as_array().unwrap();
+    let failed = calls
+        .iter()
+        .find(|call| call["error"] != Value::Null)
+        .unwrap();
+    assert_eq!(failed["attempts"][0]["address"], faulty[0].grpc.to_string());
+    assert_eq!(failed["attempts"][0]["code"], "UNAVAILABLE");
+
     let answer = http.post("/debug/try/sum", r#"{"a":9223372036854775807,"b":1}"#);
     let tried: Value = serde_json::from_str(&answer.await.text).unwrap();
     assert_eq!(tried["err"], "integer overflow");

@@ -356,6 +356,27 @@ async fn an_answer_has_the_attempts_before_it() {
     }
     assert_eq!(retried, 1, "round robin begins with the faulty one once");
 
+    // A status that is not repeated is the answer, and the attempt before it is listed.
+    memory.servers()[1].behave(|_| async { Err(Status::not_found("none")) });
+    let mut listed = 0;
+    for _ in 0..2 {
+        let request = http::Request::post("http://any/pb.Trim/TrimSpace").body(
+            http_body_util::Full::new(bytes::Bytes::from_static(&[0; 5])),
+        );
+        let mut channel = channel.clone();
+        let response = tower::Service::call(&mut channel, request.unwrap())
+            .await
+            .unwrap();
+        assert_eq!(response.headers()["grpc-status"], "5");
+        assert_eq!(response.extensions().get::<ServedBy>().unwrap().0.port, 2);
+        if let Some(EarlierAttempts(earlier)) = response.extensions().get() {
+            listed += 1;
+            assert_eq!((earlier.len(), earlier[0].instance.port), (1, 1));
+        }
+    }
+    assert_eq!(listed, 1);
+    memory.servers()[1].recover();
+
     // One that hangs is overtaken, and listed as cancelled.
     memory.servers()[0].fall_silent();
     let mut overtaken = 0;

@@ -165,8 +165,14 @@ function detail(data) {
     case "unreachable":
       return data.error ?? "";
     default:
-      return "";
+      return failing(data);
   }
+}
+
+/** The share of failed calls, where it is not a small one. */
+function failing(data) {
+  const share = data.per_second > 0 ? data.failed_per_second / data.per_second : 0;
+  return share >= 0.05 ? t("detail_failing", { share: number(share * 100) }) : "";
 }
 
 /** The state that most instances of a group have. */

@@ -59,6 +59,9 @@ function named(id, address) {
 function attempt(attempt) {
   const name = named(attempt.instance, attempt.address);
   if (attempt.ok) return make("li", "", icon("serving"), " ", t("try_answered", { instance: name }));
-  const text = t("try_attempt", { instance: name, code: attempt.code, time: duration(attempt.seconds) });
+  const time = attempt.seconds === null ? "" : duration(attempt.seconds);
+  const text = time
+    ? t("try_attempt", { instance: name, code: attempt.code, time })
+    : t("try_status", { instance: name, code: attempt.code });
   return make("li", "", icon("unreachable"), " ", text, make("span", "sub", attempt.reason));
 }

@@ -7,7 +7,7 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use discovery::{Attempt, CallError, Instance};
+use discovery::{Attempt, CallError, Code, Instance};
 use serde::Serialize;
 use tokio::time::Instant as TokioInstant;
 use tonic::Status;
@@ -124,43 +124,30 @@ async fn traced(
     caller: crate::caller::Caller,
 ) -> (Option<String>, TrimCall) {
     let begun = TokioInstant::now();
-    let traced = service.trim_traced(text.clone(), caller).await;
+    let Traced {
+        result,
+        instance,
+        earlier,
+    } = service.trim_traced(text.clone(), caller).await;
     let seconds = begun.elapsed().as_secs_f64();
-    let mut call = TrimCall {
+    let mut attempts: Vec<_> = earlier.iter().map(TriedAttempt::failed).collect();
+    let status = result.as_ref().err();
+    attempts.extend(instance.map(|instance| TriedAttempt::last(&instance, status)));
+    let error = status.map(|status| match CallError::of(status) {
+        // An error of the channel, which lists its attempts itself.
+        Some(error) => {
+            attempts.extend(error.attempts.iter().map(TriedAttempt::failed));
+            error.reason.clone()
+        }
+        None => status.message().to_owned(),
+    });
+    let call = TrimCall {
         text,
-        error: None,
-        attempts: Vec::new(),
+        error,
+        attempts,
         seconds,
     };
-    match traced {
-        Ok(Traced {
-            text,
-            instance,
-            earlier,
-        }) => {
-            call.attempts
-                .extend(earlier.iter().map(TriedAttempt::failed));
-            call.attempts
-                .extend(instance.map(|instance| TriedAttempt::answered(&instance)));
-            (Some(text), call)
-        }
-        Err(status) => {
-            call.fail(&status);
-            (None, call)
-        }
-    }
-}
-
-impl TrimCall {
-    fn fail(&mut self, status: &Status) {
-        match CallError::of(status) {
-            Some(error) => {
-                self.error = Some(error.reason.clone());
-                self.attempts = error.attempts.iter().map(TriedAttempt::failed).collect();
-            }
-            None => self.error = Some(status.message().to_owned()),
-        }
-    }
+    (result.ok(), call)
 }
 
 impl TriedAttempt {
@@ -175,13 +162,16 @@ impl TriedAttempt {
         }
     }
 
-    fn answered(instance: &Instance) -> Self {
+    /// The attempt from which the call has its answer, or the status of an instance.
+    fn last(instance: &Instance, status: Option<&Status>) -> Self {
+        // Both number the codes as gRPC does.
+        let code = status.map_or(0, |status| status.code() as usize);
         Self {
             instance: instance.id.clone(),
             address: instance.authority(),
-            ok: true,
-            code: "OK",
-            reason: String::new(),
+            ok: status.is_none(),
+            code: Code::ALL.get(code).map_or("UNKNOWN", |code| code.name()),
+            reason: status.map_or_else(String::new, |status| status.message().to_owned()),
             seconds: None,
         }
     }

@@ -83,31 +83,23 @@ impl Tracker {
             Outcome::Unprocessed => &counters.unprocessed,
         };
         counter.increment(1);
-        let now = if let Some(failed) = failed {
-            let (now, elapsed) = self.observe(failed);
-            self.shared.observe(self.method, elapsed, now, failed);
-            if matches!(outcome, Outcome::Ok | Outcome::Status) && !failed {
-                return self.count(now, Ended::Answered(elapsed));
+        match (failed, outcome) {
+            (Some(failed), _) => {
+                let now = Instant::now();
+                let elapsed = now - self.begun;
+                self.endpoint.stats().end_with(now, elapsed, failed);
+                self.shared.observe(self.method, elapsed, now, failed);
             }
-            now
-        } else {
-            Instant::now()
-        };
-        // Not the instance's failure: it has not received it.
-        if !matches!(outcome, Outcome::Unprocessed) {
-            self.count(now, Ended::Failed);
+            // Not the instance's failure: it has not received it.
+            (None, Outcome::Unprocessed) => {}
+            (None, _) => self.endpoint.stats().count(Instant::now(), Ended::Failed),
         }
-    }
-
-    /// Counts its end among the endpoint's recent calls.
-    fn count(&self, now: Instant, ended: Ended) {
-        self.endpoint.stats().count(now, ended);
     }
 
     /// Notes an attempt that one elsewhere has overtaken before it was overdue.
     pub(super) fn overtaken(&self) {
         let (now, _) = self.observe(false);
-        self.count(now, Ended::Overtaken);
+        self.endpoint.stats().count(now, Ended::Overtaken);
     }
 
     /// Notes the time since it began as a latency of the endpoint.

@@ -113,12 +113,8 @@ impl Recent {
     /// Counts an attempt that ends at this age of the endpoint.
     pub(super) fn add(&self, age: Duration, ended: Ended) {
         let period = period(age);
-        if self.period.load(Ordering::Relaxed) != period
-            // Whoever holds the lock moves the counters, or reads them: this attempt may count in either
-            // period.
-            && let Ok(mut past) = self.past.try_lock()
-        {
-            self.begin(period, &mut past);
+        if self.period.load(Ordering::Relaxed) != period {
+            self.try_begin(period);
         }
         let slot = match ended {
             Ended::Answered(elapsed) => bucket(elapsed),
@@ -152,6 +148,15 @@ impl Recent {
             p50: percentile(&slots, 0.5),
             p95: percentile(&slots, 0.95),
             p99: percentile(&slots, 0.99),
+        }
+    }
+
+    /// Moves the counters aside, unless another thread does, or reads them: an attempt may count in either
+    /// period.
+    #[cold]
+    fn try_begin(&self, period: u32) {
+        if let Ok(mut past) = self.past.try_lock() {
+            self.begin(period, &mut past);
         }
     }
 
@@ -199,15 +204,17 @@ impl Sums {
 }
 
 fn period(age: Duration) -> u32 {
-    u32::try_from(age.as_secs() / PERIOD_SECONDS).unwrap_or(u32::MAX)
+    // Wraps around after 680 years.
+    #[allow(clippy::cast_possible_truncation)]
+    let period = (age.as_secs() / PERIOD_SECONDS) as u32;
+    period
 }
 
 fn bucket(latency: Duration) -> usize {
-    let nanos = latency
-        .as_secs()
-        .saturating_mul(1_000_000_000)
-        .saturating_add(latency.subsec_nanos().into());
-    // At most `LONGEST`, so both conversions keep the value.
+    // Longer ones do not fit 64 bits. An attempt of 69 s has the last bucket.
+    let seconds = latency.as_secs().min(1_000);
+    let nanos = seconds * 1_000_000_000 + u64::from(latency.subsec_nanos());
+    // At most `LONGEST`, so the conversion keeps the value.
     #[allow(clippy::cast_possible_truncation)]
     let units = (nanos >> UNIT_SHIFT).min(LONGEST) as u32;
     let bucket = if units < 4 {

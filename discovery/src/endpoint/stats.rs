@@ -84,19 +84,37 @@ impl Stats {
 
     /// Counts an attempt that has ended.
     pub(crate) fn count(&self, now: Instant, ended: Ended) {
-        self.recent
-            .get_or_init(Box::default)
-            .add(self.age(now), ended);
+        self.recent().add(self.age(now), ended);
     }
 
     /// Notes the time until a call's first message.
     pub(crate) fn observe(&self, now: Instant, elapsed: Duration, failed: bool) {
+        self.add_latency(self.age(now), elapsed, failed);
+    }
+
+    /// Notes the time until a call's first message, and counts the attempt.
+    pub(crate) fn end_with(&self, now: Instant, elapsed: Duration, failed: bool) {
+        let age = self.age(now);
+        self.add_latency(age, elapsed, failed);
+        let ended = if failed {
+            Ended::Failed
+        } else {
+            Ended::Answered(elapsed)
+        };
+        self.recent().add(age, ended);
+    }
+
+    fn add_latency(&self, age: Duration, elapsed: Duration, failed: bool) {
         let latency = if failed {
             elapsed.max(FAILURE_LATENCY)
         } else {
             elapsed
         };
-        self.latency.add(self.age(now), latency);
+        self.latency.add(age, latency);
+    }
+
+    fn recent(&self) -> &Recent {
+        self.recent.get_or_init(Box::default)
     }
 
     /// Forgets the latency, as it was before an ejection.

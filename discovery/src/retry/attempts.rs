@@ -35,7 +35,7 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// The attempts of a call that gave no answer, where a later one did: an extension of the response. It is
+/// The attempts of a call before the one that it has its answer from: an extension of the response. It is
 /// left out if the first attempt has answered.
 #[derive(Clone, Debug)]
 pub struct EarlierAttempts(pub Vec<Attempt>);
@@ -185,10 +185,15 @@ impl Attempts {
         });
     }
 
-    /// The attempts that gave no answer, for a call that has one.
-    pub(crate) fn take(&mut self) -> Option<EarlierAttempts> {
-        let failed = std::mem::take(&mut self.failed);
-        (!failed.is_empty()).then_some(EarlierAttempts(failed))
+    /// The failed attempts, for a call that has an answer.
+    pub(crate) fn earlier(&mut self) -> EarlierAttempts {
+        EarlierAttempts(std::mem::take(&mut self.failed))
+    }
+
+    /// Those before the last one, whose status is the call's answer. `None` if it was the only one.
+    pub(crate) fn before_last(&mut self) -> Option<EarlierAttempts> {
+        self.failed.pop();
+        (!self.failed.is_empty()).then(|| self.earlier())
     }
 
     pub(crate) fn failures(&self) -> usize {

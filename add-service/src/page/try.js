@@ -48,7 +48,9 @@ async function call(method, a, b) {
 function trimCall(call) {
   const head = make("span", "", t("try_text", { text: JSON.stringify(call.text), time: duration(call.seconds) }));
   const item = make("li", "", head, make("ol", "", ...call.attempts.map(attempt)));
-  if (call.error) item.append(make("span", "sub bad", call.error));
+  // The reason of an instance's status stands beside its attempt.
+  const last = call.attempts[call.attempts.length - 1];
+  if (call.error && call.error !== last?.reason) item.append(make("span", "sub bad", call.error));
   return item;
 }
 

@@ -20,7 +20,7 @@ use crate::{
 /// With the feature `serde` it can be serialized, for example as JSON. Every time in it is then a number
 /// of seconds, and every error a text. The names of the fields are stable; fields may be added.
 ///
-/// It takes some microseconds per hundred instances, and nothing of the calls: they do not wait for it.
+/// Its cost grows with the number of instances. Calls do not wait for it, and cost no more for it.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

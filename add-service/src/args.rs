@@ -6,7 +6,7 @@ mod ejection;
 mod instances;
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroU32,
     sync::Arc,
     time::Duration,
@@ -29,7 +29,10 @@ use discovery::{
 use self::{
     calls::CallArgs, connections::ConnectionArgs, ejection::EjectionArgs, instances::InstanceArgs,
 };
-use crate::error_detail::ErrorDetail;
+use crate::{
+    error_detail::ErrorDetail,
+    page::{Access, Show},
+};
 
 /// Service that adds numbers and joins texts over gRPC and HTTP/JSON, with trim instances from a
 /// registry.
@@ -55,6 +58,13 @@ pub(crate) struct Args {
     /// Address to listen on
     #[arg(long, env = "ADD_LISTEN", value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
     pub(crate) listen: IpAddr,
+    /// Address and port of their own for the page, /metrics, /debug/channel and health; port 0 chooses a
+    /// free port [default: on the HTTP port]
+    #[arg(long, env = "ADD_ADMIN_LISTEN", value_name = "HOST:PORT", value_parser = admin_listen)]
+    pub(crate) admin_listen: Option<SocketAddr>,
+    /// Where the page and /debug/channel are shown, which name instances, addresses and the registry
+    #[arg(long, env = "ADD_PAGE", value_name = "WHERE", default_value = "auto")]
+    page: Show,
     /// Time to finish accepted requests after a signal; new requests are still accepted in its first
     /// quarter
     #[arg(long, env = "ADD_DRAIN", value_name = "DURATION", default_value = "5s", value_parser = duration)]
@@ -113,6 +123,14 @@ impl Args {
             .with_max_streams(Some(self.max_streams))
     }
 
+    /// The requests that may see the page; `None` if it is not shown.
+    pub(crate) fn page_access(&self) -> Option<Access> {
+        match self.admin_listen {
+            Some(address) => self.page.access(address.ip(), true),
+            None => self.page.access(self.listen, false),
+        }
+    }
+
     /// The channel to the trim instances.
     pub(crate) fn channel(&self) -> anyhow::Result<Channel> {
         let registry: Arc<dyn Registry> = match &self.instances.addresses {
@@ -144,6 +162,18 @@ impl Args {
     pub(crate) fn key_header(&self) -> Option<HeaderName> {
         self.calls.key_header.clone()
     }
+}
+
+/// An address to listen on. A host name is not looked up, apart from `localhost`.
+fn admin_listen(text: &str) -> Result<SocketAddr, String> {
+    let loopback = text
+        .strip_prefix("localhost:")
+        .map(|port| format!("127.0.0.1:{port}"));
+    loopback
+        .as_deref()
+        .unwrap_or(text)
+        .parse()
+        .map_err(|_| "expected IP:PORT or localhost:PORT".to_owned())
 }
 
 fn max_body(text: &str) -> Result<usize, String> {
@@ -179,6 +209,12 @@ mod tests {
             ("--http-port", "x", "invalid digit found in string"),
             ("--grpc-port", "70000", "70000 is not in 0..=65535"),
             ("--listen", "localhost", "invalid IP address syntax"),
+            (
+                "--admin-listen",
+                "example.org:80",
+                "expected IP:PORT or localhost:PORT",
+            ),
+            ("--page", "maybe", "[possible values: auto, on, off]"),
             ("--drain", "soon", unit),
             (
                 "--max-body",

@@ -1,74 +1,60 @@
-//! `POST /sum` and `POST /concat` with JSON, `/metrics`, `/healthz` and `/readyz`.
+//! `POST /sum` and `POST /concat` with JSON, and what all routes have in common.
 //!
 //! A business error is status 200 with `err` beside `v`. Every other error has its own status and the
 //! body `{"err": "..."}`.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json, Router,
-    body::{Body, Bytes, HttpBody as _},
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode},
+    http::{HeaderValue, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::post,
 };
-use bootstrap::Stage;
-use discovery::{Channel, Deadline, chain};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
-use tokio::{sync::watch, time::timeout};
-use tonic::{Code, Status};
 
 use crate::{
     caller::keep,
-    error_detail::ErrorDetail,
+    failure::Failure,
     grpc,
-    json::{Field, Operands},
+    json::Operands,
     metrics,
+    operator::{HEALTHZ, METRICS, READYZ},
+    page,
+    request::{deadline, parse, read},
     service::{self, AddService, BusinessError},
 };
 
 const SUM: &str = "/sum";
 const CONCAT: &str = "/concat";
-const METRICS: &str = "/metrics";
-const HEALTHZ: &str = "/healthz";
-const READYZ: &str = "/readyz";
 /// The paths as labels.
-const ROUTES: [&str; 5] = [SUM, CONCAT, METRICS, HEALTHZ, READYZ];
-/// A client must send a request's body within this time.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Maximum number of bytes that are read and discarded of a body that is too long. Some clients read
-/// the answer only after they have sent everything.
-const DISCARDED: usize = 64 << 20;
-
-/// The state that `/metrics` and `/readyz` show.
-#[derive(Clone)]
-pub(crate) struct Readiness {
-    pub(crate) channel: Channel,
-    pub(crate) stage: watch::Receiver<Stage>,
-    pub(crate) recorder: PrometheusHandle,
-    pub(crate) detail: ErrorDetail,
-}
-
-/// All routes.
-pub(crate) fn routes(service: Arc<AddService>, readiness: Readiness, max_body: usize) -> Router {
-    let operator = Router::new()
-        .route(METRICS, get(show_metrics))
-        .route(HEALTHZ, get(|| async { "ok\n" }))
-        .route(READYZ, get(ready))
-        .with_state(readiness);
+const ROUTES: [&str; 11] = [
+    SUM,
+    CONCAT,
+    METRICS,
+    HEALTHZ,
+    READYZ,
+    page::PAGE,
+    page::ASSET,
+    page::CHANNEL,
+    page::LIVE,
+    page::TRY_SUM,
+    page::TRY_CONCAT,
+];
+/// The methods of the service.
+pub(crate) fn methods(service: Arc<AddService>, max_body: usize) -> Router {
     let calls = Calls { service, max_body };
     Router::new()
         .route(SUM, post(sum))
         .route(CONCAT, post(concat))
         .with_state(calls)
-        .merge(operator)
+}
+
+/// All routes of a port: these, an error for everything else, and the metrics of requests.
+pub(crate) fn port(routes: Router) -> Router {
+    routes
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "no such path") })
         .method_not_allowed_fallback(|| async {
             Failure::new(
@@ -132,138 +118,6 @@ async fn concat(
     Ok(response)
 }
 
-/// The caller's deadline, which counts from the headers on, as on gRPC.
-fn deadline(headers: &HeaderMap) -> Result<Option<Deadline>, Status> {
-    Deadline::from_headers(headers).map_err(|error| Status::invalid_argument(error.to_string()))
-}
-
-/// Reads a body up to the size limit, by the caller's deadline and within [`BODY_TIMEOUT`].
-async fn read(
-    request: Request,
-    max_body: usize,
-    deadline: Option<Deadline>,
-) -> Result<Bytes, Failure> {
-    let too_large = |body| {
-        tokio::spawn(timeout(BODY_TIMEOUT, discard(body)));
-        Err(Failure {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            reason: format!("the body is over {max_body} bytes"),
-        })
-    };
-    let mut body = request.into_body();
-    // The length that the client announced, or zero.
-    if body.size_hint().lower() > max_body as u64 {
-        return too_large(body);
-    }
-    let whole = timeout(BODY_TIMEOUT, Limited::new(&mut body, max_body).collect());
-    match keep(deadline, async { Ok(whole.await) }).await? {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => too_large(body),
-        Ok(Err(error)) => Err(Failure {
-            status: StatusCode::BAD_REQUEST,
-            reason: format!("the body is incomplete: {error}"),
-        }),
-        Err(_) => Err(Failure::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "the body did not arrive in time",
-        )),
-    }
-}
-
-/// Reads the rest of a body while the answer is sent.
-async fn discard(mut body: Body) {
-    let mut read = 0;
-    while read <= DISCARDED
-        && let Some(Ok(frame)) = body.frame().await
-    {
-        read += frame.data_ref().map_or(0, Bytes::len);
-    }
-}
-
-/// Parses JSON. Content-Type is ignored: clients often send a wrong one.
-fn parse<T: Field>(body: &[u8]) -> Result<Operands<T>, Failure> {
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Failure::new(
-            StatusCode::BAD_REQUEST,
-            "the body is not a JSON object",
-        ));
-    }
-    serde_json::from_slice(body).map_err(|error| Failure {
-        status: StatusCode::BAD_REQUEST,
-        reason: format!("the body is not what this method takes: {error}"),
-    })
-}
-
-async fn show_metrics(State(readiness): State<Readiness>) -> Response {
-    let content_type = [("content-type", "text/plain; version=0.0.4")];
-    (content_type, readiness.recorder.render()).into_response()
-}
-
-/// Ready if a trim instance is connected or, without eager connections, can be connected to by a call.
-async fn ready(State(readiness): State<Readiness>) -> Result<String, Failure> {
-    let unavailable = |reason: String| Failure {
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        reason,
-    };
-    if *readiness.stage.borrow() != Stage::Serving {
-        return Err(unavailable("shutting down".to_owned()));
-    }
-    let status = readiness.channel.status();
-    if status.available > 0 {
-        return Ok(format!(
-            "ready: {} of {} instances\n",
-            status.available, status.instances
-        ));
-    }
-    let registry = status.registry_error.map_or_else(String::new, |error| {
-        readiness.detail.reason(|| format!("; {}", chain(&*error)))
-    });
-    Err(unavailable(format!(
-        "no trim instance is connected ({} known){registry}",
-        status.instances
-    )))
-}
-
-/// An error and its HTTP status.
-#[derive(Debug)]
-struct Failure {
-    status: StatusCode,
-    reason: String,
-}
-
-impl Failure {
-    fn new(status: StatusCode, reason: &str) -> Self {
-        Self {
-            status,
-            reason: reason.to_owned(),
-        }
-    }
-}
-
-impl From<Status> for Failure {
-    fn from(status: Status) -> Self {
-        Self {
-            status: match status.code() {
-                Code::InvalidArgument => StatusCode::BAD_REQUEST,
-                Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
-                Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
-                _ => StatusCode::SERVICE_UNAVAILABLE,
-            },
-            reason: status.message().to_owned(),
-        }
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Body {
-            err: String,
-        }
-        (self.status, Json(Body { err: self.reason })).into_response()
-    }
-}
-
 /// Counts and times every request under its route, never under a path that a caller chose.
 async fn measured(request: Request, next: Next) -> Response {
     let begun = Instant::now();
@@ -276,26 +130,4 @@ async fn measured(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     metrics::http(&method, route, response.status(), begun.elapsed());
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_arrive_is_an_error() {
-        let stalled = || {
-            let nothing = tokio_stream::pending::<Result<Bytes, std::io::Error>>();
-            Request::new(Body::from_stream(nothing))
-        };
-        let begun = tokio::time::Instant::now();
-        let failure = read(stalled(), 64, None).await.unwrap_err();
-        assert_eq!(failure.status, StatusCode::REQUEST_TIMEOUT);
-        assert_eq!(begun.elapsed(), BODY_TIMEOUT);
-
-        let deadline = Deadline::after(Duration::from_millis(200));
-        let failure = read(stalled(), 64, Some(deadline)).await.unwrap_err();
-        assert_eq!(failure.status, StatusCode::GATEWAY_TIMEOUT);
-        assert_eq!(tokio::time::Instant::now().into_std(), deadline.instant());
-    }
 }

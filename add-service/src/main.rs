@@ -2,23 +2,27 @@
 //! instances that it calls through the `discovery` crate.
 //!
 //! `grpc.rs` and `http.rs` receive requests and call `service.rs`, which calls the trim service
-//! through `trim.rs`.
+//! through `trim.rs`. `operator.rs` and `page.rs` show its state.
 
 mod args;
 mod caller;
 mod error_detail;
+mod failure;
 mod grpc;
 mod http;
 mod json;
 mod metrics;
+mod operator;
+mod page;
+mod request;
 mod service;
 mod trim;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use bootstrap::{Listen, Server, announce, args::parse, block_on, logging, raise_open_files};
 
-use crate::{args::Args, http::Readiness, service::AddService, trim::RemoteTrim};
+use crate::{args::Args, operator::Readiness, service::AddService, trim::RemoteTrim};
 
 /// Faster than the system allocator for many small allocations per request.
 #[global_allocator]
@@ -43,25 +47,52 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     );
     let service = Arc::new(AddService::new(trim, args.rate_limit, args.key_header()));
     let server = Server::new().drain(args.drain).limits(args.limits());
-    let readiness = Readiness {
-        channel,
+    let mut operator = operator::routes(Readiness {
+        channel: channel.clone(),
         stage: server.stage(),
         recorder,
         detail: args.error_detail,
-    };
-    server
+    });
+    let access = args.page_access();
+    if let Some(access) = access {
+        let (service, stage) = (Arc::clone(&service), server.stage());
+        operator = operator.merge(page::routes(service, channel, stage, args.max_body, access));
+    }
+    let mut methods = http::methods(Arc::clone(&service), args.max_body);
+    let mut own_port = None;
+    match args.admin_listen {
+        Some(address) => own_port = Some((address, operator)),
+        None => methods = methods.merge(operator),
+    }
+    let mut server = server
         .http(
             Listen::on(args.listen, args.http_port).flag("--http-port"),
-            http::routes(Arc::clone(&service), readiness, args.max_body),
+            http::port(methods),
         )
         .grpc(
             Listen::on(args.listen, args.grpc_port).flag("--grpc-port"),
             grpc::services(service, args.max_body),
-        )
-        .on_serving(|serving| {
-            let (http, grpc) = (serving.addresses[0], serving.addresses[1]);
-            announce(&format!("add-service listening http={http} grpc={grpc}"))
-        })
+        );
+    if let Some((address, operator)) = own_port {
+        let listen = Listen::from(address).flag("--admin-listen");
+        server = server.http(listen, http::port(operator));
+    }
+    server
+        .on_serving(move |serving| announce(&listening(&serving.addresses, access.is_some())))
         .run()
         .await
+}
+
+/// The line that says where the service listens: on HTTP, on gRPC, and on a port for operators if it has
+/// one.
+fn listening(addresses: &[SocketAddr], has_page: bool) -> String {
+    let (http, grpc) = (addresses[0], addresses[1]);
+    let own = addresses.get(2);
+    let admin = own.map_or_else(String::new, |own| format!(" admin={own}"));
+    let page = if has_page {
+        format!(" page=http://{}/", own.unwrap_or(&http))
+    } else {
+        String::new()
+    };
+    format!("add-service listening http={http} grpc={grpc}{admin}{page}")
 }

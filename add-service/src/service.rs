@@ -7,7 +7,10 @@ use discovery::{Deadline, HashKey};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tonic::Status;
 
-use crate::{caller::Caller, trim::RemoteTrim};
+use crate::{
+    caller::Caller,
+    trim::{RemoteTrim, Traced},
+};
 
 /// A business error of the contract. It is a field of the answer, not a status of the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +34,16 @@ pub(crate) struct Joined {
 /// Adds two numbers.
 pub(crate) fn sum(a: i64, b: i64) -> Result<i64, BusinessError> {
     a.checked_add(b).ok_or(BusinessError::Overflow)
+}
+
+/// Joins two trimmed texts.
+pub(crate) fn join(a: String, b: &str) -> Result<String, BusinessError> {
+    let text = a + b;
+    if text.is_empty() {
+        Err(BusinessError::TwoEmptyStrings)
+    } else {
+        Ok(text)
+    }
 }
 
 /// The service; one for all connections.
@@ -72,6 +85,11 @@ impl AddService {
         }
     }
 
+    /// Trims one text for an operator, with the attempts that it takes.
+    pub(crate) async fn trim_traced(&self, text: String, caller: Caller) -> Traced {
+        self.trim.trace(text, caller).await
+    }
+
     /// Joins two texts without their spaces. Both are trimmed at the same time.
     pub(crate) async fn concat(
         &self,
@@ -84,13 +102,8 @@ impl AddService {
             Box::pin(self.trim.trim(a, caller)),
             Box::pin(self.trim.trim(b, caller)),
         )?;
-        let text = a.text + &b.text;
         Ok(Joined {
-            result: if text.is_empty() {
-                Err(BusinessError::TwoEmptyStrings)
-            } else {
-                Ok(text)
-            },
+            result: join(a.text, &b.text),
             instances: format!("{},{}", a.instance, b.instance),
         })
     }

@@ -115,8 +115,8 @@ async fn flags_and_logs_are_as_the_trim_service_s() {
         "{logs}"
     );
     let announced = format!(
-        "add-service listening http={} grpc={}\n",
-        add.http, add.grpc
+        "add-service listening http={} grpc={} page=http://{}/\n",
+        add.http, add.grpc, add.http
     );
     assert_eq!(add.process.stdout(), announced);
 }

@@ -24,12 +24,15 @@ use crate::error::InvalidSetting;
 /// assert!(backoff.with_first(Duration::from_secs(2)).validate().is_err());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Backoff {
     /// Delay after the first failure, before jitter. Greater than zero, at most
     /// [`ceiling`](Self::ceiling).
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::seconds"))]
     pub first: Duration,
     /// Maximum delay, before jitter.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::seconds"))]
     pub ceiling: Duration,
 }
 

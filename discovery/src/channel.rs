@@ -12,6 +12,7 @@ mod answer;
 mod attempt;
 mod builder;
 mod call;
+mod events;
 mod grpc_status;
 mod in_process;
 mod limit;
@@ -19,7 +20,9 @@ mod pick;
 mod race;
 mod response;
 mod run;
+mod settings;
 mod shared;
+mod snapshot;
 mod status;
 mod tracker;
 
@@ -38,9 +41,12 @@ use self::shared::Shared;
 pub use self::{
     attempt::ServedBy,
     builder::{BuildError, ChannelBuilder},
+    events::Events,
     in_process::InProcess,
     response::ResponseBody,
-    status::{Changes, ChannelEnded, ChannelStatus, EndpointStatus},
+    settings::ChannelSettings,
+    snapshot::{CallTotals, ChannelPolicy, ChannelSnapshot},
+    status::{Changes, ChannelEnded, ChannelStatus, EndpointStatus, Protection},
 };
 use crate::{BoxError, grpc::Grpc, registry::Registry};
 
@@ -119,12 +125,34 @@ impl Channel {
     /// The known instances at this moment, sorted by ID.
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
-        let snapshot = self.shared.endpointer.snapshot();
-        snapshot
-            .all
-            .iter()
-            .map(|endpoint| EndpointStatus::of(endpoint))
-            .collect()
+        EndpointStatus::all(&self.shared.endpointer, &self.shared.ejection)
+    }
+
+    /// Everything that the channel knows at this moment: [`status`](Self::status),
+    /// [`endpoints`](Self::endpoints), counters and the policy in effect.
+    #[must_use]
+    pub fn snapshot(&self) -> ChannelSnapshot {
+        ChannelSnapshot::of(&self.shared)
+    }
+
+    /// Subscribes to what happens from now on: instances added, removed, connected, disconnected,
+    /// ejected and admitted, and the registry lost and back.
+    ///
+    /// ```no_run
+    /// # async fn example(channel: discovery::Channel) {
+    /// use discovery::ChannelEventKind;
+    ///
+    /// let mut events = channel.events();
+    /// while let Ok(event) = events.next().await {
+    ///     if let ChannelEventKind::Ejected { instance, reason, time } = event.kind {
+    ///         println!("{instance} is ejected for {time:?}: {reason}");
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events::new(self.shared.endpointer.events())
     }
 
     /// Subscribes to changes of [`status`](Self::status) and [`endpoints`](Self::endpoints).

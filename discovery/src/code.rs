@@ -6,8 +6,11 @@ macro_rules! codes {
     ($($name:ident = $number:literal $text:literal,)*) => {
         /// A gRPC status code.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         #[allow(missing_docs, reason = "the names are gRPC's own")]
-        pub enum Code { $($name = $number,)* }
+        pub enum Code {
+            $(#[cfg_attr(feature = "serde", serde(rename = $text))] $name = $number,)*
+        }
 
         impl Code {
             /// Every code, in the order of their numbers.

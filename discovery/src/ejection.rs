@@ -23,8 +23,16 @@ mod health;
 mod loom_tests;
 mod policy;
 mod state;
+mod status;
 #[cfg(test)]
 mod tests;
 
-pub use self::policy::EjectionPolicy;
-pub(crate) use self::{counters::Classification, ejector::Ejector, health::Health};
+pub(crate) use self::{
+    counters::Classification,
+    ejector::{Ejector, Review},
+    health::Health,
+};
+pub use self::{
+    policy::EjectionPolicy,
+    status::{Ejection, EjectionPhase},
+};

@@ -9,19 +9,20 @@ mod event_log;
 mod failures;
 mod last_resort;
 mod pacer;
+mod recent;
 mod schedule;
 pub mod stats;
 mod subchannel;
 
 use std::sync::Arc;
 
-pub use self::stats::Stats;
-pub use self::subchannel::ConnectivityState;
 pub(crate) use self::{
-    connector::Connector,
-    event_log::Event,
-    last_resort::{LastResort, Withdrawal},
+    connector::Connector, event_log::Event, last_resort::LastResort, recent::Ended,
     subchannel::Subchannel,
+};
+pub use self::{
+    stats::{EndpointCalls, Stats},
+    subchannel::ConnectivityState,
 };
 use crate::{connection::Transport, instance::Instance};
 

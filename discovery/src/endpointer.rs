@@ -6,6 +6,7 @@
 
 mod guard;
 mod protection;
+mod report;
 pub(crate) mod set;
 pub(crate) mod snapshot;
 
@@ -13,22 +14,23 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, broadcast, watch},
     task::AbortHandle,
     time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
-use tracing::{info, warn};
 
 pub use self::protection::RemovalProtection;
 pub(crate) use self::snapshot::{SetState, Snapshot};
 use self::{
+    report::Report,
     set::{Offer, Set},
     snapshot::Selection,
 };
 use crate::{
     balance::Balancer,
     ejection::{EjectionPolicy, Ejector, Health},
-    endpoint::{ConnectivityState, Connector, Endpoint, Event},
+    endpoint::{ConnectivityState, Connector, Endpoint},
+    event::ChannelEvent,
     filter::{subset::Subset, zone::Locality},
     instance::Instance,
     metrics::{Endpoints, PUBLISH_INTERVAL},
@@ -70,6 +72,7 @@ pub(crate) struct Endpointer {
     connector: Arc<Connector>,
     task: AbortHandle,
     registry: Receiver<InstanceSet>,
+    protection: RemovalProtection,
     // Keeps the watch running.
     _instancer: Arc<dyn Instancer>,
 }
@@ -81,6 +84,7 @@ impl Endpointer {
             // A removal is never the registry's own failure, so there is nothing to protect from.
             config.protection = config.protection.off();
         }
+        let protection = config.protection;
         let changed = Arc::clone(&config.connector.changed);
         let connector = Arc::clone(&config.connector);
         let (version_tx, version) = watch::channel(0);
@@ -108,6 +112,7 @@ impl Endpointer {
             version,
             connector,
             registry,
+            protection,
             task: tokio::spawn(task.run(watch)).abort_handle(),
             _instancer: instancer,
         }
@@ -127,6 +132,16 @@ impl Endpointer {
     /// Changes with every published snapshot.
     pub(crate) fn versions(&self) -> watch::Receiver<u64> {
         self.version.clone()
+    }
+
+    /// The protection in effect.
+    pub(crate) fn protection(&self) -> RemovalProtection {
+        self.protection
+    }
+
+    /// The events from now on.
+    pub(crate) fn events(&self) -> broadcast::Receiver<ChannelEvent> {
+        self.connector.events.subscribe()
     }
 
     /// True if the task has ended with its runtime.
@@ -249,6 +264,7 @@ impl Task {
                 endpoint.subchannel().retry_now();
             }
         }
+        Report::by(&self.config.connector).registry(&self.registry, latest);
         self.registry = latest.clone();
     }
 
@@ -272,16 +288,8 @@ impl Task {
             let offered = offer.chosen.len();
             guard::start(&change.protected, offered, &self.config.connector.changed);
         }
-        let log = &self.config.connector.log;
-        for instance in &change.added {
-            if log.admits(Event::Added) {
-                info!(%instance, "instance added");
-            }
-        }
+        Report::by(&self.config.connector).change(&change, &offer);
         for endpoint in &change.removed {
-            if log.admits(Event::Removed) {
-                info!(instance = %endpoint.instance(), "instance removed");
-            }
             endpoint.subchannel().retire();
         }
     }
@@ -314,9 +322,7 @@ impl Task {
             self.follow(&instances);
         }
         for (endpoint, reason) in self.set.expire(&self.config.protection, now) {
-            if self.config.connector.log.admits(Event::Removed) {
-                info!(instance = %endpoint.instance(), "last resort removed: {reason}");
-            }
+            Report::by(&self.config.connector).expired(&endpoint, reason);
             endpoint.subchannel().retire();
         }
         if self.config.connector.eager {
@@ -363,17 +369,9 @@ impl Task {
             }
         }
         let review = self.ejector.review(now, &records);
-        let log = &self.config.connector.log;
-        for (index, reason, time) in &review.ejected {
-            if log.admits(Event::Ejected) {
-                warn!(instance = %endpoints[*index].instance(), "ejected for {time:?}: {reason}");
-            }
-        }
+        Report::by(&self.config.connector).review(&review, endpoints);
         for index in &review.admitted {
             endpoints[*index].stats().forget_latency();
-            if log.admits(Event::Admitted) {
-                info!(instance = %endpoints[*index].instance(), "admitted again");
-            }
         }
         for index in review.probe {
             self.probe(Arc::clone(&endpoints[index]));

@@ -1,6 +1,7 @@
 //! One running process of a service: plain data, without connection or history.
 
 mod health;
+mod withdrawal;
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +9,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-pub use self::health::InstanceHealth;
+pub use self::{health::InstanceHealth, withdrawal::Withdrawal};
 
 /// One running process of a service, as a registry describes it.
 ///
@@ -30,6 +31,7 @@ pub use self::health::InstanceHealth;
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Instance {
     /// Unique within the service. [`Instance::named`] makes `SERVICE-IP-PORT`.

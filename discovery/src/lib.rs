@@ -64,6 +64,7 @@
 //! | HTTP/2 with known connection state | RFC 9113; see [`connection`] | on |
 //! | [registration](Registrar), repeated when it is lost | Go kit, Consul | – |
 //! | [metrics] | the `metrics` facade | once a recorder is installed |
+//! | [state](Channel::snapshot) and [events](Channel::events) | gRPC's channelz | on demand |
 //!
 //! # What an outcome means
 //!
@@ -98,6 +99,7 @@
 //! | `tls-ring`, `tls-aws-lc` | TLS to instances and to registries, with the provider of that name | off |
 //! | `tls` | TLS with the provider that the application installs | off |
 //! | `descriptors` | idempotent methods from a protobuf descriptor set | off |
+//! | `serde` | [`ChannelSnapshot`] and [`ChannelEvent`] can be serialized | off |
 //!
 //! The public API contains types of `http`, `bytes`, `tower`, `tonic` and, with TLS, `rustls`, which is
 //! re-exported. A byte stream of your own implements `AsyncRead` and `AsyncWrite` of `tokio`.
@@ -113,6 +115,7 @@ mod ejection;
 pub mod endpoint;
 mod endpointer;
 mod error;
+mod event;
 mod filter;
 mod future;
 mod grpc;
@@ -126,6 +129,8 @@ mod provider;
 mod registrar;
 pub mod registry;
 pub mod retry;
+#[cfg(feature = "serde")]
+mod serialize;
 mod sync;
 pub mod watch;
 
@@ -136,22 +141,24 @@ pub use rustls;
 pub use self::{
     backoff::Backoff,
     channel::{
-        BuildError, Changes, Channel, ChannelBuilder, ChannelEnded, ChannelStatus, EndpointStatus,
-        InProcess, ResponseBody, ResponseFuture, ServedBy,
+        BuildError, CallTotals, Changes, Channel, ChannelBuilder, ChannelEnded, ChannelPolicy,
+        ChannelSettings, ChannelSnapshot, ChannelStatus, EndpointStatus, Events, InProcess,
+        Protection, ResponseBody, ResponseFuture, ServedBy,
     },
     code::{Code, UnknownCode},
     deadline::Deadline,
-    ejection::EjectionPolicy,
-    endpoint::ConnectivityState,
+    ejection::{Ejection, EjectionPhase, EjectionPolicy},
+    endpoint::{ConnectivityState, EndpointCalls},
     endpointer::RemovalProtection,
     error::{BoxError, InvalidSetting, chain},
+    event::{ChannelEvent, ChannelEventKind},
     filter::zone::Locality,
     future::BoxFuture,
     hash::HashKey,
-    instance::{Instance, InstanceHealth, InvalidInstance},
+    instance::{Instance, InstanceHealth, InvalidInstance, Withdrawal},
     protocol::InvalidDeadline,
     registrar::{Registrar, RegistrationState},
-    retry::{Attempt, BudgetPolicy, CallError, CallErrorKind, Hedge, RetryPolicy},
+    retry::{Attempt, BudgetPolicy, CallError, CallErrorKind, EarlierAttempts, Hedge, RetryPolicy},
 };
 
 /// The README's Rust, compiled.

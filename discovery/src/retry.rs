@@ -29,7 +29,7 @@ pub(crate) mod usual;
 
 pub(crate) use self::decision::{Decision, Failure, Progress, max_wrong_servers};
 pub use self::{
-    attempts::{Attempt, CallError, CallErrorKind},
+    attempts::{Attempt, CallError, CallErrorKind, EarlierAttempts},
     budget::BudgetPolicy,
     policy::{Hedge, RetryPolicy},
 };

@@ -69,6 +69,14 @@ impl Http {
         }
     }
 
+    /// A client of another port.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self {
+            client: http_client().unwrap(),
+            address,
+        }
+    }
+
     /// The same service with another client.
     pub(crate) fn with(&self, client: Client) -> Self {
         Self {

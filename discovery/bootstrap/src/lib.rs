@@ -45,6 +45,7 @@ pub use self::{
     limit::raise_open_files,
     limits::Limits,
     request_body::RequestBody,
+    requests::Endless,
     runtime::block_on,
     server::{Listen, Server, Serving, Stage, announce},
     thinned::Thinned,

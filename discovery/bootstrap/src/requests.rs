@@ -10,6 +10,12 @@ use std::sync::{
 
 use crate::guarded::{Guard, Guarded};
 
+/// An extension of a response that has no end of its own, such as a stream of server-sent events. It should
+/// end when the [`Stage`](crate::Stage) changes; if its client does not read, a shutdown does not count
+/// it as an unfinished request.
+#[derive(Clone, Copy, Debug)]
+pub struct Endless;
+
 /// The count of one server. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Requests(Arc<AtomicUsize>);
@@ -19,7 +25,7 @@ impl Requests {
     pub(crate) fn begin<H>(&self, held: H) -> Unfinished<H> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Unfinished {
-            count: Arc::clone(&self.0),
+            count: Some(Arc::clone(&self.0)),
             _held: held,
         }
     }
@@ -32,11 +38,19 @@ impl Requests {
 /// A request without a complete answer.
 #[derive(Debug)]
 pub(crate) struct Unfinished<H> {
-    count: Arc<AtomicUsize>,
+    /// `None` once it no longer counts.
+    count: Option<Arc<AtomicUsize>>,
     _held: H,
 }
 
 impl<H> Unfinished<H> {
+    /// Counts it no longer.
+    pub(crate) fn forget(&mut self) {
+        if let Some(count) = self.count.take() {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// A body that keeps the request counted until the body is dropped, sent or not.
     pub(crate) fn until_sent<B>(self, body: B) -> Guarded<B, Self> {
         Guarded::new(body, self)
@@ -49,7 +63,7 @@ impl<H> Guard for Unfinished<H> {
 
 impl<H> Drop for Unfinished<H> {
     fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.forget();
     }
 }
 
@@ -70,6 +84,11 @@ mod tests {
         assert_eq!(body.size_hint().exact(), Some(6));
         assert_eq!(requests.unfinished(), 1);
         drop(body);
+        assert_eq!(requests.unfinished(), 0);
+        let mut endless = requests.begin(());
+        endless.forget();
+        assert_eq!(requests.unfinished(), 0);
+        drop(endless);
         assert_eq!(requests.unfinished(), 0);
     }
 }

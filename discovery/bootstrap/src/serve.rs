@@ -53,7 +53,7 @@ use crate::{
     limits::Limits,
     peers::{Peers, Place},
     request_body::{Memory, RequestBody, Reserved},
-    requests::Requests,
+    requests::{Endless, Requests},
     thinned::Thinned,
 };
 
@@ -287,7 +287,7 @@ where
         let answer = move |request: Request<Incoming>| {
             let closable = request.version() < Version::HTTP_2;
             let ending = Arc::clone(&ending);
-            let (request, unfinished) = if closable {
+            let (request, mut unfinished) = if closable {
                 // One at a time.
                 let request = request.map(RequestBody::unlimited);
                 (
@@ -305,7 +305,11 @@ where
             };
             let answer = service.call(request);
             async move {
-                let mut answer = answer.await?.map(|body| unfinished.until_sent(body));
+                let answer = answer.await?;
+                if answer.extensions().get::<Endless>().is_some() {
+                    unfinished.forget();
+                }
+                let mut answer = answer.map(|body| unfinished.until_sent(body));
                 if closable && ending.load(Ordering::Relaxed) {
                     let close = HeaderValue::from_static("close");
                     answer.headers_mut().insert(header::CONNECTION, close);

@@ -3,12 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use bootstrap::{Listen, Server, Services, Stage};
+use bootstrap::{Endless, Listen, RequestBody, Server, Services, Stage};
+use bytes::Bytes;
 use discovery::{
     Instance,
     registry::{
@@ -16,6 +20,7 @@ use discovery::{
     },
 };
 use futures_util::future::{BoxFuture, pending};
+use http_body::{Body, Frame};
 use proto::{
     ConcatRequest, ConcatResponse, SumRequest, SumResponse, TrimRequest, TrimResponse,
     add_client::AddClient,
@@ -237,6 +242,68 @@ async fn several_services_are_listed_by_reflection() {
         }
         stop.send(()).unwrap();
         task.await.unwrap().unwrap();
+    }
+}
+
+/// Answers every request with a body that has no end.
+#[derive(Clone)]
+struct Streaming {
+    is_endless: bool,
+}
+
+struct NoEnd;
+
+impl Body for NoEnd {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Pending
+    }
+}
+
+impl tower_service::Service<http::Request<RequestBody>> for Streaming {
+    type Response = http::Response<NoEnd>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<RequestBody>) -> Self::Future {
+        let mut response = http::Response::new(NoEnd);
+        if self.is_endless {
+            response.extensions_mut().insert(Endless);
+        }
+        std::future::ready(Ok(response))
+    }
+}
+
+#[tokio::test]
+async fn a_response_without_an_end_is_not_an_unfinished_request() {
+    for is_endless in [false, true] {
+        let (sender, serving) = oneshot::channel();
+        let server = Server::new()
+            .drain(Duration::from_millis(100))
+            .http(local(), Streaming { is_endless })
+            .on_serving(|serving| {
+                sender.send(serving.addresses[0]).unwrap();
+                Ok(())
+            });
+        let (stop, task) = run(server);
+        let address = timeout(LIMIT, serving).await.unwrap().unwrap();
+        let client = testkit::http_client().unwrap();
+        let request = client.get(format!("http://{address}/"));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        stop.send(()).unwrap();
+        let ended = task.await.unwrap();
+        assert_eq!(ended.is_ok(), is_endless, "{ended:?}");
+        drop(response);
     }
 }
 

@@ -133,7 +133,7 @@ impl<P: Protocol> AttemptRun<P> {
                 self.tracker.blame();
             }
         } else {
-            self.tracker.observe(false);
+            self.tracker.overtaken();
         }
         self.tracker.settle(Classification::Overtaken);
     }

@@ -9,7 +9,7 @@ use std::{
 use http::{HeaderValue, Uri};
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::{Channel, shared::Shared};
+use super::{Channel, settings::ChannelSettings, shared::Shared};
 #[cfg(feature = "descriptors")]
 use crate::retry::methods::Methods;
 use crate::{
@@ -38,6 +38,7 @@ pub struct ChannelBuilder {
     source: Source,
     query: Query,
     balancer: Arc<dyn Balancer>,
+    balancer_name: &'static str,
     retry: RetryPolicy,
     overrides: RetryOverrides,
     ejection: EjectionPolicy,
@@ -103,6 +104,7 @@ impl ChannelBuilder {
             source,
             query: Query::new(service),
             balancer: Policy::default().balancer(),
+            balancer_name: Policy::default().name(),
             retry: RetryPolicy::default(),
             overrides: RetryOverrides::default(),
             ejection: EjectionPolicy::default(),
@@ -144,12 +146,15 @@ impl ChannelBuilder {
 
     /// The policy that picks the instance of each attempt. Default: round robin.
     pub fn balancer(self, policy: Policy) -> Self {
-        self.custom_balancer(policy.balancer())
+        let mut builder = self.custom_balancer(policy.balancer());
+        builder.balancer_name = policy.name();
+        builder
     }
 
     /// A balancer of your own.
     pub fn custom_balancer(mut self, balancer: Arc<dyn Balancer>) -> Self {
         self.balancer = balancer;
+        self.balancer_name = "custom";
         self
     }
 
@@ -382,16 +387,29 @@ impl ChannelBuilder {
         ));
         let ejection = Arc::new(self.ejection);
         let metrics = ServiceMetrics::of(&service);
+        let locality = Locality::in_order(self.locality, &instancer.datacenters());
+        let settings = Arc::new(ChannelSettings {
+            balancer: self.balancer_name,
+            passing_only: self.query.passing_only,
+            tags: self.query.tags,
+            datacenter: self.query.datacenter,
+            subset: self.subset,
+            locality: locality.clone(),
+            eager: self.eager,
+            connect_timeout: self.connect_timeout,
+            connect_backoff: self.connect_backoff,
+            connect_parallel: self.connect_parallel,
+        });
         let config = Config {
             balancer: self.balancer,
             ejection: Arc::clone(&ejection),
             protection: self.protection,
-            passing_only: self.query.passing_only,
+            passing_only: settings.passing_only,
             subset: self.subset.map(|size| match &self.subset_id {
                 Some(id) => Subset::new(size, id.as_bytes()),
                 None => Subset::new(size, &process_id().to_le_bytes()),
             }),
-            locality: Locality::in_order(self.locality, &instancer.datacenters()),
+            locality,
             connector,
             metrics: Endpoints::new(Arc::clone(&metrics)),
         };
@@ -404,6 +422,7 @@ impl ChannelBuilder {
                 usual: UsualLatency::default(),
                 counters: metrics,
                 policy: retry,
+                settings,
                 streaming,
                 ejection,
                 user_agent,

@@ -108,6 +108,10 @@ impl<P: Protocol> Call<'_, P> {
                 let ended = running.remove(index);
                 match ended.attempt.finish(read) {
                     Ok(response) => {
+                        for one in &running {
+                            let tracker = &one.attempt.tracker;
+                            self.attempts.overtake(tracker.endpoint(), tracker.begun());
+                        }
                         running.truncate(index);
                         for earlier in running {
                             earlier.attempt.overtaken();

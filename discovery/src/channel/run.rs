@@ -79,7 +79,12 @@ impl<P: Protocol> Call<'_, P> {
             }
             let picked = self.picking().pick().await?;
             let failed = match self.try_once(picked).await {
-                Ok(response) => {
+                Ok(mut response) => {
+                    // Rare, and read first so that the usual call does not pay for it.
+                    if self.attempts.failures() > 0 {
+                        let earlier = self.attempts.earlier();
+                        response.extensions_mut().insert(earlier);
+                    }
                     self.shared.budget.deposit(Instant::now());
                     self.blame_wrong_servers();
                     return Ok(response);
@@ -144,7 +149,11 @@ impl<P: Protocol> Call<'_, P> {
             && (self.attempts.failures() == 1 || !policy.repeats(failure, self.idempotent))
         {
             self.blame_wrong_servers();
-            return Some(Ok(answer.response));
+            let mut response = answer.response;
+            if let Some(earlier) = self.attempts.before_last() {
+                response.extensions_mut().insert(earlier);
+            }
+            return Some(Ok(response));
         }
         let reason = match kind {
             CallErrorKind::RequestFailed => format!("call to {}: {why}", self.shared.service),

@@ -5,6 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use http::HeaderValue;
 use tokio::time::Instant;
 
+use super::settings::ChannelSettings;
 use crate::{
     ejection::EjectionPolicy,
     endpointer::Endpointer,
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) registry: String,
     pub(crate) endpointer: Endpointer,
     pub(crate) policy: RetryPolicy,
+    /// The other settings, to show.
+    pub(crate) settings: Arc<ChannelSettings>,
     /// Paths of the methods whose request or response is declared to be a stream.
     pub(crate) streaming: HashSet<String>,
     pub(crate) ejection: Arc<EjectionPolicy>,

@@ -8,15 +8,17 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    BoxError, clock,
-    endpoint::{ConnectivityState, Endpoint},
-    endpointer::{SetState, Snapshot},
-    instance::Instance,
+    BoxError,
+    ejection::{Ejection, EjectionPolicy},
+    endpoint::{ConnectivityState, Endpoint, EndpointCalls},
+    endpointer::{Endpointer, SetState, Snapshot},
+    instance::{Instance, Withdrawal},
     registry::{InstanceSet, RegistryError},
 };
 
 /// The state of a channel at one moment.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ChannelStatus {
     /// Number of instances that calls may pick.
@@ -35,9 +37,21 @@ pub struct ChannelStatus {
     /// True once the registry has answered.
     pub discovered: bool,
     /// The time of the registry's last good answer. It advances in quiet times too, without a change
-    /// that [`Channel::changes`](crate::Channel::changes) reports.
+    /// that [`Channel::changes`](crate::Channel::changes) reports. Serialized as
+    /// `confirmed_seconds_ago`.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            rename = "confirmed_seconds_ago",
+            serialize_with = "crate::serialize::optional_seconds_since"
+        )
+    )]
     pub confirmed: Option<Instant>,
     /// The error of the registry since its last good answer.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::optional_error")
+    )]
     pub registry_error: Option<Arc<RegistryError>>,
 }
 
@@ -69,6 +83,7 @@ impl ChannelStatus {
 
 /// One instance, as a channel sees it at one moment.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct EndpointStatus {
     /// The registry's description of the instance.
@@ -77,20 +92,63 @@ pub struct EndpointStatus {
     pub connectivity: ConnectivityState,
     /// True while outlier ejection keeps calls from it.
     pub ejected: bool,
+    /// Until when it is ejected, and why.
+    pub ejection: Option<Ejection>,
+    /// The share of its calls that it receives: less than 1 in the slow start after an ejection.
+    pub share: f64,
     /// True if the registry does not offer it and it is kept as a last resort, see
     /// [`RemovalProtection`](crate::RemovalProtection).
     pub protected: bool,
+    /// Since when it is kept as a last resort, and why.
+    pub protection: Option<Protection>,
     /// Calls under way.
     pub in_flight: u32,
-    /// Smoothed latency of its answers; `None` before the first.
+    /// Numbers and latencies of its calls.
+    pub calls: EndpointCalls,
+    /// Smoothed latency of its answers; `None` before the first. It follows a peak at once, as balancers
+    /// need it.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::optional_seconds")
+    )]
     pub latency: Option<Duration>,
     /// The reason why the last connection failed or could not be made.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::optional_box_error")
+    )]
     pub last_error: Option<Arc<BoxError>>,
 }
 
+/// An instance that the registry does not offer and that is kept as a last resort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Protection {
+    /// The time since which the registry does not offer it. Serialized as `seconds`, the time passed.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "seconds", serialize_with = "crate::serialize::seconds_since")
+    )]
+    pub since: Instant,
+    /// The reason why the registry does not offer it.
+    pub withdrawal: Withdrawal,
+}
+
 impl EndpointStatus {
-    pub(super) fn of(endpoint: &Endpoint) -> Self {
+    /// All of the current set, sorted by ID.
+    pub(super) fn all(endpointer: &Endpointer, policy: &EjectionPolicy) -> Vec<Self> {
+        let now = tokio::time::Instant::now();
+        let snapshot = endpointer.snapshot();
+        let all = snapshot.all.iter();
+        all.map(|endpoint| Self::of(endpoint, now, policy))
+            .collect()
+    }
+
+    fn of(endpoint: &Endpoint, now: tokio::time::Instant, policy: &EjectionPolicy) -> Self {
         let (subchannel, stats) = (endpoint.subchannel(), endpoint.stats());
+        let health = stats.health();
+        let ejection = health.ejection();
         Self {
             instance: Arc::clone(endpoint.instance()),
             connectivity: match subchannel.state() {
@@ -100,10 +158,17 @@ impl EndpointStatus {
                 }
                 connectivity => connectivity,
             },
-            ejected: !stats.health().is_admitted(),
+            ejected: ejection.is_some(),
+            ejection,
+            share: health.slow_start_share(now, policy),
             protected: endpoint.last_resort().is_some(),
+            protection: endpoint.last_resort().map(|resort| Protection {
+                since: resort.since().into_std(),
+                withdrawal: resort.withdrawal(),
+            }),
             in_flight: stats.in_flight(),
-            latency: stats.latency(clock::now()),
+            calls: stats.calls(now.into_std()),
+            latency: stats.latency(now.into_std()),
             last_error: subchannel.last_error(),
         }
     }

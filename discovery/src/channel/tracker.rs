@@ -6,7 +6,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::shared::Shared;
-use crate::{ejection::Classification, endpoint::Endpoint, retry::usual::MethodSlot};
+use crate::{
+    ejection::Classification,
+    endpoint::{Ended, Endpoint},
+    retry::usual::MethodSlot,
+};
 
 /// An attempt that had less than this many times the mean latency of its method says nothing about
 /// its endpoint.
@@ -79,10 +83,23 @@ impl Tracker {
             Outcome::Unprocessed => &counters.unprocessed,
         };
         counter.increment(1);
-        if let Some(failed) = failed {
-            let (now, elapsed) = self.observe(failed);
-            self.shared.observe(self.method, elapsed, now, failed);
+        match (failed, outcome) {
+            (Some(failed), _) => {
+                let now = Instant::now();
+                let elapsed = now - self.begun;
+                self.endpoint.stats().end_with(now, elapsed, failed);
+                self.shared.observe(self.method, elapsed, now, failed);
+            }
+            // Not the instance's failure: it has not received it.
+            (None, Outcome::Unprocessed) => {}
+            (None, _) => self.endpoint.stats().count(Instant::now(), Ended::Failed),
         }
+    }
+
+    /// Notes an attempt that one elsewhere has overtaken before it was overdue.
+    pub(super) fn overtaken(&self) {
+        let (now, _) = self.observe(false);
+        self.endpoint.stats().count(now, Ended::Overtaken);
     }
 
     /// Notes the time since it began as a latency of the endpoint.

@@ -35,6 +35,10 @@ pub(crate) struct Review {
     pub(crate) ejected: Vec<(usize, &'static str, Duration)>,
     /// Endpoints to probe now. [`Health::end_probe`] takes the result.
     pub(crate) probe: Vec<usize>,
+    /// Endpoints whose probe or trial call failed, with the reason and the time.
+    pub(crate) extended: Vec<(usize, &'static str, Duration)>,
+    /// Endpoints that may receive a trial call now.
+    pub(crate) probation: Vec<usize>,
     /// Endpoints admitted again.
     pub(crate) admitted: Vec<usize>,
     /// The latest time of the next review.
@@ -83,7 +87,12 @@ impl Ejector {
             match health.review(now, &self.policy) {
                 Some(EjectionState::Probing { .. }) => review.probe.push(index),
                 Some(EjectionState::Admitted { .. }) => review.admitted.push(index),
-                Some(EjectionState::Ejected { .. } | EjectionState::Probation) | None => {}
+                Some(EjectionState::Ejected { until, .. }) => {
+                    let reason = health.ejection().map_or("", |ejection| ejection.reason);
+                    review.extended.push((index, reason, until - now));
+                }
+                Some(EjectionState::Probation) => review.probation.push(index),
+                None => {}
             }
         }
     }
@@ -108,7 +117,7 @@ impl Ejector {
             if out >= limit {
                 return;
             }
-            let state = set[*index].apply(Event::Outlier(&self.policy), now);
+            let state = set[*index].eject(Event::Outlier(&self.policy), reason, now);
             if let Some(EjectionState::Ejected { until, .. }) = state {
                 review.ejected.push((*index, reason, until - now));
                 out += 1;

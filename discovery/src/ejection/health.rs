@@ -9,6 +9,7 @@ use super::{
     gate::Gate,
     policy::EjectionPolicy,
     state::{EjectionState, Event, Machine},
+    status::{Ejection, EjectionPhase},
 };
 use crate::sync::{Mutex, MutexGuard};
 
@@ -28,6 +29,8 @@ pub(crate) struct Health {
 pub(super) struct Record {
     pub(super) machine: Machine,
     window: Window,
+    /// The evidence for the last ejection.
+    reason: &'static str,
 }
 
 impl Health {
@@ -94,6 +97,26 @@ impl Health {
         }
     }
 
+    /// The current ejection; `None` while it receives calls.
+    pub(crate) fn ejection(&self) -> Option<Ejection> {
+        if self.is_admitted() {
+            return None;
+        }
+        let record = self.lock();
+        let (phase, until) = match record.machine.state() {
+            EjectionState::Admitted { .. } => return None,
+            EjectionState::Ejected { until, .. } => (EjectionPhase::Ejected, Some(until)),
+            EjectionState::Probing { .. } => (EjectionPhase::Probing, None),
+            EjectionState::Probation => (EjectionPhase::Probation, None),
+        };
+        Some(Ejection {
+            phase,
+            until: until.map(Instant::into_std),
+            reason: record.reason,
+            ejections: record.machine.ejections(),
+        })
+    }
+
     /// The share of its calls that an endpoint in slow start receives; 1 after it.
     pub(crate) fn slow_start_share(&self, now: Instant, policy: &EjectionPolicy) -> f64 {
         match self.lock().machine.state() {
@@ -113,17 +136,32 @@ impl Health {
         if self.is_admitted() {
             return None;
         }
-        let event = match self.gate.result() {
-            Some(true) => Event::Passed,
-            Some(false) => Event::Failed(policy),
-            None => Event::Reviewed,
-        };
-        self.apply(event, now)
+        match self.gate.result() {
+            Some(true) => self.apply(Event::Passed, now),
+            Some(false) => self.eject(Event::Failed(policy), "its probe or trial call failed", now),
+            None => self.apply(Event::Reviewed, now),
+        }
+    }
+
+    /// Applies an event that may eject it, for this reason. Returns the new state if it changed.
+    pub(super) fn eject(
+        &self,
+        event: Event<'_>,
+        reason: &'static str,
+        now: Instant,
+    ) -> Option<EjectionState> {
+        let mut record = self.lock();
+        let state = self.change(&mut record, event, now)?;
+        record.reason = reason;
+        Some(state)
     }
 
     /// Applies an event. Returns the new state if it changed.
     pub(super) fn apply(&self, event: Event<'_>, now: Instant) -> Option<EjectionState> {
-        let mut record = self.lock();
+        self.change(&mut self.lock(), event, now)
+    }
+
+    fn change(&self, record: &mut Record, event: Event<'_>, now: Instant) -> Option<EjectionState> {
         let state = record.machine.apply(event, now)?;
         if matches!(state, EjectionState::Ejected { .. }) {
             record.window.clear();

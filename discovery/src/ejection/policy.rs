@@ -38,6 +38,7 @@ use crate::error::InvalidSetting;
 /// assert!(policy.with_max_share(2.0).validate().is_err());
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct EjectionPolicy {
     /// False to eject no instance. Default: true.
@@ -52,6 +53,7 @@ pub struct EjectionPolicy {
     /// Default: 10, a run that one overtaken call in twenty does not reach by chance.
     pub consecutive_overtaken: u32,
     /// Period over which shares are counted; at least 10 ms. Default: 10 s, as in gRFC A50.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::seconds"))]
     pub window: Duration,
     /// Number of calls that an instance needs in the window before its share counts. Default: 5, as in
     /// Linkerd.
@@ -64,14 +66,17 @@ pub struct EjectionPolicy {
     pub success_rate_deviations: f64,
     /// Time of a first ejection; the n-th in short order takes n times as long. At most
     /// [`max_time`](Self::max_time). Default: 3 s. gRFC A50 has 30 s, but admits without a probe.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::seconds"))]
     pub base_time: Duration,
     /// Longest time of an ejection. Default: 60 s.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::seconds"))]
     pub max_time: Duration,
     /// Share of the instances that may be ejected at the same time, from 0 to 1. One always may, but
     /// never all. Default: 0.5. gRFC A50 has 0.1, which is less than one of nine instances.
     pub max_share: f64,
     /// Time over which a returning instance gets from a tenth of its share to all of it.
     /// Default: 5 s.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::seconds"))]
     pub slow_start: Duration,
 }
 

@@ -77,7 +77,6 @@ impl Machine {
     }
 
     /// Ejections that are not forgiven yet.
-    #[cfg(test)]
     pub(super) fn ejections(&self) -> u32 {
         self.ejections
     }

@@ -14,6 +14,7 @@ use crate::{
     backoff::Backoff,
     connection::{ConnectError, Connection, Factory},
     error::chain,
+    event::EventSender,
     instance::Instance,
 };
 
@@ -29,6 +30,7 @@ pub(crate) struct Connector {
     /// Notified after every visible change of state.
     pub(crate) changed: Arc<Notify>,
     pub(crate) log: EventLog,
+    pub(crate) events: EventSender,
     pub(super) pacer: Arc<Pacer>,
 }
 
@@ -47,6 +49,7 @@ impl Connector {
             eager,
             changed: Arc::default(),
             log: EventLog::default(),
+            events: EventSender::default(),
             pacer: Arc::new(Pacer::new(parallel)),
         }
     }

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     connection::{ConnectError, Connection},
     error::chain,
+    event::ChannelEventKind,
     instance::Instance,
 };
 
@@ -168,6 +169,7 @@ impl Driver {
         } else {
             debug!(instance = %self.instance, "connected");
         }
+        self.emit(|instance| ChannelEventKind::Connected { instance });
         self.connector.changed.notify_one();
         // A retired subchannel drops its transport: the driver ends with the last call in flight.
         let ended = tokio::select! {
@@ -176,6 +178,10 @@ impl Driver {
                 if log.admits(Event::Replaced) {
                     warn!(instance = %self.instance, "no answer on this connection; replacing it");
                 }
+                self.emit(|instance| ChannelEventKind::Disconnected {
+                    instance,
+                    reason: Some("no answer on this connection; it is replaced".to_owned()),
+                });
                 tokio::spawn(driver);
                 subchannel.transport.store(None);
                 return born.elapsed() >= SHORT_LIFE;
@@ -193,9 +199,19 @@ impl Driver {
                 } else {
                     debug!(instance = %self.instance, "connection lost: {}", chain(&*error));
                 }
+                self.emit(|instance| ChannelEventKind::Disconnected {
+                    instance,
+                    reason: Some(chain(&*error)),
+                });
                 subchannel.record().last_error = Some(Arc::new(error));
             }
-            _ => debug!(instance = %self.instance, answered, "connection closed in order"),
+            _ => {
+                debug!(instance = %self.instance, answered, "connection closed in order");
+                if subchannel.state() != ConnectivityState::Shutdown {
+                    let reason = None;
+                    self.emit(|instance| ChannelEventKind::Disconnected { instance, reason });
+                }
+            }
         }
         in_order && answered || born.elapsed() >= SHORT_LIFE
     }
@@ -252,9 +268,21 @@ impl Driver {
         } else {
             debug!(instance = %self.instance, failures, "{}", chain(&error));
         }
+        if first {
+            self.emit(|instance| ChannelEventKind::Unreachable {
+                instance,
+                reason: chain(&error),
+            });
+        }
         subchannel.record().last_error = Some(Arc::new(error.into()));
         self.show_failure();
         delay
+    }
+
+    /// Reports an event of the instance to those who read.
+    fn emit(&self, kind: impl FnOnce(Arc<Instance>) -> ChannelEventKind) {
+        let events = &self.connector.events;
+        events.emit(|| kind(Arc::clone(&self.instance)));
     }
 
     /// Shows that calls cannot use the subchannel. Another failure in a row changes nothing.

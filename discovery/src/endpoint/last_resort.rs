@@ -4,16 +4,7 @@ use std::sync::OnceLock;
 
 use tokio::time::Instant;
 
-/// The reason why a registry no longer offers an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Withdrawal {
-    /// It is no longer registered.
-    Removed,
-    /// It is registered, but the registry lost its node or session.
-    Lost,
-    /// It is registered, but its own check does not pass.
-    Failing,
-}
+use crate::instance::Withdrawal;
 
 /// See the [module](self).
 #[derive(Debug)]

@@ -3,11 +3,18 @@
 //! Every call writes them, so they are atomics. Balancers and outlier ejection read them.
 
 use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
-    time::{Duration, Instant},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use crate::{clock, ejection::Health};
+use tokio::time::Instant;
+
+pub use super::recent::EndpointCalls;
+use super::recent::{Ended, Recent};
+use crate::ejection::Health;
 
 /// Time constant of the decay of a latency peak (the default of Finagle and Linkerd).
 const DECAY: Duration = Duration::from_secs(10);
@@ -23,6 +30,8 @@ pub struct Stats {
     latency: PeakEwma,
     born: Instant,
     health: Health,
+    /// Allocated with the end of the first attempt: an idle endpoint stays small.
+    recent: OnceLock<Box<Recent>>,
 }
 
 impl Default for Stats {
@@ -31,7 +40,8 @@ impl Default for Stats {
             in_flight: AtomicU32::new(0),
             latency: PeakEwma::default(),
             health: Health::default(),
-            born: clock::now(),
+            born: Instant::now(),
+            recent: OnceLock::new(),
         }
     }
 }
@@ -46,8 +56,17 @@ impl Stats {
     /// The smoothed latency at `now`; `None` before the end of the first call. It follows a peak at once
     /// and then decays. A failure counts as at least five seconds.
     #[must_use]
-    pub fn latency(&self, now: Instant) -> Option<Duration> {
-        self.latency.get(self.age(now))
+    pub fn latency(&self, now: std::time::Instant) -> Option<Duration> {
+        self.latency.get(self.age(now.into()))
+    }
+
+    /// The figures of the calls at `now`.
+    #[must_use]
+    pub fn calls(&self, now: std::time::Instant) -> EndpointCalls {
+        let recent = self.recent.get();
+        recent.map_or_else(EndpointCalls::default, |recent| {
+            recent.figures(self.age(now.into()))
+        })
     }
 
     /// The record of outlier ejection.
@@ -63,14 +82,39 @@ impl Stats {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Counts an attempt that has ended.
+    pub(crate) fn count(&self, now: Instant, ended: Ended) {
+        self.recent().add(self.age(now), ended);
+    }
+
     /// Notes the time until a call's first message.
-    pub(crate) fn observe(&self, now: tokio::time::Instant, elapsed: Duration, failed: bool) {
+    pub(crate) fn observe(&self, now: Instant, elapsed: Duration, failed: bool) {
+        self.add_latency(self.age(now), elapsed, failed);
+    }
+
+    /// Notes the time until a call's first message, and counts the attempt.
+    pub(crate) fn end_with(&self, now: Instant, elapsed: Duration, failed: bool) {
+        let age = self.age(now);
+        self.add_latency(age, elapsed, failed);
+        let ended = if failed {
+            Ended::Failed
+        } else {
+            Ended::Answered(elapsed)
+        };
+        self.recent().add(age, ended);
+    }
+
+    fn add_latency(&self, age: Duration, elapsed: Duration, failed: bool) {
         let latency = if failed {
             elapsed.max(FAILURE_LATENCY)
         } else {
             elapsed
         };
-        self.latency.add(self.age(now.into_std()), latency);
+        self.latency.add(age, latency);
+    }
+
+    fn recent(&self) -> &Recent {
+        self.recent.get_or_init(Box::default)
     }
 
     /// Forgets the latency, as it was before an ejection.

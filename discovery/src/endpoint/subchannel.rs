@@ -36,6 +36,11 @@ use crate::{BoxError, connection::Transport};
 
 /// The state of the connection to an instance, as gRPC names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
 #[repr(u8)]
 #[non_exhaustive]
 pub enum ConnectivityState {

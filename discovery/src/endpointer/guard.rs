@@ -12,7 +12,8 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
-    endpoint::{Endpoint, Withdrawal},
+    endpoint::Endpoint,
+    instance::Withdrawal,
     probe::{self, Health},
 };
 

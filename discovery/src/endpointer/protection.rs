@@ -36,6 +36,7 @@ use crate::error::InvalidSetting;
 /// assert!(off.validate().is_ok());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RemovalProtection {
     /// A set that loses more than this share at once, or all of it, is protected; from 0 to 1.
@@ -43,6 +44,10 @@ pub struct RemovalProtection {
     pub share: f64,
     /// Maximum time for which an instance is kept; zero turns the protection off. Default: `None`,
     /// without a limit.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::optional_seconds")
+    )]
     pub limit: Option<Duration>,
 }
 

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 use super::protection::RemovalProtection;
 use crate::{
-    endpoint::{ConnectivityState, Endpoint, LastResort, Withdrawal},
-    instance::Instance,
+    endpoint::{ConnectivityState, Endpoint, LastResort},
+    instance::{Instance, Withdrawal},
 };
 
 /// All endpoints, sorted by ID. Depends on the instances, the time, and the state of connections.
@@ -41,7 +41,10 @@ pub(crate) struct Offer<'a> {
 impl Offer<'_> {
     /// The reason why an instance is not among the usable ones, with its description if it is known.
     /// `None` if it is usable, but not chosen.
-    fn withdrawal(&self, instance: &Instance) -> Option<(Withdrawal, Option<&Arc<Instance>>)> {
+    pub(super) fn withdrawal(
+        &self,
+        instance: &Instance,
+    ) -> Option<(Withdrawal, Option<&Arc<Instance>>)> {
         if find(self.usable, instance).is_some() {
             return None;
         }
@@ -68,6 +71,8 @@ pub(crate) struct Change {
     pub(crate) removed: Vec<Arc<Endpoint>>,
     /// Endpoints that are no longer offered and stay as a last resort from now on.
     pub(crate) protected: Vec<Arc<Endpoint>>,
+    /// Instances that were kept as a last resort and are offered again.
+    pub(crate) returned: Vec<Arc<Instance>>,
 }
 
 /// An endpoint that is no longer chosen.
@@ -140,6 +145,9 @@ impl Set {
             let known = old.next_if(|endpoint| endpoint.instance().id == instance.id);
             match known {
                 Some(endpoint) if same_address(endpoint.instance(), instance) => {
+                    if endpoint.last_resort().is_some() {
+                        change.returned.push(Arc::clone(instance));
+                    }
                     next.push(renew(endpoint, instance));
                 }
                 moved => {

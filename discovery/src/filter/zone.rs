@@ -30,6 +30,7 @@ use crate::{endpoint::Endpoint, error::InvalidSetting};
 /// assert!(Locality::zone("").validate().is_err());
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Locality {
     /// The failure domain inside a datacenter, as instances name it (Consul: the key `zone` in the

@@ -6,6 +6,11 @@
 /// own check fails, or the registry lost contact with its node or session. The first takes the instance
 /// out of the set; this type tells the others apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum InstanceHealth {
     /// The registry does not say. Counts as usable.

@@ -35,6 +35,11 @@ impl fmt::Display for Attempt {
     }
 }
 
+/// The attempts of a call before the one that it has its answer from: an extension of the response. It is
+/// left out if the first attempt has answered.
+#[derive(Clone, Debug)]
+pub struct EarlierAttempts(pub Vec<Attempt>);
+
 /// The kind of reason for which a call ended without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -168,6 +173,27 @@ impl Attempts {
             code: failure.code(),
             reason,
         });
+    }
+
+    /// Notes an attempt that is cancelled because another one has answered.
+    pub(crate) fn overtake(&mut self, endpoint: &Endpoint, begun: Instant) {
+        self.failed.push(Attempt {
+            instance: Arc::clone(endpoint.instance()),
+            elapsed: begun.elapsed(),
+            code: Code::Cancelled,
+            reason: "cancelled: another attempt has answered".to_owned(),
+        });
+    }
+
+    /// The failed attempts, for a call that has an answer.
+    pub(crate) fn earlier(&mut self) -> EarlierAttempts {
+        EarlierAttempts(std::mem::take(&mut self.failed))
+    }
+
+    /// Those before the last one, whose status is the call's answer. `None` if it was the only one.
+    pub(crate) fn before_last(&mut self) -> Option<EarlierAttempts> {
+        self.failed.pop();
+        (!self.failed.is_empty()).then(|| self.earlier())
     }
 
     pub(crate) fn failures(&self) -> usize {

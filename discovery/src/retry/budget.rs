@@ -28,6 +28,7 @@ use crate::{
 /// assert!(policy.with_share(-1.0).validate().is_err());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct BudgetPolicy {
     /// Retries per successful call, from 0 to 10. Default: 0.1, as in gRFC A6's example. Finagle and
@@ -122,6 +123,14 @@ impl Budget {
     pub(crate) fn withdraw(&self, now: Instant) -> bool {
         self.age(now);
         take(&self.saved) || take(&self.reserve)
+    }
+
+    /// The retries that it allows now.
+    pub(crate) fn tokens(&self, now: Instant) -> u32 {
+        self.age(now);
+        let tokens = |account: &AtomicI64| (account.load(Ordering::Relaxed) / TOKEN).max(0);
+        let sum = tokens(&self.saved) + tokens(&self.reserve);
+        u32::try_from(sum).unwrap_or(u32::MAX)
     }
 
     /// Applies decay and refill once per tick; one of the concurrent callers does it.

@@ -21,6 +21,7 @@ use crate::{backoff::Backoff, code::Code, error::InvalidSetting};
 /// assert!(policy.with_max_attempts(0).validate().is_err());
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RetryPolicy {
     /// Maximum number of attempts of a call, the first included; at least 1. Default: 3, as in Go
@@ -29,12 +30,20 @@ pub struct RetryPolicy {
     /// Time for a unary call with all its attempts, up to the response's first message. It caps the
     /// caller's deadline. Streams have the caller's deadline only. Default: `None`, the caller's
     /// deadline; a unary call without one has [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::optional_seconds")
+    )]
     pub timeout: Option<Duration>,
     /// Time after which an attempt of an idempotent method is overdue: it counts against its instance
     /// as a timeout, and another attempt begins at another instance. The first one to answer wins.
     /// An attempt that no other can follow has all remaining time, and so have those of other methods.
     /// Default: a third of [`timeout`](Self::timeout), or of
     /// [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::optional_seconds")
+    )]
     pub attempt_timeout: Option<Duration>,
     /// Status codes retried for all methods. Default: `UNAVAILABLE`.
     pub codes: Vec<Code>,
@@ -42,6 +51,7 @@ pub struct RetryPolicy {
     /// `DEADLINE_EXCEEDED`, `INTERNAL`, `DATA_LOSS`, `ABORTED`.
     pub idempotent_codes: Vec<Code>,
     /// Paths (`/pb.Trim/TrimSpace`) of the methods that may be executed twice. Default: none.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::sorted"))]
     pub idempotent: HashSet<String>,
     /// Delay before an attempt at an instance that the call has tried, and before the third and later
     /// attempts. Default: from 10 ms to 250 ms.
@@ -61,10 +71,18 @@ pub struct RetryPolicy {
 /// The call returns the first answer and cancels the other attempt. The second attempt takes a token
 /// of the retry budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum Hedge {
     /// After a fixed delay.
-    After(Duration),
+    After(
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::seconds"))]
+        Duration,
+    ),
     /// After the 95th percentile of recent latencies. Needs at least a hundred recent answers.
     Percentile95,
 }

@@ -2,6 +2,7 @@
 //! the simulation.
 
 mod aged;
+mod browser;
 pub mod conformance;
 mod consul;
 pub mod fake;
@@ -19,6 +20,7 @@ mod wait;
 
 pub use self::{
     aged::AgedServer,
+    browser::Browser,
     consul::{Consul, MASTER_TOKEN, Options},
     http::{http_client, http_client_builder},
     ports::free_ports,

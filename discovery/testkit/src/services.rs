@@ -35,6 +35,8 @@ pub struct AddService {
     pub http: SocketAddr,
     /// Its gRPC address.
     pub grpc: SocketAddr,
+    /// The address of the port for operators: its own, or the HTTP address.
+    pub admin: SocketAddr,
 }
 
 /// Starts a trim service on 127.0.0.1 and a free port, unless the flags differ, and waits
@@ -65,6 +67,9 @@ pub async fn add_service(flags: &[&str]) -> Result<AddService> {
     Ok(AddService {
         http: field(&line, "http")?.parse()?,
         grpc: field(&line, "grpc")?.parse()?,
+        admin: field(&line, "admin")
+            .or_else(|_| field(&line, "http"))?
+            .parse()?,
         process,
     })
 }

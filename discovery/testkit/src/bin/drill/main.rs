@@ -187,9 +187,8 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<bool> {
         let title = [format!("{number} {name}"), run.registry()];
         match outcome {
             Err(_reason) => {
-                let mut cells = vec!["-".to_owned(); 9];
-                cells[8] = "SKIPPED".to_owned();
-                table.row(title.into_iter().chain(cells));
+                let cells = std::iter::repeat_n("-", 8).chain(["SKIPPED"]);
+                table.row(title.into_iter().chain(cells.map(str::to_owned)));
             }
             Ok(outcome) => {
                 held &= outcome.complaints.is_empty();

@@ -90,7 +90,7 @@ impl<'a> Target<'a> {
         let idle = async || {
             let endpoints = self.channel.endpoints();
             let busy = endpoints.iter().find(|endpoint| endpoint.in_flight > 0);
-            busy.map_or(Ok(()), |busy| Err(busy.clone()))
+            busy.map_or(Ok(()), |busy| Err(Box::new(busy.clone())))
         };
         eventually("no calls are under way", SETTLE, idle).await?;
         for endpoint in self.channel.endpoints() {

@@ -27,7 +27,7 @@ pub fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
     (Sender(sender), Receiver(receiver))
 }
 
-/// The writer. Readers are told of its end when it is dropped.
+/// The writer. Readers learn of its end when the last clone is dropped.
 pub struct Sender<T>(watch::Sender<T>);
 
 /// A reader. A clone has seen what the original has seen.
@@ -138,6 +138,12 @@ impl<T> Receiver<T> {
         condition: impl FnMut(&T) -> bool,
     ) -> Result<Ref<'_, T>, Ended> {
         self.0.wait_for(condition).await.map(Ref).map_err(|_| Ended)
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
     }
 }
 

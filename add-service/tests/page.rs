@@ -158,7 +158,7 @@ async fn viewers_are_bounded_and_their_places_are_given_back() {
 
 #[tokio::test]
 async fn viewers_do_not_hold_the_end_of_the_service_up() {
-    let mut add = add_alone(&["--drain", "20s"]).await;
+    let mut add = add_alone(&["--drain", "2s"]).await;
     let (mut reads, _) = viewer(add.http).await;
     let begun = Instant::now();
     add.process.signal(Signal::SIGTERM).unwrap();

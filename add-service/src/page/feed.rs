@@ -119,7 +119,11 @@ impl Shared {
                     // The last viewer may have gone since.
                     let _viewers = message("frame", &frame).map(|frame| self.messages.send(frame));
                 }
-                () = self.viewed.notified() => ticks.reset_immediately(),
+                // The first viewer has a frame at once. One more frame for each that comes later would
+                // cover a time so short that its rates say nothing.
+                () = self.viewed.notified() => if totals.is_none() {
+                    ticks.reset_immediately();
+                },
             }
         }
     }
@@ -174,5 +178,50 @@ impl Viewer {
             Err(RecvError::Lagged(count)) => message("missed", &count),
             Err(RecvError::Closed) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use discovery::{Instance, registry::StaticRegistry};
+    use tokio::time::{Instant, sleep, timeout};
+
+    use super::*;
+
+    /// The frames that a viewer receives within this time.
+    async fn frames(viewer: &mut Viewer, time: Duration) -> Vec<Bytes> {
+        let end = Instant::now() + time;
+        let mut frames = Vec::new();
+        while let Ok(Some(message)) = timeout(end - Instant::now(), viewer.next()).await {
+            if message.starts_with(b"event: frame") {
+                frames.push(message);
+            }
+        }
+        frames
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_viewers_receive_the_same_frames_and_the_first_one_at_once() {
+        let registry = StaticRegistry::new([Instance::new("127.0.0.1", 9).unwrap()]);
+        let builder = Channel::from_registry(Arc::new(registry), "feed").eager(false);
+        let feed = Feed::start(&builder.build().unwrap());
+        let mut first = feed.viewer().unwrap();
+        let begun = Instant::now();
+        assert!(first.next().await.unwrap().starts_with(b"event: frame"));
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        sleep(INTERVAL / 2).await;
+        let mut second = feed.viewer().unwrap();
+        let time = 4 * INTERVAL;
+        let (a, b) = tokio::join!(frames(&mut first, time), frames(&mut second, time));
+        assert_eq!(a, b);
+        assert_eq!(a.len(), 4);
+        drop((first, second));
+
+        // After a time without viewers, the first frame covers no time again.
+        sleep(10 * INTERVAL).await;
+        let mut again = feed.viewer().unwrap();
+        let frame = again.next().await.unwrap();
+        let frame = std::str::from_utf8(&frame).unwrap();
+        assert!(frame.contains(r#""seconds":0.0,"#), "{frame}");
     }
 }

@@ -4,8 +4,9 @@
 //! A request travels through these files: `run` (the loop of attempts) and `race` (several at a time)
 //! on the state in `call`; `pick` (an endpoint from the snapshot); `attempt` (one send); `answer`
 //! (reading up to the first message); `tracker` (bookkeeping); `response` (the body that the caller
-//! reads). `shared` is
-//! what all calls of a channel have in common, `builder` makes it, `grpc_status` and this file are the
+//! reads). `shared` is what all calls of a channel have in common, `method_policy` what those of a
+//! method have. `builder` makes both from `settings`, and `service_config` replaces the policies.
+//! `grpc_status` and this file are the
 //! only ones that know tonic's types.
 
 mod answer;
@@ -15,11 +16,18 @@ mod call;
 mod grpc_status;
 mod in_process;
 mod limit;
+mod method_policy;
 mod pick;
 mod race;
+#[cfg(feature = "service-config")]
+mod report;
 mod response;
 mod run;
+#[cfg(feature = "service-config")]
+mod service_config;
+mod settings;
 mod shared;
+mod size_limit;
 mod status;
 mod tracker;
 

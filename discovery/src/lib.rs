@@ -58,6 +58,7 @@
 //! | [zones](Locality) | Envoy's zone aware routing | off |
 //! | [retries](retry), transparent retries, pushback | gRFC A6 | 3 attempts in 500 ms |
 //! | [retry budget](BudgetPolicy) | Finagle, tower | 10 % of the successful calls |
+//! | [service config](config), replaced while the channel runs | gRFC A2, A6, A42, A48, A50, A58, A68 | off |
 //! | [hedging](Hedge) | gRFC A6, with the 95th percentile as the delay | off |
 //! | [outlier ejection](EjectionPolicy) | gRFC A50, Envoy, Linkerd | on, with a probe before the return |
 //! | [slow start](EjectionPolicy::slow_start) | Envoy | 5 s after an ejection |
@@ -95,6 +96,7 @@
 //! | `tls-ring`, `tls-aws-lc` | TLS to instances and to Consul, with the provider of that name | off |
 //! | `tls` | TLS with the provider that the application installs | off |
 //! | `descriptors` | idempotent methods from a protobuf descriptor set | off |
+//! | `service-config` | policy from gRPC's service config JSON, which a running channel can replace | off |
 //!
 //! The public API contains types of `http`, `bytes`, `tower`, `tonic`, `tokio` (`Instant` and the watch
 //! channel) and, with TLS, `rustls`, which is re-exported.
@@ -103,6 +105,8 @@ mod backoff;
 pub mod balance;
 mod channel;
 mod code;
+#[cfg(feature = "service-config")]
+pub mod config;
 pub mod connection;
 mod deadline;
 mod ejection;

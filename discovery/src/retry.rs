@@ -25,9 +25,12 @@ pub(crate) mod latency;
 pub(crate) mod methods;
 mod policy;
 pub(crate) mod replay;
+pub(crate) mod throttle;
 pub(crate) mod usual;
 
 pub(crate) use self::decision::{Decision, Failure, Progress, max_wrong_servers};
+#[cfg(feature = "service-config")]
+pub(crate) use self::throttle::ThrottlePolicy;
 pub use self::{
     attempts::{Attempt, CallError, CallErrorKind},
     budget::BudgetPolicy,

@@ -10,6 +10,7 @@ use super::{
     answer::{Answer, AttemptError},
     limit::is_at,
     response::ResponseBody,
+    size_limit::TooLong,
     tracker::{Outcome, Tracker},
 };
 use crate::{
@@ -156,9 +157,13 @@ impl<P: Protocol> AttemptRun<P> {
                 (Failure::Timeout, "no answer in time".to_owned(), blame)
             }
             AttemptError::Caller(error) => {
-                let failure = Failure::Caller(P::caller_error(&error));
+                let failure = match TooLong::of(&error) {
+                    Some(_) => Failure::TooLong,
+                    None => Failure::Caller(P::caller_error(&error)),
+                };
                 (failure, chain(&error), false)
             }
+            AttemptError::TooLong(error) => (Failure::TooLong, error.to_string(), false),
         };
         let failed = self.failed_attempt(failure, reason, None);
         if blame {

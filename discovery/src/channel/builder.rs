@@ -6,10 +6,17 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use http::{HeaderValue, Uri};
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::{Channel, shared::Shared};
+#[cfg(feature = "service-config")]
+use super::service_config::InUse;
+use super::{
+    Channel,
+    settings::{ChosenBalancer, Settings},
+    shared::Shared,
+};
 #[cfg(feature = "descriptors")]
 use crate::retry::methods::Methods;
 use crate::{
@@ -20,10 +27,10 @@ use crate::{
     endpoint::Connector,
     endpointer::{Config, Endpointer, RemovalProtection},
     error::InvalidSetting,
-    filter::{subset::Subset, zone::Locality},
+    filter::zone::Locality,
     metrics::{Endpoints, ServiceMetrics},
     registry::{self, Query, Registry, RegistryError},
-    retry::{Hedge, RetryPolicy, budget::Budget, latency::Latencies, usual::UsualLatency},
+    retry::{Hedge, RetryPolicy, latency::Latencies, usual::UsualLatency},
 };
 
 pub(super) enum Source {
@@ -37,7 +44,7 @@ pub(super) enum Source {
 pub struct ChannelBuilder {
     source: Source,
     query: Query,
-    balancer: Arc<dyn Balancer>,
+    balancer: ChosenBalancer,
     retry: RetryPolicy,
     overrides: RetryOverrides,
     ejection: EjectionPolicy,
@@ -52,6 +59,8 @@ pub struct ChannelBuilder {
     connect_backoff: Backoff,
     connect_parallel: usize,
     user_agent: String,
+    #[cfg(feature = "service-config")]
+    service_config: crate::config::ServiceConfig,
     #[cfg(feature = "descriptors")]
     descriptors: Option<std::borrow::Cow<'static, [u8]>>,
 }
@@ -102,7 +111,7 @@ impl ChannelBuilder {
         Self {
             source,
             query: Query::new(service),
-            balancer: Policy::default().balancer(),
+            balancer: Policy::default().into(),
             retry: RetryPolicy::default(),
             overrides: RetryOverrides::default(),
             ejection: EjectionPolicy::default(),
@@ -117,6 +126,8 @@ impl ChannelBuilder {
             connect_backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(750)),
             connect_parallel: 32,
             user_agent: concat!("discovery/", env!("CARGO_PKG_VERSION")).to_owned(),
+            #[cfg(feature = "service-config")]
+            service_config: crate::config::ServiceConfig::default(),
             #[cfg(feature = "descriptors")]
             descriptors: None,
         }
@@ -143,13 +154,17 @@ impl ChannelBuilder {
     }
 
     /// The policy that picks the instance of each attempt. Default: round robin.
-    pub fn balancer(self, policy: Policy) -> Self {
-        self.custom_balancer(policy.balancer())
+    pub fn balancer(mut self, policy: Policy) -> Self {
+        self.balancer = policy.into();
+        self
     }
 
     /// A balancer of your own.
     pub fn custom_balancer(mut self, balancer: Arc<dyn Balancer>) -> Self {
-        self.balancer = balancer;
+        self.balancer = ChosenBalancer {
+            name: None,
+            balancer,
+        };
         self
     }
 
@@ -200,6 +215,15 @@ impl ChannelBuilder {
         encoded: impl Into<std::borrow::Cow<'static, [u8]>>,
     ) -> Self {
         self.descriptors = Some(encoded.into());
+        self
+    }
+
+    /// Policy by method, balancer and more from gRPC's service config; see [`config`](crate::config) for
+    /// what it sets and which setting counts. [`Channel::set_service_config`] replaces it later.
+    /// Default: an empty one.
+    #[cfg(feature = "service-config")]
+    pub fn service_config(mut self, config: crate::config::ServiceConfig) -> Self {
+        self.service_config = config;
         self
     }
 
@@ -337,6 +361,7 @@ impl ChannelBuilder {
             setting,
         };
         self.check().map_err(refuse)?;
+        let max_attempts = self.overrides.max_attempts;
         #[allow(unused_mut, reason = "descriptors add to it")]
         let mut retry = self.overrides.apply(self.retry);
         #[allow(unused_mut, reason = "descriptors add to it")]
@@ -380,32 +405,47 @@ impl ChannelBuilder {
             self.connect_backoff,
             self.eager,
         ));
-        let ejection = Arc::new(self.ejection);
         let metrics = ServiceMetrics::of(&service);
-        let config = Config {
+        let settings = Settings {
+            retry,
+            max_attempts,
+            streaming,
+            ejection: self.ejection,
             balancer: self.balancer,
-            ejection: Arc::clone(&ejection),
             protection: self.protection,
+            subset: self.subset,
+            subset_id: match self.subset_id {
+                Some(id) => id.into_bytes(),
+                None => process_id().to_le_bytes().to_vec(),
+            },
+            locality: self.locality,
+            datacenters: instancer.datacenters(),
+        };
+        let now = Instant::now();
+        let effective = settings.effective(now);
+        #[cfg(feature = "service-config")]
+        let effective = settings
+            .effective_with(&self.service_config, &effective.kept, now)
+            .map_err(refuse)?;
+        let config = Config {
+            policy: effective.set,
             passing_only: self.query.passing_only,
-            subset: self.subset.map(|size| match &self.subset_id {
-                Some(id) => Subset::new(size, id.as_bytes()),
-                None => Subset::new(size, &process_id().to_le_bytes()),
-            }),
-            locality: Locality::in_order(self.locality, &instancer.datacenters()),
             connector,
             metrics: Endpoints::new(Arc::clone(&metrics)),
         };
-        let now = Instant::now();
         Ok(Channel {
             shared: Arc::new(Shared {
                 endpointer: Endpointer::start(instancer, config),
-                budget: Budget::new(retry.budget, now),
+                policies: ArcSwap::new(effective.policies),
+                settings,
+                #[cfg(feature = "service-config")]
+                in_use: std::sync::Mutex::new(InUse {
+                    config: self.service_config,
+                    kept: effective.kept,
+                }),
                 latencies: Latencies::new(now),
                 usual: UsualLatency::default(),
                 counters: metrics,
-                policy: retry,
-                streaming,
-                ejection,
                 user_agent,
                 registry: registry.name().to_owned(),
                 service,
@@ -565,7 +605,7 @@ mod tests {
             RetryPolicy::default().with_budget(budget)
         };
         let factor = |factor| Locality::zone("a").with_overprovisioning_factor(factor);
-        for (builder, message) in [
+        for (builder, message) in vec![
             (
                 builder().ejection(ejection().with_max_share(1.5)),
                 "ejection max_share is 1.5: must be between 0 and 1",
@@ -664,7 +704,10 @@ mod tests {
         let described = || builder().file_descriptor_set(proto::FILE_DESCRIPTOR_SET);
         let channel = described().build().unwrap();
         let expected = ["/pb.Add/Concat", "/pb.Add/Sum", "/pb.Trim/TrimSpace"].map(str::to_owned);
-        assert_eq!(channel.shared.policy.idempotent, HashSet::from(expected));
+        assert_eq!(
+            channel.shared.settings.retry.idempotent,
+            HashSet::from(expected)
+        );
         let misspelt = described().idempotent(["/pb.Trim/TrimSpaces"]).build();
         let error = misspelt.unwrap_err().to_string();
         assert!(

@@ -11,8 +11,10 @@ use tokio::time::Instant;
 use super::{
     attempt::{AttemptRun, FailedAttempt, OpenRequest, Sent},
     limit::Limit,
+    method_policy::MethodPolicy,
     pick::{Picked, Picking},
     shared::Shared,
+    size_limit::SizeLimit,
     tracker::Tracker,
 };
 use crate::{
@@ -21,7 +23,7 @@ use crate::{
     connection::RequestBody,
     deadline::Deadline,
     ejection::Classification,
-    hash::HashKey,
+    hash::{self, HashKey},
     protocol::Protocol,
     retry::{
         CallError, CallErrorKind, Progress, attempts::Attempts, max_wrong_servers, replay::Replay,
@@ -43,6 +45,8 @@ struct Head {
 /// One call of a client that speaks the protocol `P`.
 pub(super) struct Call<'a, P> {
     pub(super) shared: &'a Arc<Shared>,
+    /// The policy of the method, as of the start of the call.
+    pub(super) policy: Arc<MethodPolicy>,
     head: Head,
     method: MethodSlot,
     pub(super) replay: Replay,
@@ -68,15 +72,17 @@ impl<'a, P: Protocol> Call<'a, P> {
     ///
     /// # Errors
     ///
-    /// If its deadline is malformed.
+    /// If its deadline is malformed, or its message too long.
     pub(super) fn new<B>(shared: &'a Arc<Shared>, request: Request<B>) -> Result<Self, CallError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let now = Instant::now();
-        let policy = &shared.policy;
         let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        let hash = hash::bytes(path.as_bytes());
+        let policy = Arc::clone(shared.policies.load().of(path, hash));
         let in_header = P::timeout(&parts.headers)
             .map_err(|error| {
                 let kind = CallErrorKind::InvalidRequest;
@@ -85,21 +91,36 @@ impl<'a, P: Protocol> Call<'a, P> {
             .map(|time| Deadline::of(now, time));
         let extension = parts.extensions.get::<Deadline>().copied();
         let caller = in_header.into_iter().chain(extension).min();
-        let replay = Replay::read::<P::Message, B>(body, policy.replay_limit);
-        let declared_stream = shared.streaming.contains(parts.uri.path());
+        let replay_limit = policy.retry.replay_limit;
+        let replay = match policy.max_request {
+            None => Replay::read::<P::Message, B>(body, replay_limit),
+            Some(max) => {
+                let body = SizeLimit::<_, P::Message>::new(Box::pin(body), max);
+                let found = body.found();
+                let replay = Replay::read::<P::Message, _>(body, replay_limit);
+                if let Some(error) = found.get() {
+                    let reason = format!("call to {}: {error}", shared.service);
+                    let kind = CallErrorKind::MessageTooLong;
+                    return Err(CallError::new(Code::ResourceExhausted, kind, reason));
+                }
+                replay
+            }
+        };
+        let declared_stream = policy.streaming;
         let unary = replay.is_unary() && !declared_stream;
         let limit = if unary {
-            Limit::unary(now, caller, policy.timeout)
+            Limit::unary(now, caller, policy.retry.timeout)
         } else {
-            Limit::stream(now, caller)
+            let given = policy.stream_timeout.map(|time| Deadline::of(now, time));
+            Limit::stream(now, caller.into_iter().chain(given).min())
         };
         let mut headers = parts.headers;
         headers
             .entry(header::USER_AGENT)
             .or_insert_with(|| shared.user_agent.clone());
         Ok(Self {
-            method: MethodSlot::of(parts.uri.path()),
-            idempotent: policy.idempotent.contains(parts.uri.path()),
+            method: MethodSlot::of(hash),
+            idempotent: policy.idempotent,
             unary,
             hold: !replay.is_streaming() && !declared_stream,
             limit,
@@ -115,6 +136,7 @@ impl<'a, P: Protocol> Call<'a, P> {
             wrong_servers: Vec::new(),
             rng: Rng::new(),
             shared,
+            policy,
             protocol: PhantomData,
         })
     }
@@ -125,6 +147,7 @@ impl<'a, P: Protocol> Call<'a, P> {
             shared: self.shared,
             attempts: &mut self.attempts,
             limit: self.limit,
+            wait_for_ready: self.policy.wait_for_ready,
             key: self.key,
             rng: &mut self.rng,
             now: &mut self.now,
@@ -161,7 +184,7 @@ impl<'a, P: Protocol> Call<'a, P> {
     /// The size up to which the first message is held back; `None` to hand out the response with its
     /// headers.
     pub(super) fn held(&self) -> Option<usize> {
-        self.hold.then_some(self.shared.policy.replay_limit)
+        self.hold.then_some(self.policy.retry.replay_limit)
     }
 
     fn request(&self, body: RequestBody) -> Request<RequestBody> {
@@ -182,15 +205,15 @@ impl<'a, P: Protocol> Call<'a, P> {
 
     /// The time at which an attempt that begins now is overdue; `None` if no other may begin then.
     fn overdue(&self) -> Option<Instant> {
-        let policy = &self.shared.policy;
+        let policy = &self.policy.retry;
         let last = self.attempts.sent() + 1 >= policy.max_attempts;
         (self.idempotent && self.unary && !last).then(|| self.now + policy.attempt_limit())
     }
 
     /// The time at which a second attempt begins while the first one, begun now, is under way.
     pub(super) fn hedge(&self) -> Option<Instant> {
-        let last = self.attempts.sent() >= self.shared.policy.max_attempts;
-        let delay = self.shared.hedge_delay()?;
+        let last = self.attempts.sent() >= self.policy.retry.max_attempts;
+        let delay = self.shared.hedge_delay(&self.policy.retry)?;
         (self.idempotent && self.unary && !last).then(|| self.now + delay)
     }
 

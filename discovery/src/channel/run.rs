@@ -80,7 +80,7 @@ impl<P: Protocol> Call<'_, P> {
             let picked = self.picking().pick().await?;
             let failed = match self.try_once(picked).await {
                 Ok(response) => {
-                    self.shared.budget.deposit(Instant::now());
+                    self.policy.limit.succeeded(Instant::now());
                     self.blame_wrong_servers();
                     return Ok(response);
                 }
@@ -105,11 +105,15 @@ impl<P: Protocol> Call<'_, P> {
         let failure = failed.failure;
         self.note(&mut failed);
         let progress = self.progress();
-        let policy = &self.shared.policy;
+        let policy = Arc::clone(&self.policy);
+        let policy = &policy.retry;
         let (kind, why) = match policy.decide(failure, progress, &mut self.rng) {
             Decision::Stop => {
                 if let Failure::WrongServer(_) = failure {
                     return Some(self.no_right_server(failed, progress));
+                }
+                if policy.repeats(failure, self.idempotent) {
+                    self.policy.limit.failed();
                 }
                 self.stopped(failure, progress)
             }
@@ -127,7 +131,7 @@ impl<P: Protocol> Call<'_, P> {
                 if self.limit.is_over(now + after) {
                     let kind = CallErrorKind::Deadline;
                     (kind, "no time is left for another attempt")
-                } else if paid && !self.shared.budget.withdraw(now) {
+                } else if paid && !self.policy.limit.withdraw(now) {
                     self.shared.counters.denied.increment(1);
                     (CallErrorKind::BudgetExhausted, "the retry budget is empty")
                 } else {
@@ -147,7 +151,9 @@ impl<P: Protocol> Call<'_, P> {
             return Some(Ok(answer.response));
         }
         let reason = match kind {
-            CallErrorKind::RequestFailed => format!("call to {}: {why}", self.shared.service),
+            CallErrorKind::RequestFailed | CallErrorKind::MessageTooLong => {
+                format!("call to {}: {why}", self.shared.service)
+            }
             CallErrorKind::Deadline => {
                 format!(
                     "no answer from {} within {}: {why}",
@@ -204,8 +210,12 @@ impl<P: Protocol> Call<'_, P> {
                 (CallErrorKind::Deadline, why)
             }
             Failure::Caller(_) => (CallErrorKind::RequestFailed, "the caller ended its request"),
+            Failure::TooLong => (
+                CallErrorKind::MessageTooLong,
+                "a message is longer than its method allows",
+            ),
             _ if !progress.replayable => (not_retryable, "the request cannot be sent again"),
-            _ if progress.attempts >= self.shared.policy.max_attempts => {
+            _ if progress.attempts >= self.policy.retry.max_attempts => {
                 (CallErrorKind::AttemptsExhausted, "all attempts are used up")
             }
             _ => (not_retryable, "the method may not be repeated"),
@@ -227,7 +237,11 @@ impl<P: Protocol> Call<'_, P> {
         };
         let (attempt, sent) = self.attempt(picked, body);
         let next = self.next_after(&attempt);
-        let mut reading = pin!(answer::read::<P>(sent, self.held()));
+        let mut reading = pin!(answer::read::<P>(
+            sent,
+            self.held(),
+            self.policy.max_response
+        ));
         let first = attempt.limit.into_iter().chain(next.map(|next| next.at));
         match until(first.min(), reading.as_mut()).await {
             Some(read) => attempt.finish(read),

@@ -1,17 +1,17 @@
 //! The state that all calls of a channel share.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use http::HeaderValue;
 use tokio::time::Instant;
 
+use super::{method_policy::Policies, settings::Settings};
 use crate::{
-    ejection::EjectionPolicy,
     endpointer::Endpointer,
     metrics::ServiceMetrics,
     retry::{
         Hedge, RetryPolicy,
-        budget::Budget,
         latency::Latencies,
         usual::{MethodSlot, UsualLatency},
     },
@@ -22,11 +22,14 @@ pub(crate) struct Shared {
     /// The registry's name, for messages.
     pub(crate) registry: String,
     pub(crate) endpointer: Endpointer,
-    pub(crate) policy: RetryPolicy,
-    /// Paths of the methods whose request or response is declared to be a stream.
-    pub(crate) streaming: HashSet<String>,
-    pub(crate) ejection: Arc<EjectionPolicy>,
-    pub(crate) budget: Budget,
+    pub(crate) policies: ArcSwap<Policies>,
+    #[cfg_attr(
+        not(feature = "service-config"),
+        allow(dead_code, reason = "for a replacement")
+    )]
+    pub(crate) settings: Settings,
+    #[cfg(feature = "service-config")]
+    pub(crate) in_use: std::sync::Mutex<super::service_config::InUse>,
     pub(crate) latencies: Latencies,
     pub(crate) usual: UsualLatency,
     pub(crate) counters: Arc<ServiceMetrics>,
@@ -47,15 +50,13 @@ impl Shared {
             return;
         }
         self.usual.add(method, elapsed);
-        if self.policy.hedge == Some(Hedge::Percentile95) {
-            self.latencies.add(elapsed, now);
-        }
+        self.latencies.add(elapsed, now);
     }
 
     /// The delay before a hedged attempt, if the policy has one now.
-    pub(super) fn hedge_delay(&self) -> Option<Duration> {
-        match self.policy.hedge? {
-            Hedge::After(delay) => Some(delay),
+    pub(super) fn hedge_delay(&self, policy: &RetryPolicy) -> Option<Duration> {
+        match policy.hedge? {
+            Hedge::After(delay) | Hedge::Each(delay) => Some(delay),
             Hedge::Percentile95 => self.latencies.percentile_95(),
         }
     }

@@ -119,7 +119,8 @@ impl Tracker {
     /// Notes what the attempt says about its endpoint, and asks for a review where that may eject it.
     fn note(&self, classification: Classification) {
         let health = self.endpoint.stats().health();
-        if health.note(classification, self.trial, &self.shared.ejection) {
+        let policies = self.shared.policies.load();
+        if health.note(classification, self.trial, &policies.ejection) {
             self.shared.endpointer.review();
         }
     }

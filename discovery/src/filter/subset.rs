@@ -17,7 +17,7 @@ use std::{collections::HashSet, sync::Arc};
 use crate::{hash, instance::Instance};
 
 /// See the [module](self).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Subset {
     size: usize,
     client: u64,

@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     WrongServer(Code),
     /// The caller ended its request, by an error or by cancelling it.
     Caller(Code),
+    /// A message is longer than the method's limit.
+    TooLong,
 }
 
 impl Failure {
@@ -30,6 +32,7 @@ impl Failure {
         match self {
             Self::Unprocessed | Self::Broken => Code::Unavailable,
             Self::Timeout => Code::DeadlineExceeded,
+            Self::TooLong => Code::ResourceExhausted,
             Self::Status(code, _) | Self::WrongServer(code) | Self::Caller(code) => code,
         }
     }
@@ -93,7 +96,9 @@ impl RetryPolicy {
     pub(crate) fn repeats(&self, failure: Failure, idempotent: bool) -> bool {
         match failure {
             Failure::Unprocessed | Failure::WrongServer(_) => true,
-            Failure::Status(_, Some(Pushback::Stop)) | Failure::Caller(_) => false,
+            Failure::Status(_, Some(Pushback::Stop)) | Failure::Caller(_) | Failure::TooLong => {
+                false
+            }
             Failure::Timeout => idempotent,
             Failure::Broken | Failure::Status(..) => {
                 let code = failure.code();
@@ -130,7 +135,9 @@ impl RetryPolicy {
         let after = match failure {
             Failure::Status(_, Some(Pushback::After(wait))) => wait,
             // The second attempt goes to an untried instance without delay.
-            _ if progress.untried_left && progress.attempts == 1 => Duration::ZERO,
+            _ if progress.untried_left && progress.attempts == 1 && self.elsewhere_at_once => {
+                Duration::ZERO
+            }
             _ => self.backoff.after(progress.attempts, rng),
         };
         Decision::Retry { after, paid: true }

@@ -54,6 +54,9 @@ pub struct RetryPolicy {
     /// When to start a second attempt of an idempotent method while the first is in progress.
     /// Default: never.
     pub hedge: Option<Hedge>,
+    /// True to send the second attempt to an instance that the call has not tried without a backoff.
+    /// Default: true. gRPC waits (gRFC A6), and so does a `retryPolicy` of a service config.
+    pub elsewhere_at_once: bool,
 }
 
 /// When to start a second attempt without waiting for the failure of the first.
@@ -67,6 +70,10 @@ pub enum Hedge {
     After(Duration),
     /// After the 95th percentile of recent latencies. Needs at least a hundred recent answers.
     Percentile95,
+    /// Another attempt after each such delay without an answer, up to
+    /// [`max_attempts`](RetryPolicy::max_attempts) in all (the hedging policy of gRFC A6). Zero begins
+    /// all at once.
+    Each(Duration),
 }
 
 impl RetryPolicy {
@@ -144,6 +151,13 @@ impl RetryPolicy {
         self
     }
 
+    /// Sets [`elsewhere_at_once`](Self::elsewhere_at_once).
+    #[must_use]
+    pub fn with_elsewhere_at_once(mut self, at_once: bool) -> Self {
+        self.elsewhere_at_once = at_once;
+        self
+    }
+
     /// Checks every setting.
     ///
     /// # Errors
@@ -194,7 +208,10 @@ impl RetryPolicy {
                 Hedge::After(delay) if delay.is_zero() || is_too_long(delay) => {
                     "the delay must be greater than zero and less than retry_timeout"
                 }
-                Hedge::After(_) | Hedge::Percentile95 => return Ok(()),
+                Hedge::Each(delay) if is_too_long(delay) => {
+                    "the delay must be less than retry_timeout"
+                }
+                Hedge::After(_) | Hedge::Each(_) | Hedge::Percentile95 => return Ok(()),
             }
         };
         Err(InvalidSetting::new("hedge", format!("{hedge:?}"), expected))
@@ -232,6 +249,7 @@ impl Default for RetryPolicy {
             replay_limit: 1 << 20,
             budget: BudgetPolicy::default(),
             hedge: None,
+            elsewhere_at_once: true,
         }
     }
 }

@@ -2,7 +2,8 @@
 //! generated client takes.
 //!
 //! A request travels through these files: `run` (the loop of attempts) and `race` (several at a time)
-//! on the state in `call`; `pick` (an endpoint from the snapshot); `attempt` (one send); `answer`
+//! on the state in `call`, with the caller's `options`; `pick` (an endpoint from the snapshot; `targeted`
+//! if the caller says where); `attempt` (one send); `answer`
 //! (reading up to the first message); `tracker` (bookkeeping); `response` (the body that the caller
 //! reads). `shared` is what all calls of a channel have in common, `method_policy` what those of a
 //! method have. `builder` makes both from `settings`, and `service_config` replaces the policies.
@@ -17,6 +18,7 @@ mod grpc_status;
 mod in_process;
 mod limit;
 mod method_policy;
+mod options;
 mod pick;
 mod race;
 #[cfg(feature = "service-config")]
@@ -29,6 +31,7 @@ mod settings;
 mod shared;
 mod size_limit;
 mod status;
+mod targeted;
 mod tracker;
 
 use std::{
@@ -47,6 +50,7 @@ pub use self::{
     attempt::ServedBy,
     builder::{BuildError, ChannelBuilder},
     in_process::InProcess,
+    options::{CallOptions, InstanceFilter},
     response::ResponseBody,
     status::{Changes, ChannelEnded, ChannelStatus, EndpointStatus},
 };

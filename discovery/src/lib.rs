@@ -58,6 +58,7 @@
 //! | [zones](Locality) | Envoy's zone aware routing | off |
 //! | [retries](retry), transparent retries, pushback | gRFC A6 | 3 attempts in 500 ms |
 //! | [retry budget](BudgetPolicy) | Finagle, tower | 10 % of the successful calls |
+//! | [options of one call](CallOptions), and [where it goes](InstanceFilter) | gRPC's call options, Envoy's subsets | – |
 //! | [service config](config), replaced while the channel runs | gRFC A2, A6, A42, A48, A50, A58, A68 | off |
 //! | [hedging](Hedge) | gRFC A6, with the 95th percentile as the delay | off |
 //! | [outlier ejection](EjectionPolicy) | gRFC A50, Envoy, Linkerd | on, with a probe before the return |
@@ -135,8 +136,8 @@ pub use rustls;
 pub use self::{
     backoff::Backoff,
     channel::{
-        BuildError, Changes, Channel, ChannelBuilder, ChannelEnded, ChannelStatus, EndpointStatus,
-        InProcess, ResponseBody, ResponseFuture, ServedBy,
+        BuildError, CallOptions, Changes, Channel, ChannelBuilder, ChannelEnded, ChannelStatus,
+        EndpointStatus, InProcess, InstanceFilter, ResponseBody, ResponseFuture, ServedBy,
     },
     code::{Code, UnknownCode},
     deadline::Deadline,

@@ -12,6 +12,7 @@ use super::{
     attempt::{AttemptRun, FailedAttempt, OpenRequest, Sent},
     limit::Limit,
     method_policy::MethodPolicy,
+    options::{CallOptions, Target},
     pick::{Picked, Picking},
     shared::Shared,
     size_limit::SizeLimit,
@@ -23,11 +24,12 @@ use crate::{
     connection::RequestBody,
     deadline::Deadline,
     ejection::Classification,
+    endpoint::Endpoint,
     hash::{self, HashKey},
     protocol::Protocol,
     retry::{
-        CallError, CallErrorKind, Progress, attempts::Attempts, max_wrong_servers, replay::Replay,
-        usual::MethodSlot,
+        CallError, CallErrorKind, Hedge, Progress, attempts::Attempts, max_wrong_servers,
+        replay::Replay, usual::MethodSlot,
     },
 };
 
@@ -56,6 +58,10 @@ pub(super) struct Call<'a, P> {
     /// True if the response is held back until its first message is whole.
     hold: bool,
     pub(super) idempotent: bool,
+    pub(super) hedge: Option<Hedge>,
+    wait_for_ready: bool,
+    /// The instances that the caller asks for.
+    target: Option<Target>,
     pub(super) key: Option<u64>,
     pub(super) limit: Limit,
     /// The time as of the last step that could have taken any: the clock is read once per attempt.
@@ -91,6 +97,8 @@ impl<'a, P: Protocol> Call<'a, P> {
             .map(|time| Deadline::of(now, time));
         let extension = parts.extensions.get::<Deadline>().copied();
         let caller = in_header.into_iter().chain(extension).min();
+        let options = parts.extensions.get::<CallOptions>();
+        let own_timeout = options.and_then(|options| options.timeout);
         let replay_limit = policy.retry.replay_limit;
         let replay = match policy.max_request {
             None => Replay::read::<P::Message, B>(body, replay_limit),
@@ -109,9 +117,10 @@ impl<'a, P: Protocol> Call<'a, P> {
         let declared_stream = policy.streaming;
         let unary = replay.is_unary() && !declared_stream;
         let limit = if unary {
-            Limit::unary(now, caller, policy.retry.timeout)
+            Limit::unary(now, caller, own_timeout.or(policy.retry.timeout))
         } else {
-            let given = policy.stream_timeout.map(|time| Deadline::of(now, time));
+            let given = own_timeout.or(policy.stream_timeout);
+            let given = given.map(|time| Deadline::of(now, time));
             Limit::stream(now, caller.into_iter().chain(given).min())
         };
         let mut headers = parts.headers;
@@ -120,7 +129,16 @@ impl<'a, P: Protocol> Call<'a, P> {
             .or_insert_with(|| shared.user_agent.clone());
         Ok(Self {
             method: MethodSlot::of(hash),
-            idempotent: policy.idempotent,
+            idempotent: options
+                .and_then(|options| options.idempotent)
+                .unwrap_or(policy.idempotent),
+            hedge: options
+                .and_then(|options| options.hedge)
+                .unwrap_or(policy.retry.hedge),
+            wait_for_ready: options
+                .and_then(|options| options.wait_for_ready)
+                .unwrap_or(policy.wait_for_ready),
+            target: options.and_then(|options| options.target.clone()),
             unary,
             hold: !replay.is_streaming() && !declared_stream,
             limit,
@@ -147,7 +165,8 @@ impl<'a, P: Protocol> Call<'a, P> {
             shared: self.shared,
             attempts: &mut self.attempts,
             limit: self.limit,
-            wait_for_ready: self.policy.wait_for_ready,
+            wait_for_ready: self.wait_for_ready,
+            target: self.target.as_ref(),
             key: self.key,
             rng: &mut self.rng,
             now: &mut self.now,
@@ -211,9 +230,9 @@ impl<'a, P: Protocol> Call<'a, P> {
     }
 
     /// The time at which a second attempt begins while the first one, begun now, is under way.
-    pub(super) fn hedge(&self) -> Option<Instant> {
+    pub(super) fn hedge_at(&self) -> Option<Instant> {
         let last = self.attempts.sent() >= self.policy.retry.max_attempts;
-        let delay = self.shared.hedge_delay(&self.policy.retry)?;
+        let delay = self.shared.hedge_delay(self.hedge?)?;
         (self.idempotent && self.unary && !last).then(|| self.now + delay)
     }
 
@@ -274,7 +293,14 @@ impl<'a, P: Protocol> Call<'a, P> {
         snapshot
             .candidates
             .iter()
-            .any(|e| !self.attempts.has_tried(e) && e.transport().is_some())
+            .any(|e| self.may_use(e) && !self.attempts.has_tried(e) && e.transport().is_some())
+    }
+
+    /// False if the caller asks for other instances only.
+    fn may_use(&self, endpoint: &Endpoint) -> bool {
+        self.target
+            .as_ref()
+            .is_none_or(|target| target.fallback || target.filter.accepts(endpoint.instance()))
     }
 
     /// Ends the call with this reason and the attempts made.

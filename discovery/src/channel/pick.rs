@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use fastrand::Rng;
 use tokio::time::{Instant, timeout_at};
 
-use super::{limit::Limit, shared::Shared};
+use super::{limit::Limit, options::Target, shared::Shared};
 use crate::{
     balance::Context,
     code::Code,
@@ -59,6 +59,8 @@ pub(super) struct Picking<'c> {
     pub(super) limit: Limit,
     /// True to wait while there is nothing to pick from.
     pub(super) wait_for_ready: bool,
+    /// The instances that the caller asks for.
+    pub(super) target: Option<&'c Target>,
     pub(super) key: Option<u64>,
     pub(super) rng: &'c mut Rng,
     pub(super) now: &'c mut Instant,
@@ -172,7 +174,14 @@ impl Picking<'_> {
     /// policy has picked. If it took a connected one, a few would receive most calls.
     pub(super) fn choose(&mut self, patient: bool) -> Choice {
         let snapshot = self.shared.endpointer.snapshot();
-        if self.attempts.is_empty()
+        if let Some(target) = self.target {
+            if let Some(choice) = self.choose_among(target, &snapshot) {
+                return choice;
+            }
+            if !snapshot.candidates.is_empty() {
+                self.shared.counters.fallbacks.increment(1);
+            }
+        } else if self.attempts.is_empty()
             && let Some(picked) = trial(&snapshot)
         {
             return Choice::Picked(picked);

@@ -75,7 +75,7 @@ fn poll_any<P>(running: &mut [Running<'_, P>], cx: &mut Context<'_>) -> Poll<(us
 impl<P: Protocol> Call<'_, P> {
     /// The attempt that may follow the first one while this is under way.
     pub(super) fn next_after(&self, first: &AttemptRun<P>) -> Option<Next> {
-        let hedge = self.hedge().map(|at| Next {
+        let hedge = self.hedge_at().map(|at| Next {
             at,
             reason: Reason::Hedge,
         });
@@ -88,7 +88,7 @@ impl<P: Protocol> Call<'_, P> {
     /// The attempt that may follow one which began beside others. gRPC hedges until all attempts are
     /// used; other hedges are a single one.
     fn next_beside(&self, latest: &AttemptRun<P>, due: Next) -> Option<Next> {
-        let each = matches!(self.policy.retry.hedge, Some(Hedge::Each(_)));
+        let each = matches!(self.hedge, Some(Hedge::Each(_)));
         match due.reason {
             Reason::Hedge if each => self.next_after(latest),
             _ => Next::overdue(latest),

@@ -11,7 +11,7 @@ use crate::{
     endpointer::Endpointer,
     metrics::ServiceMetrics,
     retry::{
-        Hedge, RetryPolicy,
+        Hedge,
         latency::Latencies,
         usual::{MethodSlot, UsualLatency},
     },
@@ -53,9 +53,9 @@ impl Shared {
         self.latencies.add(elapsed, now);
     }
 
-    /// The delay before a hedged attempt, if the policy has one now.
-    pub(super) fn hedge_delay(&self, policy: &RetryPolicy) -> Option<Duration> {
-        match policy.hedge? {
+    /// The delay before a hedged attempt, if it is known.
+    pub(super) fn hedge_delay(&self, hedge: Hedge) -> Option<Duration> {
+        match hedge {
             Hedge::After(delay) | Hedge::Each(delay) => Some(delay),
             Hedge::Percentile95 => self.latencies.percentile_95(),
         }

@@ -30,7 +30,7 @@ use crate::{
     filter::zone::Locality,
     metrics::{Endpoints, ServiceMetrics},
     registry::{self, Query, Registry, RegistryError},
-    retry::{Hedge, RetryPolicy, latency::Latencies, usual::UsualLatency},
+    retry::{Hedge, RetryPolicy, learnt::LearntTimes, usual::UsualLatency},
 };
 
 pub(super) enum Source {
@@ -188,8 +188,9 @@ impl ChannelBuilder {
         self
     }
 
-    /// Time after which another attempt of an idempotent method begins beside one without an answer.
-    /// Default: a third of [`retry_timeout`](Self::retry_timeout), or of its 500 ms.
+    /// Latest time after which another attempt of an idempotent method begins beside one without an
+    /// answer; earlier by the method's own answers, see
+    /// [`RetryPolicy::learn_attempt_timeout`]. Default: a third of [`retry_timeout`](Self::retry_timeout), or of its 500 ms.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.overrides.attempt_timeout = Some(timeout);
         self
@@ -443,7 +444,7 @@ impl ChannelBuilder {
                     config: self.service_config,
                     kept: effective.kept,
                 }),
-                latencies: Latencies::new(now),
+                times: LearntTimes::new(now),
                 usual: UsualLatency::default(),
                 counters: metrics,
                 user_agent,

@@ -1,6 +1,6 @@
 //! The state of one call: what every attempt sends, the limit in time, and the attempts made so far.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -45,6 +45,10 @@ struct Head {
 }
 
 /// One call of a client that speaks the protocol `P`.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "facts that do not exclude each other"
+)]
 pub(super) struct Call<'a, P> {
     pub(super) shared: &'a Arc<Shared>,
     /// The policy of the method, as of the start of the call.
@@ -189,6 +193,7 @@ impl<'a, P: Protocol> Call<'a, P> {
             ),
             overdue,
             is_overdue: false,
+            learns: self.policy.retry.learn_attempt_timeout,
             limit: self.limit.deadline(),
             caller: self.limit.caller(),
             request: OpenRequest {
@@ -226,13 +231,19 @@ impl<'a, P: Protocol> Call<'a, P> {
     fn overdue(&self) -> Option<Instant> {
         let policy = &self.policy.retry;
         let last = self.attempts.sent() + 1 >= policy.max_attempts;
-        (self.idempotent && self.unary && !last).then(|| self.now + policy.attempt_limit())
+        (self.idempotent && self.unary && !last).then(|| self.now + self.overdue_after())
+    }
+
+    /// The time after which an attempt that another one may follow is overdue.
+    pub(super) fn overdue_after(&self) -> Duration {
+        let learnt = self.shared.times.get(self.method);
+        self.policy.retry.overdue_after(learnt)
     }
 
     /// The time at which a second attempt begins while the first one, begun now, is under way.
     pub(super) fn hedge_at(&self) -> Option<Instant> {
         let last = self.attempts.sent() >= self.policy.retry.max_attempts;
-        let delay = self.shared.hedge_delay(self.hedge?)?;
+        let delay = self.shared.hedge_delay(self.hedge?, self.method)?;
         (self.idempotent && self.unary && !last).then(|| self.now + delay)
     }
 

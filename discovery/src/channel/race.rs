@@ -238,7 +238,7 @@ impl<P: Protocol> Call<'_, P> {
             .filter_map(|one| Next::overdue(&one.attempt))
             .find(|overdue| overdue.at > self.now);
         overdue.unwrap_or(Next {
-            at: self.now + self.policy.retry.attempt_limit(),
+            at: self.now + self.overdue_after(),
             reason: due.reason,
         })
     }

@@ -94,7 +94,8 @@ fn method_config(name: &Value, policy: &MethodPolicy) -> Value {
         OWN_KEY: {
             "idempotent": policy.idempotent,
             "maxAttempts": retry.max_attempts,
-            "attemptTimeout": seconds(retry.attempt_limit()),
+            "attemptTimeout": retry.attempt_timeout.map(seconds),
+            "learnAttemptTimeout": retry.learn_attempt_timeout,
             "hedge": match retry.hedge {
                 None => Some("off".to_owned()),
                 Some(Hedge::Percentile95) => Some("p95".to_owned()),

@@ -307,6 +307,8 @@ impl Settings {
             .max_attempts
             .min(self.max_attempts.unwrap_or(u32::MAX));
         retry.attempt_timeout = own.attempt_timeout.or(retry.attempt_timeout);
+        let learn = own.learn_attempt_timeout;
+        retry.learn_attempt_timeout = learn.unwrap_or(retry.learn_attempt_timeout);
         retry.hedge = own.hedge.unwrap_or(retry.hedge);
         if let Some(codes) = &own.idempotent_codes {
             retry.idempotent_codes.clone_from(codes);

@@ -12,7 +12,7 @@ use crate::{
     metrics::ServiceMetrics,
     retry::{
         Hedge,
-        latency::Latencies,
+        learnt::LearntTimes,
         usual::{MethodSlot, UsualLatency},
     },
 };
@@ -30,7 +30,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     #[cfg(feature = "service-config")]
     pub(crate) in_use: std::sync::Mutex<super::service_config::InUse>,
-    pub(crate) latencies: Latencies,
+    pub(crate) times: LearntTimes,
     pub(crate) usual: UsualLatency,
     pub(crate) counters: Arc<ServiceMetrics>,
     pub(crate) user_agent: HeaderValue,
@@ -50,14 +50,14 @@ impl Shared {
             return;
         }
         self.usual.add(method, elapsed);
-        self.latencies.add(elapsed, now);
+        self.times.add(method, elapsed, now);
     }
 
     /// The delay before a hedged attempt, if it is known.
-    pub(super) fn hedge_delay(&self, hedge: Hedge) -> Option<Duration> {
+    pub(super) fn hedge_delay(&self, hedge: Hedge, method: MethodSlot) -> Option<Duration> {
         match hedge {
             Hedge::After(delay) | Hedge::Each(delay) => Some(delay),
-            Hedge::Percentile95 => self.latencies.percentile_95(),
+            Hedge::Percentile95 => self.times.percentile_95(method),
         }
     }
 }

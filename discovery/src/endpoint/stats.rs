@@ -25,6 +25,8 @@ pub struct Stats {
     latency: PeakEwma,
     born: Instant,
     health: Health,
+    /// The last time at which an attempt was late, in milliseconds; 0 before the first.
+    late: AtomicU32,
 }
 
 impl Default for Stats {
@@ -34,6 +36,7 @@ impl Default for Stats {
             latency: PeakEwma::default(),
             health: Health::default(),
             born: Instant::now(),
+            late: AtomicU32::new(0),
         }
     }
 }
@@ -73,6 +76,19 @@ impl Stats {
             elapsed
         };
         self.latency.add(self.age(now), latency);
+    }
+
+    /// Notes that an attempt takes longer than its method does.
+    pub(crate) fn note_late(&self, now: Instant) {
+        self.late
+            .store(millis(self.age(now)).max(1), Ordering::Relaxed);
+    }
+
+    /// True if an attempt was late within this time before `now`.
+    pub(crate) fn was_late_since(&self, now: Instant, window: Duration) -> bool {
+        let late = self.late.load(Ordering::Relaxed);
+        let passed = millis(self.age(now)).max(1).wrapping_sub(late);
+        late != 0 && u128::from(passed) <= window.as_millis()
     }
 
     /// Forgets the latency, as it was before an ejection.

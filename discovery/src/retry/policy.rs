@@ -30,12 +30,19 @@ pub struct RetryPolicy {
     /// caller's deadline. Streams have the caller's deadline only. Default: `None`, the caller's
     /// deadline; a unary call without one has [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
     pub timeout: Option<Duration>,
-    /// Time after which an attempt of an idempotent method is overdue: it counts against its instance
-    /// as a timeout, and another attempt begins at another instance. The first one to answer wins.
-    /// An attempt that no other can follow has all remaining time, and so have those of other methods.
-    /// Default: a third of [`timeout`](Self::timeout), or of
+    /// Latest time after which an attempt of an idempotent method is overdue: it counts against its
+    /// instance as a timeout, and another attempt begins at another instance. The first one to answer
+    /// wins. An attempt that no other can follow has all remaining time, and so have those of other
+    /// methods. Default: a third of [`timeout`](Self::timeout), or of
     /// [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
     pub attempt_timeout: Option<Duration>,
+    /// True if an attempt is overdue earlier, by the method's own answers: after three times their 99th
+    /// percentile, at least 10 ms. Needs a hundred recent answers. Without
+    /// [`attempt_timeout`](Self::attempt_timeout) it may also be later, up to one and a half times the
+    /// 99th percentile, for a method that takes long everywhere. An overdue attempt then counts against
+    /// its instance only if another instance has answered the same method meanwhile, and most others are
+    /// not overdue too. Default: true.
+    pub learn_attempt_timeout: bool,
     /// Status codes retried for all methods. Default: `UNAVAILABLE`.
     pub codes: Vec<Code>,
     /// Additional status codes retried for idempotent methods. Default: `UNKNOWN`,
@@ -68,7 +75,7 @@ pub struct RetryPolicy {
 pub enum Hedge {
     /// After a fixed delay.
     After(Duration),
-    /// After the 95th percentile of recent latencies. Needs at least a hundred recent answers.
+    /// After the 95th percentile of the method's recent latencies. Needs at least a hundred answers.
     Percentile95,
     /// Another attempt after each such delay without an answer, up to
     /// [`max_attempts`](RetryPolicy::max_attempts) in all (the hedging policy of gRFC A6). Zero begins
@@ -99,6 +106,13 @@ impl RetryPolicy {
     #[must_use]
     pub fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = Some(timeout);
+        self
+    }
+
+    /// Sets [`learn_attempt_timeout`](Self::learn_attempt_timeout).
+    #[must_use]
+    pub fn with_learn_attempt_timeout(mut self, learn: bool) -> Self {
+        self.learn_attempt_timeout = learn;
         self
     }
 
@@ -236,6 +250,7 @@ impl Default for RetryPolicy {
             max_attempts: 3,
             timeout: None,
             attempt_timeout: None,
+            learn_attempt_timeout: true,
             codes: vec![Code::Unavailable],
             idempotent_codes: vec![
                 Code::Unknown,

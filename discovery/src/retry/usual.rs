@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Number of methods that are told apart. Methods with the same slot share a mean.
-const SLOTS: usize = 256;
+pub(super) const SLOTS: usize = 256;
 /// The weight of one answer in the mean is one part in this many.
 const SAMPLES: i64 = 16;
 
@@ -29,6 +29,10 @@ impl MethodSlot {
         #[allow(clippy::cast_possible_truncation)]
         let slot = (hash % SLOTS as u64) as usize;
         Self(slot)
+    }
+
+    pub(super) fn index(self) -> usize {
+        self.0
     }
 }
 

@@ -61,7 +61,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .require(newer)
         .with_wait_for_ready(true)
         .with_timeout(Duration::from_millis(50));
-    let error = call(&client, patient).await.unwrap_err();
-    println!("{:?}", CallError::of(&error).map(|error| error.kind));
+    if let Err(status) = call(&client, patient).await {
+        println!("{:?}", CallError::of(&status).map(|error| error.kind));
+    }
     Ok(())
 }

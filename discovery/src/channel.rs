@@ -24,6 +24,8 @@ mod race;
 #[cfg(feature = "service-config")]
 mod report;
 mod response;
+#[cfg(feature = "service-config")]
+mod route;
 mod run;
 #[cfg(feature = "service-config")]
 mod service_config;

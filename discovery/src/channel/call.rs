@@ -127,6 +127,9 @@ impl<'a, P: Protocol> Call<'a, P> {
             let given = given.map(|time| Deadline::of(now, time));
             Limit::stream(now, caller.into_iter().chain(given).min())
         };
+        let key = parts.extensions.get::<HashKey>().map(|key| key.0);
+        let asked = options.and_then(|options| options.target.clone());
+        let target = asked.or_else(|| policy.target(&parts.headers, key));
         let mut headers = parts.headers;
         headers
             .entry(header::USER_AGENT)
@@ -142,12 +145,12 @@ impl<'a, P: Protocol> Call<'a, P> {
             wait_for_ready: options
                 .and_then(|options| options.wait_for_ready)
                 .unwrap_or(policy.wait_for_ready),
-            target: options.and_then(|options| options.target.clone()),
+            target,
             unary,
             hold: !replay.is_streaming() && !declared_stream,
             limit,
             now,
-            key: parts.extensions.get::<HashKey>().map(|key| key.0),
+            key,
             head: Head {
                 method: parts.method,
                 uri: parts.uri,

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use super::options::Target;
 use crate::{
     ejection::EjectionPolicy,
     hash,
@@ -31,6 +32,24 @@ pub(crate) struct MethodPolicy {
     pub(crate) max_response: Option<usize>,
     /// The limit of retries, which all methods share.
     pub(crate) limit: Arc<RetryLimit>,
+    /// The routes of the method, the first one first.
+    #[cfg(feature = "service-config")]
+    pub(crate) routes: Vec<Arc<super::route::Route>>,
+}
+
+impl MethodPolicy {
+    /// The instances that a call of the method may use, if a route says so.
+    #[cfg(feature = "service-config")]
+    pub(super) fn target(&self, headers: &http::HeaderMap, key: Option<u64>) -> Option<Target> {
+        let route = self.routes.iter().find(|route| route.matches(headers))?;
+        route.target(key)
+    }
+
+    #[cfg(not(feature = "service-config"))]
+    #[allow(clippy::unused_self, reason = "as with the feature")]
+    pub(super) fn target(&self, _: &http::HeaderMap, _: Option<u64>) -> Option<Target> {
+        None
+    }
 }
 
 /// The policies of all methods.

@@ -1,6 +1,6 @@
 //! The policy in effect, written as a service config.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use super::method_policy::{MethodPolicy, Policies};
 use crate::{
     balance::Policy,
     code::Code,
-    config::{MAX_ATTEMPTS, OWN_KEY},
+    config::{MAX_ATTEMPTS, Name, OWN_KEY, RouteConfig},
     endpointer::{RemovalProtection, SetPolicy},
     filter::zone::Locality,
     retry::{Hedge, throttle::LimitPolicy},
@@ -22,22 +22,20 @@ pub(super) struct Report<'a> {
     /// `None` for a balancer of the application's own.
     pub(super) balancer: Option<Policy>,
     pub(super) limit: LimitPolicy,
+    pub(super) routes: &'a [RouteConfig],
 }
 
 impl Report<'_> {
     /// The document, indented.
     pub(super) fn to_json(&self) -> String {
         let [methods, services] = self.policies.named();
-        let methods = methods.into_iter().map(|(path, policy)| {
-            let (service, method) = path.rsplit_once('/').unwrap_or((path, ""));
-            let service = service.trim_start_matches('/');
-            method_config(&json!({"service": service, "method": method}), policy)
-        });
-        let services = services.into_iter().map(|(path, policy)| {
-            let service = path.trim_start_matches('/');
-            method_config(&json!({"service": service}), policy)
-        });
-        let all = method_config(&json!({}), self.policies.default_policy());
+        let methods = methods
+            .into_iter()
+            .map(|(path, policy)| method_config(&name(&Name::Method(path.to_owned())), policy));
+        let services = services
+            .into_iter()
+            .map(|(path, policy)| method_config(&name(&Name::Service(path.to_owned())), policy));
+        let all = method_config(&name(&Name::All), self.policies.default_policy());
         let mut document = json!({
             "methodConfig": methods.chain(services).chain([all]).collect::<Vec<_>>(),
             OWN_KEY: self.own(),
@@ -57,6 +55,7 @@ impl Report<'_> {
             "balancer": self.balancer.map(Policy::name),
             "subset": self.subset,
             "locality": self.set.locality.as_ref().map(locality),
+            "routes": self.routes.iter().map(route).collect::<Vec<_>>(),
             "removalProtection": protection(&self.set.protection),
             "ejection": {
                 "enabled": ejection.enabled,
@@ -125,6 +124,38 @@ fn method_config(name: &Value, policy: &MethodPolicy) -> Value {
         });
     }
     config
+}
+
+fn name(name: &Name) -> Value {
+    match name {
+        Name::All => json!({}),
+        Name::Service(path) => json!({"service": path.trim_start_matches('/')}),
+        Name::Method(path) => {
+            let (service, method) = path.rsplit_once('/').unwrap_or((path, ""));
+            json!({"service": service.trim_start_matches('/'), "method": method})
+        }
+    }
+}
+
+fn route(route: &RouteConfig) -> Value {
+    let metadata = route.metadata.iter().map(|(key, value)| {
+        let value = value.as_ref().and_then(|value| value.to_str().ok());
+        (key.to_string(), json!(value))
+    });
+    let split = route.split.iter().map(|part| {
+        json!({
+            "weight": part.weight,
+            "tags": part.tags,
+            "metadata": part.metadata.iter().cloned().collect::<BTreeMap<_, _>>(),
+            "id": part.id,
+            "fallback": part.fallback,
+        })
+    });
+    json!({
+        "name": route.names.iter().map(name).collect::<Vec<_>>(),
+        "metadata": metadata.collect::<Map<_, _>>(),
+        "split": split.collect::<Vec<_>>(),
+    })
 }
 
 fn protection(protection: &RemovalProtection) -> Value {

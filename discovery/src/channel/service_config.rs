@@ -50,6 +50,7 @@ impl Channel {
             subset: shared.settings.subset_with(&in_use.config),
             balancer: in_use.kept.balancer_name(),
             limit: in_use.kept.limit_policy(),
+            routes: &in_use.config.own.routes,
         }
         .to_json()
     }

@@ -7,6 +7,8 @@ use tokio::time::Instant;
 
 use super::method_policy::{MethodPolicy, Policies};
 #[cfg(feature = "service-config")]
+use super::route::Route;
+#[cfg(feature = "service-config")]
 use crate::config::{AttemptRule, MethodConfig, Name, Outliers, OwnEjection, ServiceConfig};
 use crate::{
     balance::{Balancer, Policy},
@@ -149,6 +151,8 @@ impl Settings {
             max_request: None,
             max_response: None,
             limit: Arc::clone(limit),
+            #[cfg(feature = "service-config")]
+            routes: Vec::new(),
         }
     }
 }
@@ -236,23 +240,56 @@ impl Settings {
             let service = path.rsplit_once('/').map_or(path, |(service, _)| service);
             entry(&Name::Service(service.to_owned())).or(all)
         };
-        let default = self.method_with(None, all, limit);
+        let routes: Vec<_> = config
+            .own
+            .routes
+            .iter()
+            .map(Route::new)
+            .map(Arc::new)
+            .collect();
+        let routes_of = |name: &Name| {
+            let is_for = |route: &&Arc<Route>| {
+                let names = &route.config.names;
+                names.is_empty() || names.iter().any(|wanted| wanted.covers(name))
+            };
+            routes.iter().filter(is_for).cloned().collect()
+        };
+        let default = MethodPolicy {
+            routes: routes_of(&Name::All),
+            ..self.method_with(None, all, limit)
+        };
         let mut policies = Policies::new(default, ejection);
         let mut methods: HashSet<&str> = self.declared();
-        for name in config.methods.iter().flat_map(|entry| &entry.names) {
+        let mut services: HashSet<&str> = HashSet::new();
+        let in_methods = config.methods.iter().flat_map(|entry| &entry.names);
+        let in_routes = config.own.routes.iter().flat_map(|route| &route.names);
+        for name in in_methods.chain(in_routes) {
             match name {
                 Name::All => {}
                 Name::Method(path) => {
                     methods.insert(path);
                 }
                 Name::Service(path) => {
-                    policies.add_service(path, self.method_with(None, entry(name), limit));
+                    services.insert(path);
                 }
             }
         }
+        for path in services {
+            let name = Name::Service(path.to_owned());
+            let policy = MethodPolicy {
+                routes: routes_of(&name),
+                ..self.method_with(None, entry(&name).or(all), limit)
+            };
+            policies.add_service(path, policy);
+        }
         for path in methods {
-            let own = entry(&Name::Method(path.to_owned())).or_else(|| of_service(path));
-            policies.add_method(path, self.method_with(Some(path), own, limit));
+            let name = Name::Method(path.to_owned());
+            let own = entry(&name).or_else(|| of_service(path));
+            let policy = MethodPolicy {
+                routes: routes_of(&name),
+                ..self.method_with(Some(path), own, limit)
+            };
+            policies.add_method(path, policy);
         }
         policies
     }

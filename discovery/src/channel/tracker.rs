@@ -161,6 +161,9 @@ impl Tracker {
     /// Notes what the attempt says about its endpoint, and asks for a review where that may eject it.
     fn note(&self, classification: Classification) {
         let health = self.endpoint.stats().health();
+        if classification == Classification::Success && !self.trial {
+            return health.note_success();
+        }
         let policies = self.shared.policies.load();
         if health.note(classification, self.trial, &policies.ejection) {
             self.shared.endpointer.review();

@@ -84,7 +84,7 @@ impl Balancing {
             return Err(node.invalid(format!("policies are nested more than {MAX_DEPTH} deep")));
         }
         for entry in node.array()? {
-            let mut fields = entry.object()?.rest();
+            let mut fields = entry.object()?.fields();
             let (Some((name, config)), None) = (fields.pop(), fields.pop()) else {
                 let expected = "expected an object with one field, the name of a policy";
                 return Err(entry.invalid(expected));

@@ -22,7 +22,10 @@ pub(crate) enum Name {
 }
 
 impl Name {
-    fn read(node: &Node<'_>, warnings: &mut Vec<ConfigWarning>) -> Result<Self, ConfigError> {
+    pub(super) fn read(
+        node: &Node<'_>,
+        warnings: &mut Vec<ConfigWarning>,
+    ) -> Result<Self, ConfigError> {
         let mut object = node.object()?;
         // Empty texts are as good as absent ones, as in protobuf.
         let service = object
@@ -40,6 +43,19 @@ impl Name {
             (false, true) => Ok(Self::Service(format!("/{service}"))),
             (true, true) => Ok(Self::All),
             (true, false) => Err(node.invalid("a method needs its service")),
+        }
+    }
+}
+
+impl Name {
+    /// True if all methods of `other` are among those of this name.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, _) => true,
+            (Self::Service(service), Self::Method(path)) => path
+                .rsplit_once('/')
+                .is_some_and(|(known, _method)| known == service),
+            _ => self == other,
         }
     }
 }

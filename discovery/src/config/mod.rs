@@ -27,6 +27,25 @@
 //! | `locality`: `zone`, `datacenter`, `overprovisioningFactor`, `fallbackDatacenters` | [`Locality`](crate::Locality) |
 //! | `subset`, `subsetId` | [`ChannelBuilder::subset`](crate::ChannelBuilder::subset) |
 //! | `retryBudget`: `share`, `reserve` | [`BudgetPolicy`](crate::BudgetPolicy) |
+//! | `routes` | see below |
+//!
+//! The first of the `routes` that matches a call decides which instances it may use, unless its
+//! [`CallOptions`](crate::CallOptions) do. `name` is as in `methodConfig` (absent: all methods), and
+//! `metadata` are keys that the call must have, with a value or null for any. `split` are parts of the
+//! calls by `weight` (1), each with the `tags`, `metadata` and `id` of its instances, and with
+//! `fallback` (true): whether other instances are used while none of these can be, which
+//! `discovery_fallbacks_total` counts. Calls with the same [`HashKey`](crate::HashKey) have the same
+//! part.
+//!
+//! ```json
+//! {"discovery": {"routes": [
+//!     {"metadata": {"x-canary": null}, "split": [{"tags": ["canary"]}]},
+//!     {"name": [{"service": "pb.Trim"}], "split": [
+//!         {"weight": 95, "metadata": {"version": "1"}},
+//!         {"weight": 5, "metadata": {"version": "2"}}
+//!     ]}
+//! ]}}
+//! ```
 //!
 //! | under `discovery` of a method | effect |
 //! |---|---|
@@ -75,6 +94,7 @@ mod method;
 mod node;
 mod own;
 mod own_method;
+mod routes;
 #[cfg(test)]
 mod tests;
 
@@ -85,6 +105,7 @@ pub(crate) use self::{
     balancing::{Balancing, Outliers},
     method::{MethodConfig, Name},
     own::{Own, OwnEjection},
+    routes::{Destination, RouteConfig},
 };
 use crate::retry::ThrottlePolicy;
 

@@ -112,6 +112,10 @@ impl<'a> Node<'a> {
             .collect())
     }
 
+    pub(super) fn is_null(&self) -> bool {
+        self.text == "null"
+    }
+
     pub(super) fn boolean(&self) -> Result<bool, ConfigError> {
         self.read("expected true or false")
     }
@@ -241,7 +245,7 @@ impl<'a> Object<'a> {
     pub(super) fn take(&mut self, name: &str) -> Option<Node<'a>> {
         let index = self.entries.iter().position(|(known, _)| known == name)?;
         let (_, node) = self.entries.remove(index);
-        (node.text != "null").then_some(node)
+        (!node.is_null()).then_some(node)
     }
 
     /// The value of a field, read by `read`.
@@ -253,8 +257,8 @@ impl<'a> Object<'a> {
         self.take(name).map(|node| read(&node)).transpose()
     }
 
-    /// All fields that were not taken.
-    pub(super) fn rest(self) -> Vec<(String, Node<'a>)> {
+    /// All fields with their names, null values included.
+    pub(super) fn fields(self) -> Vec<(String, Node<'a>)> {
         self.entries
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     error::{ConfigError, ConfigWarning},
     node::Node,
+    routes::RouteConfig,
 };
 use crate::{balance::Policy, filter::zone::Locality};
 
@@ -22,6 +23,7 @@ pub(crate) struct Own {
     pub(crate) subset_id: Option<String>,
     pub(crate) budget_share: Option<f64>,
     pub(crate) budget_reserve: Option<u32>,
+    pub(crate) routes: Vec<RouteConfig>,
 }
 
 /// The settings of outlier ejection. They win over `outlier_detection_experimental`.
@@ -68,6 +70,9 @@ impl Own {
             subset_id: object.optional("subsetId", Node::name)?,
             ..Self::default()
         };
+        for route in object.optional("routes", Node::array)?.unwrap_or_default() {
+            own.routes.push(RouteConfig::read(&route, warnings)?);
+        }
         if let Some(node) = object.take("removalProtection") {
             let mut protection = node.object()?;
             own.protection_share = protection.optional("share", share)?;

@@ -349,3 +349,34 @@ fn null_is_an_absent_field_and_an_entry_without_a_name_is_ignored() {
     assert_eq!(config.throttling, None);
     assert!(config.warnings()[0].to_string().contains("has no name"));
 }
+
+#[test]
+fn a_bad_route_is_refused() {
+    for (route, reason) in [
+        ("{}", "routes[0] is {}: split is required"),
+        (
+            r#"{"split": [{"weight": 0}]}"#,
+            "the sum of the weights must be from 1 to 10000",
+        ),
+        (
+            r#"{"split": [{"weight": 9000}, {"weight": 1001}]}"#,
+            "the sum of the weights must be from 1 to 10000",
+        ),
+        (
+            r#"{"split": [{}], "metadata": {"a b": null}}"#,
+            "\"a b\" is not a key of metadata",
+        ),
+        (
+            r#"{"split": [{}], "metadata": {"a": 1}}"#,
+            "routes[0].metadata.a is 1: expected a text",
+        ),
+        (
+            r#"{"split": [{"tags": [""]}]}"#,
+            "split[0].tags[0] is \"\": must not be empty",
+        ),
+    ] {
+        let json = format!(r#"{{"discovery": {{"routes": [{route}]}}}}"#);
+        let error = refused(&json);
+        assert!(error.contains(reason), "expected {reason:?}: {error}");
+    }
+}

@@ -35,7 +35,9 @@ const MIN_SAMPLES: u32 = 100;
 /// Interval at which all counts are halved, so that old latencies lose their weight.
 const HALF_LIFE: Duration = Duration::from_secs(10);
 /// The percentiles are computed again when a bucket has received this many further samples.
-const REFRESH: u32 = 16;
+const REFRESH: u32 = 64;
+/// The same for buckets above the 99th percentile: few samples reach them, unless it changes.
+const REFRESH_ABOVE: u32 = 4;
 /// An attempt is overdue after this many times the 99th percentile.
 const MULTIPLE: u32 = 3;
 /// An attempt is never overdue before this time: a busy machine delays healthy answers by as much.
@@ -102,16 +104,17 @@ impl LearntTimes {
         let method = self.methods[method.index()].get_or_init(Box::default);
         let age = now.saturating_duration_since(self.created);
         method.age(age);
+        let learnt = method.learnt();
+        let is_above = learnt.is_none_or(|learnt| latency > learnt.p99);
+        let refresh = if is_above { REFRESH_ABOVE } else { REFRESH };
         let count = &method.counts[bucket(latency)];
         // A counter near its end would wrap.
         if count.load(Ordering::Relaxed) < u32::MAX / 2
-            && count.fetch_add(1, Ordering::Relaxed) % REFRESH == REFRESH - 1
+            && count.fetch_add(1, Ordering::Relaxed) % refresh == refresh - 1
         {
             method.refresh();
         }
-        let is_prompt = method
-            .learnt()
-            .is_none_or(|learnt| latency < learnt.overdue);
+        let is_prompt = learnt.is_none_or(|learnt| latency < learnt.overdue);
         if is_prompt {
             let begun = micros(age.saturating_sub(latency));
             // Of two answers at the same time one may be lost, and others follow.
@@ -261,9 +264,7 @@ mod tests {
             times.add(method(), MS, now);
             assert_eq!(times.get(method()), None);
         }
-        for _ in 0..REFRESH {
-            times.add(method(), MS, now);
-        }
+        times.add(method(), MS, now);
         let learnt = times.get(method()).unwrap();
         assert_eq!((learnt.overdue, learnt.fair()), (FLOOR, FLOOR));
     }
@@ -286,7 +287,7 @@ mod tests {
     fn an_answer_is_prompt_if_it_comes_before_it_is_overdue() {
         let start = Instant::now();
         let times = LearntTimes::new(start);
-        for _ in 0..112 {
+        for _ in 0..100 {
             times.add(method(), 2 * MS, start + 2 * MS);
         }
         assert!(times.was_prompt_since(method(), start));

@@ -199,6 +199,7 @@ impl Method {
                 let _halved =
                     count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |c| Some(c >> shift));
             }
+            self.refresh();
         }
     }
 }
@@ -249,6 +250,8 @@ mod tests {
         assert_eq!(learnt.overdue, 3 * learnt.p99);
         assert_eq!(times.get(MethodSlot::of(8)), None, "another method");
         let later = start + HALF_LIFE * 8;
+        times.add(method(), 10 * MS, later);
+        assert_eq!(times.get(method()), None, "all of it is old");
         for _ in 0..1_000 {
             times.add(method(), 10 * MS, later);
         }

@@ -196,6 +196,27 @@ async fn sighup_reads_the_file_again_and_sigterm_ends_the_service() {
     assert_eq!(add.process.exit(LIMIT).await.unwrap().code(), Some(0));
 }
 
+#[tokio::test]
+async fn under_nohup_sighup_reads_the_file_too() {
+    let config = Config::new("{}");
+    let binary = service_binary("add-service").await.unwrap();
+    let command = format!(
+        "trap '' HUP; exec {} --listen 127.0.0.1 --http-port 0 --grpc-port 0 --static 127.0.0.1:1 \
+         --drain 0s --trim-config {}",
+        binary.display(),
+        config.flag()
+    );
+    let mut process = Process::spawn(Path::new("/bin/sh"), ["-c", &command]).unwrap();
+    process.stdout_line("listening", LIMIT).await.unwrap();
+    process.signal(Signal::SIGHUP).unwrap();
+    process
+        .stderr_line("trim.json applied", LIMIT)
+        .await
+        .unwrap();
+    process.signal(Signal::SIGTERM).unwrap();
+    assert_eq!(process.exit(LIMIT).await.unwrap().code(), Some(0));
+}
+
 /// Runs the service to its end.
 async fn run(flags: &[&str]) -> (Option<i32>, Process) {
     let binary = service_binary("add-service").await.unwrap();

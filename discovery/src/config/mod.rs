@@ -19,6 +19,12 @@
 //!
 //! `pick_first` and policies that are not known are passed over with a warning, and so are unknown fields.
 //!
+//! Three things differ from gRPC on purpose. Without `retryThrottling`, this crate's
+//! [budget](crate::BudgetPolicy) limits retries and hedges; gRPC does not limit them then. Without a
+//! `retryPolicy`, the builder's retries are made; gRPC makes none then. The method's `timeout` is kept by
+//! the client: `grpc-timeout` on the wire is the caller's own deadline, so that a retry does not look like
+//! a caller that gives up; for a stream it is the earlier of both.
+//!
 //! | under `discovery` at the top | as in |
 //! |---|---|
 //! | `balancer` | [`Policy::NAMES`](crate::balance::Policy::NAMES); wins over `loadBalancingConfig` |

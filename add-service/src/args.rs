@@ -8,6 +8,7 @@ mod instances;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroU32,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -32,7 +33,11 @@ use self::{
 use crate::{
     error_detail::ErrorDetail,
     page::{Access, Show},
+    trim_config::TrimConfig,
 };
+
+/// The heading of the flags about calls.
+const CALLS: &str = "Calls to trim instances";
 
 /// Service that adds numbers and joins texts over gRPC and HTTP/JSON, with trim instances from a
 /// registry.
@@ -99,6 +104,14 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     instances: InstanceArgs,
+    /// File with the policy of calls to trim instances: gRPC's service config as JSON, which wins over the
+    /// flags below. Read again when it changes and on SIGHUP; a bad one is logged and the old one stays
+    #[arg(long, env = "ADD_TRIM_CONFIG", value_name = "FILE", help_heading = CALLS)]
+    trim_config: Option<PathBuf>,
+    /// Print the policy in effect as JSON, with a value for every field, and exit
+    #[arg(long, help_heading = CALLS)]
+    pub(crate) print_config: bool,
+
     #[command(flatten)]
     calls: CallArgs,
     #[command(flatten)]
@@ -131,17 +144,35 @@ impl Args {
         }
     }
 
+    /// The file with the policy of calls to trim instances.
+    pub(crate) fn trim_config(&self) -> Option<TrimConfig> {
+        self.trim_config.clone().map(TrimConfig::new)
+    }
+
+    /// The policy in effect. No registry and no instance is contacted.
+    pub(crate) fn effective_config(&self) -> anyhow::Result<String> {
+        let nobody = Arc::new(StaticRegistry::new([]));
+        Ok(self.channel_from(nobody)?.effective_config())
+    }
+
     /// The channel to the trim instances.
     pub(crate) fn channel(&self) -> anyhow::Result<Channel> {
         let registry: Arc<dyn Registry> = match &self.instances.addresses {
             Some(addresses) => Arc::new(StaticRegistry::parse(addresses)?),
             None => self.registry()?,
         };
+        self.channel_from(registry)
+    }
+
+    fn channel_from(&self, registry: Arc<dyn Registry>) -> anyhow::Result<Channel> {
         let builder = Channel::from_registry(registry, self.instances.name());
         let builder = self.instances.apply(builder);
         let builder = self.calls.apply(builder);
         let builder = self.ejection.apply(builder);
-        let builder = self.connections.apply(builder);
+        let mut builder = self.connections.apply(builder);
+        if let Some(file) = self.trim_config() {
+            builder = builder.service_config(file.read()?);
+        }
         builder.build().context("cannot set up discovery")
     }
 

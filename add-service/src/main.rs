@@ -17,10 +17,12 @@ mod page;
 mod request;
 mod service;
 mod trim;
+mod trim_config;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use bootstrap::{Listen, Server, announce, args::parse, block_on, logging, raise_open_files};
+use tokio::sync::Notify;
 
 use crate::{args::Args, operator::Readiness, service::AddService, trim::RemoteTrim};
 
@@ -36,8 +38,13 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
+    if args.print_config {
+        return announce(&args.effective_config()?);
+    }
     // Before the channel, which registers its counters when it is built.
     let recorder = metrics::install()?;
+    // Before the file is read, so that a later change is seen.
+    let trim_config = args.trim_config();
     let channel = args.channel()?;
     let trim = RemoteTrim::new(
         channel.clone(),
@@ -46,7 +53,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         args.error_detail,
     );
     let service = Arc::new(AddService::new(trim, args.rate_limit, args.key_header()));
-    let server = Server::new().drain(args.drain).limits(args.limits());
+    let mut server = Server::new().drain(args.drain).limits(args.limits());
+    if let Some(file) = trim_config {
+        let hangup = Arc::new(Notify::new());
+        tokio::spawn(file.follow(channel.clone(), Arc::clone(&hangup)));
+        server = server.on_hangup(move || hangup.notify_one());
+    }
     let mut operator = operator::routes(Readiness {
         channel: channel.clone(),
         stage: server.stage(),

@@ -118,7 +118,9 @@ async fn adds_and_joins() {
 #[tokio::test]
 async fn calls_rotate_evenly_over_the_instances() {
     let trims = trims(3, &[]).await;
-    let add = add_over(&trims, &[]).await;
+    let config = support::without_learning();
+    let flags = ["--trim-config", config.path().to_str().unwrap()];
+    let add = add_over(&trims, &flags).await;
     Http::new(&add).until_ready(3).await;
     let mut client = AddClient::new(connect(add.grpc).await);
     let mut named = BTreeMap::<String, u32>::new();

@@ -8,7 +8,7 @@ use crate::error::InvalidSetting;
 
 /// Exponential backoff with jitter.
 ///
-/// The delay doubles with every failure in a row, up to a ceiling. Jitter of 20 % in both directions,
+/// The delay grows by a factor with every failure in a row, up to a ceiling. Jitter of 20 % in both directions,
 /// as in gRPC's connection backoff, keeps clients that failed together from retrying together.
 ///
 /// The caller counts the failures and supplies the randomness.
@@ -23,7 +23,7 @@ use crate::error::InvalidSetting;
 /// assert!((160..=240).contains(&delay.as_millis()));
 /// assert!(backoff.with_first(Duration::from_secs(2)).validate().is_err());
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Backoff {
@@ -34,13 +34,19 @@ pub struct Backoff {
     /// Maximum delay, before jitter.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::seconds"))]
     pub ceiling: Duration,
+    /// Factor from one delay to the next; greater than zero. Default: 2.
+    pub multiplier: f64,
 }
 
 impl Backoff {
-    /// A backoff from `first` to `ceiling`.
+    /// A backoff from `first` to `ceiling`, doubling.
     #[must_use]
     pub const fn new(first: Duration, ceiling: Duration) -> Self {
-        Self { first, ceiling }
+        Self {
+            first,
+            ceiling,
+            multiplier: 2.0,
+        }
     }
 
     /// Sets [`first`](Self::first).
@@ -57,13 +63,31 @@ impl Backoff {
         self
     }
 
+    /// Sets [`multiplier`](Self::multiplier).
+    #[must_use]
+    pub const fn with_multiplier(mut self, factor: f64) -> Self {
+        self.multiplier = factor;
+        self
+    }
+
     /// Checks every setting.
     ///
     /// # Errors
     ///
-    /// If [`first`](Self::first) is zero or greater than [`ceiling`](Self::ceiling).
+    /// If [`multiplier`](Self::multiplier) is not a number above zero, or if [`first`](Self::first) is zero or greater than [`ceiling`](Self::ceiling).
     pub fn validate(&self) -> Result<(), InvalidSetting> {
-        let Self { first, ceiling } = self;
+        let Self {
+            first,
+            ceiling,
+            multiplier,
+        } = self;
+        if !multiplier.is_finite() || *multiplier <= 0.0 {
+            return Err(InvalidSetting::new(
+                "backoff",
+                format!("multiplied by {multiplier}"),
+                "the multiplier must be a number greater than zero",
+            ));
+        }
         if !first.is_zero() && first <= ceiling {
             return Ok(());
         }
@@ -77,11 +101,12 @@ impl Backoff {
     /// The delay after `failures` failures in a row, with jitter.
     #[must_use]
     pub fn after(&self, failures: u32, rng: &mut Rng) -> Duration {
-        let doublings = failures.saturating_sub(1).min(31);
-        let delay = self.first.saturating_mul(1 << doublings).min(self.ceiling);
+        let steps = i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX);
+        let delay = self.first.as_secs_f64() * self.multiplier.powi(steps);
         let jitter = 0.8 + 0.4 * rng.f64();
         // `Duration::mul_f64` panics on overflow.
-        Duration::try_from_secs_f64(delay.as_secs_f64() * jitter).unwrap_or(Duration::MAX)
+        Duration::try_from_secs_f64(delay.min(self.ceiling.as_secs_f64()) * jitter)
+            .unwrap_or(Duration::MAX)
     }
 }
 
@@ -109,6 +134,26 @@ mod tests {
                     "{delay:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn the_multiplier_is_the_factor_between_delays() {
+        let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+        let mut rng = Rng::with_seed(7);
+        for (multiplier, failures, millis) in [(3.0, 2, 300), (1.0, 9, 100), (0.5, 3, 25)] {
+            let delay = backoff
+                .with_multiplier(multiplier)
+                .after(failures, &mut rng);
+            let base = Duration::from_millis(millis);
+            assert!(
+                delay >= base.mul_f64(0.79) && delay <= base.mul_f64(1.21),
+                "{delay:?}"
+            );
+        }
+        for multiplier in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let error = backoff.with_multiplier(multiplier).validate().unwrap_err();
+            assert!(error.to_string().contains("multiplied by"), "{error}");
         }
     }
 

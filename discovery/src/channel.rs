@@ -2,10 +2,12 @@
 //! generated client takes.
 //!
 //! A request travels through these files: `run` (the loop of attempts) and `race` (several at a time)
-//! on the state in `call`; `pick` (an endpoint from the snapshot); `attempt` (one send); `answer`
+//! on the state in `call`, with the caller's `options`; `pick` (an endpoint from the snapshot; `targeted`
+//! if the caller says where); `attempt` (one send); `answer`
 //! (reading up to the first message); `tracker` (bookkeeping); `response` (the body that the caller
-//! reads). `shared` is
-//! what all calls of a channel have in common, `builder` makes it, `grpc_status` and this file are the
+//! reads). `shared` is what all calls of a channel have in common, `method_policy` what those of a
+//! method have. `builder` makes both from `settings`, and `service_config` replaces the policies.
+//! `grpc_status` and this file are the
 //! only ones that know tonic's types.
 
 mod answer;
@@ -13,17 +15,28 @@ mod attempt;
 mod builder;
 mod call;
 mod events;
+mod fixed_settings;
 mod grpc_status;
 mod in_process;
 mod limit;
+mod method_policy;
+mod options;
 mod pick;
 mod race;
+#[cfg(feature = "service-config")]
+mod report;
 mod response;
+#[cfg(feature = "service-config")]
+mod route;
 mod run;
+#[cfg(feature = "service-config")]
+mod service_config;
 mod settings;
 mod shared;
+mod size_limit;
 mod snapshot;
 mod status;
+mod targeted;
 mod tracker;
 
 use std::{
@@ -42,9 +55,10 @@ pub use self::{
     attempt::ServedBy,
     builder::{BuildError, ChannelBuilder},
     events::Events,
+    fixed_settings::ChannelSettings,
     in_process::InProcess,
+    options::{CallOptions, InstanceFilter},
     response::ResponseBody,
-    settings::ChannelSettings,
     snapshot::{CallTotals, ChannelPolicy, ChannelSnapshot},
     status::{Changes, ChannelEnded, ChannelStatus, EndpointStatus, Protection},
 };
@@ -125,7 +139,10 @@ impl Channel {
     /// The known instances at this moment, sorted by ID.
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
-        EndpointStatus::all(&self.shared.endpointer, &self.shared.ejection)
+        EndpointStatus::all(
+            &self.shared.endpointer,
+            &self.shared.policies.load().ejection,
+        )
     }
 
     /// Everything that the channel knows at this moment: [`status`](Self::status),

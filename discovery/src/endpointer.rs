@@ -27,7 +27,7 @@ use self::{
     snapshot::Selection,
 };
 use crate::{
-    balance::Balancer,
+    balance::{Balancer, Policy},
     ejection::{EjectionPolicy, Ejector, Health},
     endpoint::{ConnectivityState, Connector, Endpoint},
     event::ChannelEvent,
@@ -51,15 +51,23 @@ const PROBE_AGAIN: Duration = Duration::from_secs(1);
 /// Time limit of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The settings of an endpointer.
-pub(crate) struct Config {
+/// The settings of an endpointer that can be replaced while it runs.
+#[derive(Clone)]
+pub(crate) struct SetPolicy {
     pub(crate) balancer: Arc<dyn Balancer>,
+    /// `None` for a balancer of the application's own.
+    pub(crate) balancer_name: Option<Policy>,
     pub(crate) ejection: Arc<EjectionPolicy>,
     pub(crate) protection: RemovalProtection,
-    /// True if only instances that pass their checks are picked.
-    pub(crate) passing_only: bool,
     pub(crate) subset: Option<Subset>,
     pub(crate) locality: Option<Locality>,
+}
+
+/// The settings of an endpointer.
+pub(crate) struct Config {
+    pub(crate) policy: SetPolicy,
+    /// True if only instances that pass their checks are picked.
+    pub(crate) passing_only: bool,
     pub(crate) connector: Arc<Connector>,
     pub(crate) metrics: Endpoints,
 }
@@ -72,33 +80,34 @@ pub(crate) struct Endpointer {
     connector: Arc<Connector>,
     task: AbortHandle,
     registry: Receiver<InstanceSet>,
-    protection: RemovalProtection,
+    policy: watch::Sender<SetPolicy>,
     // Keeps the watch running.
-    _instancer: Arc<dyn Instancer>,
+    instancer: Arc<dyn Instancer>,
 }
 
 impl Endpointer {
     pub(crate) fn start(instancer: Arc<dyn Instancer>, mut config: Config) -> Self {
         let mut watch = instancer.watch();
-        if instancer.authoritative() {
-            // A removal is never the registry's own failure, so there is nothing to protect from.
-            config.protection = config.protection.off();
-        }
-        let protection = config.protection;
+        let (policy, policies) = watch::channel(config.policy.clone());
+        let authoritative = instancer.authoritative();
+        config.policy = in_effect(config.policy, authoritative);
         let changed = Arc::clone(&config.connector.changed);
         let connector = Arc::clone(&config.connector);
         let (version_tx, version) = watch::channel(0);
         let mut task = Task {
-            snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::unknown(&*config.balancer))),
+            snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::unknown(
+                &*config.policy.balancer,
+            ))),
             version: version_tx,
             set: Set::default(),
             registry: InstanceSet::default(),
             usable: Arc::default(),
             ranking: Vec::new(),
             unreachable: HashSet::new(),
-            ejector: Ejector::new(Arc::clone(&config.ejection)),
+            ejector: Ejector::new(Arc::clone(&config.policy.ejection)),
             due: Instant::now(),
             published: Instant::now(),
+            authoritative,
             config,
         };
         let snapshot = Arc::clone(&task.snapshot);
@@ -112,10 +121,21 @@ impl Endpointer {
             version,
             connector,
             registry,
-            protection,
-            task: tokio::spawn(task.run(watch)).abort_handle(),
-            _instancer: instancer,
+            policy,
+            task: tokio::spawn(task.run(watch, policies)).abort_handle(),
+            instancer,
         }
+    }
+
+    /// Replaces the settings. Connections of endpoints that stay in the set stay as they are.
+    #[cfg(feature = "service-config")]
+    pub(crate) fn set_policy(&self, policy: SetPolicy) {
+        self.policy.send_replace(policy);
+    }
+
+    /// The settings as they were given.
+    pub(crate) fn policy(&self) -> SetPolicy {
+        self.policy.borrow().clone()
     }
 
     /// The current set.
@@ -134,9 +154,9 @@ impl Endpointer {
         self.version.clone()
     }
 
-    /// The protection in effect.
-    pub(crate) fn protection(&self) -> RemovalProtection {
-        self.protection
+    /// The settings as they take effect for this registry.
+    pub(crate) fn policy_in_effect(&self) -> SetPolicy {
+        in_effect(self.policy(), self.instancer.authoritative())
     }
 
     /// The events from now on.
@@ -181,8 +201,24 @@ impl Drop for Endpointer {
     }
 }
 
+/// The settings as they take effect for this registry.
+fn in_effect(policy: SetPolicy, authoritative: bool) -> SetPolicy {
+    let protection = if authoritative {
+        // A removal is never the registry's own failure, so there is nothing to protect from.
+        policy.protection.off()
+    } else {
+        policy.protection
+    };
+    SetPolicy {
+        protection,
+        ..policy
+    }
+}
+
 struct Task {
     config: Config,
+    /// True if a removal is never the registry's own failure.
+    authoritative: bool,
     snapshot: Arc<ArcSwap<Snapshot>>,
     version: watch::Sender<u64>,
     set: Set,
@@ -201,7 +237,11 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut instances: Receiver<InstanceSet>) {
+    async fn run(
+        mut self,
+        mut instances: Receiver<InstanceSet>,
+        mut policies: watch::Receiver<SetPolicy>,
+    ) {
         let mut publication = interval_at(Instant::now() + PUBLISH_INTERVAL, PUBLISH_INTERVAL);
         publication.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -220,6 +260,14 @@ impl Task {
                     let latest = instances.borrow_and_update().clone();
                     self.take(&latest);
                 }
+                changed = policies.changed() => {
+                    if changed.is_err() {
+                        // The sender is held by the handle that aborts this task.
+                        return;
+                    }
+                    let policy = policies.borrow_and_update().clone();
+                    self.adopt(policy);
+                }
                 () = self.config.connector.changed.notified() => {
                     let earliest = self.published + self.spacing();
                     if Instant::now() < earliest {
@@ -231,6 +279,21 @@ impl Task {
             }
             self.publish();
         }
+    }
+
+    /// Applies other settings.
+    fn adopt(&mut self, policy: SetPolicy) {
+        let policy = in_effect(policy, self.authoritative);
+        self.ejector.set_policy(Arc::clone(&policy.ejection));
+        let same_subset = self.config.policy.subset == policy.subset;
+        self.config.policy = policy;
+        if same_subset || self.registry.confirmed.is_none() {
+            return;
+        }
+        let subset = self.config.policy.subset.as_ref();
+        self.ranking = subset.map_or_else(Vec::new, |subset| subset.ranking(&self.usable));
+        let instances = Arc::clone(&self.registry.instances);
+        self.follow(&instances);
     }
 
     /// Minimum interval between two updates because of connections and reviews.
@@ -253,7 +316,7 @@ impl Task {
             } else {
                 Arc::clone(&latest.instances)
             };
-            if let Some(subset) = &self.config.subset {
+            if let Some(subset) = &self.config.policy.subset {
                 self.ranking = subset.ranking(&self.usable);
             }
             self.follow(&latest.instances);
@@ -271,7 +334,7 @@ impl Task {
     /// Updates the set to the usable ones of these instances, or to this client's subset of them.
     fn follow(&mut self, instances: &[Arc<Instance>]) {
         let usable = Arc::clone(&self.usable);
-        let subset = self.config.subset.as_ref();
+        let subset = self.config.policy.subset.as_ref();
         let part = subset.map(|subset| subset.choose(&usable, &self.ranking, &self.unreachable()));
         let offer = Offer {
             chosen: part.as_deref().unwrap_or(&usable),
@@ -280,8 +343,8 @@ impl Task {
         };
         let change = self
             .set
-            .update(offer, &self.config.protection, Instant::now());
-        if self.config.subset.is_some() {
+            .update(offer, &self.config.policy.protection, Instant::now());
+        if self.config.policy.subset.is_some() {
             self.unreachable = self.unreachable().into_iter().map(str::to_owned).collect();
         }
         if !change.protected.is_empty() {
@@ -305,7 +368,7 @@ impl Task {
 
     /// True if other endpoints are unreachable than when the subset was chosen.
     fn needs_another_subset(&self) -> bool {
-        if self.config.subset.is_none() {
+        if self.config.policy.subset.is_none() {
             return false;
         }
         let unreachable = self.unreachable();
@@ -321,7 +384,7 @@ impl Task {
             let instances = Arc::clone(&self.registry.instances);
             self.follow(&instances);
         }
-        for (endpoint, reason) in self.set.expire(&self.config.protection, now) {
+        for (endpoint, reason) in self.set.expire(&self.config.policy.protection, now) {
             Report::by(&self.config.connector).expired(&endpoint, reason);
             endpoint.subchannel().retire();
         }
@@ -336,14 +399,14 @@ impl Task {
         let selection = Selection::of(
             self.set.endpoints(),
             now,
-            &self.config.ejection,
-            self.config.locality.as_ref(),
+            &self.config.policy.ejection,
+            self.config.policy.locality.as_ref(),
         );
         self.config.metrics.show(self.set.endpoints());
         self.due = [
             next,
             selection.next_change,
-            self.set.next_expiry(&self.config.protection),
+            self.set.next_expiry(&self.config.policy.protection),
         ]
         .into_iter()
         .flatten()
@@ -352,7 +415,7 @@ impl Task {
         let snapshot = Snapshot::new(
             selection,
             self.set.endpoints().to_vec(),
-            &*self.config.balancer,
+            &*self.config.policy.balancer,
             &self.registry,
             self.registry.instances.len() - self.usable.len(),
         );

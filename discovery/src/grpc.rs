@@ -267,15 +267,29 @@ impl Message for LengthPrefixed {
     }
 
     fn is_whole(&self) -> bool {
+        self.announced()
+            .is_some_and(|length| self.len - PREFIX >= length)
+    }
+
+    fn announced(&self) -> Option<usize> {
         let [_flag, length @ ..] = self.prefix;
-        let length = u32::from_be_bytes(length) as usize;
-        self.len >= PREFIX && self.len - PREFIX >= length
+        (self.len >= PREFIX).then(|| u32::from_be_bytes(length) as usize)
+    }
+
+    fn take(&mut self, data: &[u8]) -> usize {
+        let prefix = data.len().min(PREFIX.saturating_sub(self.len));
+        self.add(&data[..prefix]);
+        let left = self
+            .announced()
+            .map_or(0, |length| (length + PREFIX).saturating_sub(self.len));
+        let message = left.min(data.len() - prefix);
+        self.add(&data[prefix..prefix + message]);
+        prefix + message
     }
 
     fn has_next(&self) -> bool {
-        let [_flag, length @ ..] = self.prefix;
-        let length = u32::from_be_bytes(length) as usize;
-        self.len >= PREFIX && self.len - PREFIX > length
+        self.announced()
+            .is_some_and(|length| self.len - PREFIX > length)
     }
 }
 

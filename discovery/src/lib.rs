@@ -58,6 +58,9 @@
 //! | [zones](Locality) | Envoy's zone aware routing | off |
 //! | [retries](retry), transparent retries, pushback | gRFC A6 | 3 attempts in 500 ms |
 //! | [retry budget](BudgetPolicy) | Finagle, tower | 10 % of the successful calls |
+//! | [options of one call](CallOptions), and [where it goes](InstanceFilter) | gRPC's call options, Envoy's subsets | – |
+//! | [service config](config), replaced while the channel runs | gRFC A2, A6, A42, A48, A50, A58, A68 | off |
+//! | [time of an attempt, learnt by method](RetryPolicy::learn_attempt_timeout) | – | on |
 //! | [hedging](Hedge) | gRFC A6, with the 95th percentile as the delay | off |
 //! | [outlier ejection](EjectionPolicy) | gRFC A50, Envoy, Linkerd | on, with a probe before the return |
 //! | [slow start](EjectionPolicy::slow_start) | Envoy | 5 s after an ejection |
@@ -72,8 +75,8 @@
 //! |---|---|---|
 //! | no connection, `REFUSED_STREAM`, `GOAWAY` before it was processed | always, and it does not count as one | no; the connection's state changes |
 //! | connection lost after the request was sent | yes (`UNAVAILABLE` is in [`codes`](RetryPolicy::codes)) | yes |
-//! | overdue: no answer in [`attempt_timeout`](RetryPolicy::attempt_timeout) | if the method is idempotent, beside the first, which may still answer | yes, unless the method usually takes longer |
-//! | no answer by the deadline, or a reset, `CANCELLED` or `DEADLINE_EXCEEDED` at that time | no: `DEADLINE_EXCEEDED` | yes, unless the method usually takes longer |
+//! | overdue: no answer in [the method's time](RetryPolicy::learn_attempt_timeout) | if the method is idempotent, beside the first, which may still answer | yes, unless the method takes longer everywhere |
+//! | no answer by the deadline, or a reset, `CANCELLED` or `DEADLINE_EXCEEDED` at that time | no: `DEADLINE_EXCEEDED` | yes, unless the method takes longer everywhere |
 //! | `UNIMPLEMENTED` without a message, an HTTP page (404, 502), another content type | elsewhere, always; the caller's answer if all say so | if another instance answers the method |
 //! | a status in [`codes`](RetryPolicy::codes) | yes | by its code, below |
 //! | a status in [`idempotent_codes`](RetryPolicy::idempotent_codes) | if the method is idempotent | by its code, below |
@@ -100,6 +103,7 @@
 //! | `tls` | TLS with the provider that the application installs | off |
 //! | `descriptors` | idempotent methods from a protobuf descriptor set | off |
 //! | `serde` | [`ChannelSnapshot`] and [`ChannelEvent`] can be serialized | off |
+//! | `service-config` | policy from gRPC's service config JSON, which a running channel can replace | off |
 //!
 //! The public API contains types of `http`, `bytes`, `tower`, `tonic` and, with TLS, `rustls`, which is
 //! re-exported. A byte stream of your own implements `AsyncRead` and `AsyncWrite` of `tokio`.
@@ -109,6 +113,8 @@ pub mod balance;
 mod channel;
 mod clock;
 mod code;
+#[cfg(feature = "service-config")]
+pub mod config;
 pub mod connection;
 mod deadline;
 mod ejection;
@@ -141,9 +147,9 @@ pub use rustls;
 pub use self::{
     backoff::Backoff,
     channel::{
-        BuildError, CallTotals, Changes, Channel, ChannelBuilder, ChannelEnded, ChannelPolicy,
-        ChannelSettings, ChannelSnapshot, ChannelStatus, EndpointStatus, Events, InProcess,
-        Protection, ResponseBody, ResponseFuture, ServedBy,
+        BuildError, CallOptions, CallTotals, Changes, Channel, ChannelBuilder, ChannelEnded,
+        ChannelPolicy, ChannelSettings, ChannelSnapshot, ChannelStatus, EndpointStatus, Events,
+        InProcess, InstanceFilter, Protection, ResponseBody, ResponseFuture, ServedBy,
     },
     code::{Code, UnknownCode},
     deadline::Deadline,

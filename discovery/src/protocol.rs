@@ -66,7 +66,7 @@ pub struct InvalidDeadline {
 }
 
 /// How much of a message has been received.
-pub(crate) trait Message: Default + Send {
+pub(crate) trait Message: Default + Send + Unpin + 'static {
     /// Counts received bytes.
     fn add(&mut self, data: &[u8]);
 
@@ -75,6 +75,12 @@ pub(crate) trait Message: Default + Send {
 
     /// True once the message is complete.
     fn is_whole(&self) -> bool;
+
+    /// The length of the message without its prefix, once it is known.
+    fn announced(&self) -> Option<usize>;
+
+    /// Adds data up to the end of the message. Returns how much of it was added.
+    fn take(&mut self, data: &[u8]) -> usize;
 
     /// True if bytes of another message follow the complete one.
     fn has_next(&self) -> bool;

@@ -9,7 +9,7 @@
 //! | not processed: no connection, `GOAWAY`, `REFUSED_STREAM` | always, and not counted as an attempt |
 //! | a status in [`RetryPolicy::codes`], or a connection lost after the request was sent (`UNAVAILABLE`) | yes |
 //! | a status in [`RetryPolicy::idempotent_codes`] | if the method is declared idempotent |
-//! | no answer in [`RetryPolicy::attempt_timeout`] | if the method is declared idempotent: another attempt begins elsewhere, and the first may still answer |
+//! | overdue: no answer in the method's [learnt time](RetryPolicy::learn_attempt_timeout), or in [`RetryPolicy::attempt_timeout`] | if the method is declared idempotent: another attempt begins elsewhere, and the first may still answer |
 //! | any other outcome, or any failure after the first message of the response | no |
 //!
 //! Every retry needs time before the deadline, an attempt left, and a token of the
@@ -20,14 +20,17 @@
 pub(crate) mod attempts;
 pub(crate) mod budget;
 mod decision;
-pub(crate) mod latency;
+pub(crate) mod learnt;
 #[cfg(feature = "descriptors")]
 pub(crate) mod methods;
 mod policy;
 pub(crate) mod replay;
+pub(crate) mod throttle;
 pub(crate) mod usual;
 
 pub(crate) use self::decision::{Decision, Failure, Progress, max_wrong_servers};
+#[cfg(feature = "service-config")]
+pub(crate) use self::throttle::ThrottlePolicy;
 pub use self::{
     attempts::{Attempt, CallError, CallErrorKind, EarlierAttempts},
     budget::BudgetPolicy,

@@ -60,6 +60,13 @@ async fn examples_without_a_registry_server_show_their_results() {
             ],
         ),
         ("streaming", &["Serving\nNotServing\nServing\n"]),
+        (
+            "call_options",
+            &[
+                "pinned: stable\ncanary: canary\nwithout a canary: answered: true\n",
+                "NoInstances",
+            ],
+        ),
         ("custom_balancer", &["127.0.0.1:"]),
         ("custom_registry", &["\"ab\""]),
         ("unix_socket", &["\"ab\" over /"]),

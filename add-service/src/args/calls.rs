@@ -32,7 +32,8 @@ pub(super) struct CallArgs {
     /// [default: the caller's deadline, or 500ms without one]
     #[arg(long, env = "ADD_RETRY_TIMEOUT", value_name = "DURATION", value_parser = positive_duration)]
     retry_timeout: Option<Duration>,
-    /// Time limit of one attempt [default: a third of --retry-timeout, or of 500ms]
+    /// Latest time after which a second attempt begins elsewhere; it begins earlier if trimming usually
+    /// takes far less [default: a third of --retry-timeout, or of 500ms]
     #[arg(long, env = "ADD_ATTEMPT_TIMEOUT", value_name = "DURATION", value_parser = positive_duration)]
     attempt_timeout: Option<Duration>,
     /// Status codes after which any call is retried

@@ -5,7 +5,7 @@
 pub(crate) mod calls;
 pub(crate) mod raw;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{io::Write as _, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use h2::{SendStream, client};
@@ -207,6 +207,15 @@ pub(crate) async fn add_over(trims: &[TrimService], flags: &[&str]) -> AddServic
     add_service(&[&["--static", &fixed], flags].concat())
         .await
         .unwrap()
+}
+
+/// A file for `--trim-config` that keeps slow answers of a busy machine from beginning second attempts.
+pub(crate) fn without_learning() -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let config =
+        r#"{"methodConfig": [{"name": [{}], "discovery": {"learnAttemptTimeout": false}}]}"#;
+    file.write_all(config.as_bytes()).unwrap();
+    file
 }
 
 /// An add service without instances. `Sum` works without them.

@@ -146,6 +146,7 @@ pub struct Server {
     listeners: Vec<(Listen, Serve)>,
     registrations: Vec<Register>,
     on_serving: Vec<OnServing>,
+    on_hangup: Option<OnHangup>,
     stage: watch::Sender<Stage>,
 }
 
@@ -178,6 +179,8 @@ type Register =
 
 type OnServing = Box<dyn FnOnce(&Serving) -> anyhow::Result<()> + Send>;
 
+type OnHangup = Box<dyn Fn() + Send>;
+
 impl Server {
     /// A server without listeners, with a drain of two seconds.
     pub fn new() -> Self {
@@ -187,6 +190,7 @@ impl Server {
             listeners: Vec::new(),
             registrations: Vec::new(),
             on_serving: Vec::new(),
+            on_hangup: None,
             stage: watch::Sender::new(Stage::Serving),
         }
     }
@@ -253,19 +257,30 @@ impl Server {
         self
     }
 
+    /// Calls `action` at each SIGHUP in place of the shutdown: for a service that reads its settings
+    /// again.
+    pub fn on_hangup(mut self, action: impl Fn() + Send + 'static) -> Self {
+        self.on_hangup = Some(Box::new(action));
+        self
+    }
+
     /// The current stage and every later one, for readiness checks of the application's own.
     #[must_use]
     pub fn stage(&self) -> watch::Receiver<Stage> {
         self.stage.subscribe()
     }
 
-    /// Runs until SIGINT, SIGTERM, SIGHUP or SIGQUIT. A second signal ends the process at once.
+    /// Runs until SIGINT, SIGTERM, SIGQUIT or, without [`on_hangup`](Self::on_hangup), SIGHUP. A second
+    /// signal ends the process at once.
     ///
     /// # Errors
     ///
     /// As [`run_until`](Self::run_until), and when the system refuses the signal handlers.
-    pub async fn run(self) -> anyhow::Result<()> {
-        let shutdown = Shutdown::listen().context("cannot handle signals")?;
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        let mut shutdown = Shutdown::listen().context("cannot handle signals")?;
+        if let Some(action) = self.on_hangup.take() {
+            shutdown = shutdown.on_hangup(action).context("cannot handle SIGHUP")?;
+        }
         self.run_until(shutdown.requested()).await
     }
 

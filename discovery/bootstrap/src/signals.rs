@@ -1,5 +1,5 @@
 //! SIGINT, SIGTERM, SIGHUP and SIGQUIT: the first one starts an orderly shutdown, the second one exits
-//! at once.
+//! at once. A service that reads its settings again has SIGHUP for that instead, as daemons do.
 
 use std::{fs, io};
 
@@ -8,10 +8,14 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook_tokio::{Handle, Signals};
 use tracing::{info, warn};
 
+/// The action of a SIGHUP that is not a shutdown.
+type OnHangup = Box<dyn Fn() + Send>;
+
 /// The shutdown signals that this process receives.
 pub struct Shutdown {
     signals: Signals,
     handle: Handle,
+    on_hangup: Option<OnHangup>,
 }
 
 impl Shutdown {
@@ -30,13 +34,37 @@ impl Shutdown {
         Ok(Self {
             handle: signals.handle(),
             signals,
+            on_hangup: None,
         })
+    }
+
+    /// Calls `action` at each SIGHUP, which then neither starts a shutdown nor hastens one. It is called
+    /// also if SIGHUP was ignored when the process started: it no longer ends the process.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses the handler.
+    pub fn on_hangup(mut self, action: impl Fn() + Send + 'static) -> io::Result<Self> {
+        self.handle.add_signal(SIGHUP)?;
+        self.on_hangup = Some(Box::new(action));
+        Ok(self)
+    }
+
+    /// The next signal that is about the end; `None` if there will be none.
+    async fn next(&mut self) -> Option<i32> {
+        loop {
+            let signal = self.signals.next().await?;
+            match &self.on_hangup {
+                Some(action) if signal == SIGHUP => action(),
+                _ => return Some(signal),
+            }
+        }
     }
 
     /// Waits for the first signal. A second signal then ends the process at once, with the exit code
     /// that shells use (128 and the signal's number).
     pub async fn requested(mut self) {
-        let Some(signal) = self.signals.next().await else {
+        let Some(signal) = self.next().await else {
             // The stream ends only after its handle is dropped.
             return;
         };
@@ -45,8 +73,7 @@ impl Shutdown {
             "shutting down; a second signal exits at once"
         );
         tokio::spawn(async move {
-            let _handle = self.handle;
-            if let Some(signal) = self.signals.next().await {
+            if let Some(signal) = self.next().await {
                 warn!(signal = name(signal), "exiting at once");
                 std::process::exit(128 + signal);
             }

@@ -7,6 +7,7 @@ use http::{HeaderMap, Response, response::Parts};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 
+use super::size_limit::{SizeLimit, TooLong};
 use crate::{
     BoxError,
     code::Code,
@@ -55,13 +56,26 @@ pub(super) enum AttemptError {
     Timeout,
     /// The caller ended its request.
     Caller(CallerError),
+    /// A message of the response is longer than the method's limit.
+    TooLong(TooLong),
+}
+
+impl AttemptError {
+    /// The end of a body before its first message was whole.
+    fn of_body(error: BoxError) -> Self {
+        match TooLong::of(&*error) {
+            Some(error) => Self::TooLong(error),
+            None => Self::Broken(error),
+        }
+    }
 }
 
 /// Reads the answer up to the end of its first message of at most `hold` bytes; only its head where
-/// `hold` is `None`.
+/// `hold` is `None`. Its messages may be as long as `max`.
 pub(super) async fn read<P: Protocol>(
     response: impl Future<Output = Result<Response<TransportBody>, SendError>>,
     hold: Option<usize>,
+    max: Option<usize>,
 ) -> Result<(Parts, Answer), AttemptError> {
     let response = response.await.map_err(|error| {
         if error.never_processed {
@@ -70,7 +84,10 @@ pub(super) async fn read<P: Protocol>(
             AttemptError::Broken(error.source)
         }
     })?;
-    let (mut parts, body) = response.into_parts();
+    let (mut parts, mut body) = response.into_parts();
+    if let Some(max) = max {
+        body = SizeLimit::<_, P::Message>::new(body, max).boxed_unsync();
+    }
     let head = P::head(&mut parts);
     let answer = match (head, hold) {
         (Head::Status(code) | Head::WrongServer(code), _) => Answer::Status {
@@ -99,7 +116,7 @@ async fn first_message<P: Protocol>(
     while !message.is_whole() && message.len() <= limit {
         match body.frame().await {
             None => return Err(AttemptError::Broken(NO_STATUS.into())),
-            Some(Err(error)) => return Err(AttemptError::Broken(error)),
+            Some(Err(error)) => return Err(AttemptError::of_body(error)),
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
                     let code = P::trailers(trailers);
@@ -132,7 +149,7 @@ async fn first_message<P: Protocol>(
             read.push_back(frame);
             (code.is_none().then_some(body), code)
         }
-        Some(Some(Err(error))) => return Err(AttemptError::Broken(error)),
+        Some(Some(Err(error))) => return Err(AttemptError::of_body(error)),
         Some(None) => return Err(AttemptError::Broken(NO_STATUS.into())),
         None => (Some(body), None),
     };

@@ -10,6 +10,7 @@ use super::{
     answer::{Answer, AttemptError},
     limit::is_at,
     response::ResponseBody,
+    size_limit::TooLong,
     tracker::{Outcome, Tracker},
 };
 use crate::{
@@ -78,6 +79,8 @@ pub(super) struct AttemptRun<P> {
     pub(super) overdue: Option<Instant>,
     /// True after that time.
     pub(super) is_overdue: bool,
+    /// True if the method's learnt time counts.
+    pub(super) learns: bool,
     /// When the attempt is cancelled.
     pub(super) limit: Option<Instant>,
     /// The caller's own deadline, which holds for the whole response.
@@ -156,9 +159,13 @@ impl<P: Protocol> AttemptRun<P> {
                 (Failure::Timeout, "no answer in time".to_owned(), blame)
             }
             AttemptError::Caller(error) => {
-                let failure = Failure::Caller(P::caller_error(&error));
+                let failure = match TooLong::of(&error) {
+                    Some(_) => Failure::TooLong,
+                    None => Failure::Caller(P::caller_error(&error)),
+                };
                 (failure, chain(&error), false)
             }
+            AttemptError::TooLong(error) => (Failure::TooLong, error.to_string(), false),
         };
         let failed = self.failed_attempt(failure, reason, None);
         if blame {
@@ -167,12 +174,17 @@ impl<P: Protocol> AttemptRun<P> {
         failed
     }
 
-    /// True if the endpoint, not a short limit, caused the timeout. Where no answer of the method is
-    /// known, a caller's deadline says nothing, and a limit of this side is taken for long enough. A
+    /// True if the endpoint, not a short limit, caused the timeout. Where the method's time is learnt, it
+    /// decides, with what the other endpoints do. Where no answer of the method is known, a caller's deadline says nothing, and a limit of this side is taken for long enough. A
     /// server that may be waiting for the rest of the request owes no answer.
     fn had_a_fair_chance(&self) -> bool {
         if self.request.is_unfinished() {
             return false;
+        }
+        if self.learns
+            && let Some(stands_out) = self.tracker.stands_out()
+        {
+            return stands_out;
         }
         let is_callers = !self.is_overdue && self.limit == self.caller;
         self.tracker.had_a_fair_chance().unwrap_or(!is_callers)

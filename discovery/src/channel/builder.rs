@@ -6,10 +6,18 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use http::{HeaderValue, Uri};
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::{Channel, settings::ChannelSettings, shared::Shared};
+#[cfg(feature = "service-config")]
+use super::service_config::InUse;
+use super::{
+    Channel,
+    fixed_settings::ChannelSettings,
+    settings::{ChosenBalancer, Settings},
+    shared::Shared,
+};
 #[cfg(feature = "descriptors")]
 use crate::retry::methods::Methods;
 use crate::{
@@ -20,10 +28,10 @@ use crate::{
     endpoint::Connector,
     endpointer::{Config, Endpointer, RemovalProtection},
     error::InvalidSetting,
-    filter::{subset::Subset, zone::Locality},
+    filter::zone::Locality,
     metrics::{Endpoints, ServiceMetrics},
     registry::{self, Query, Registry, RegistryError},
-    retry::{Hedge, RetryPolicy, budget::Budget, latency::Latencies, usual::UsualLatency},
+    retry::{Hedge, RetryPolicy, learnt::LearntTimes, usual::UsualLatency},
 };
 
 pub(super) enum Source {
@@ -37,8 +45,7 @@ pub(super) enum Source {
 pub struct ChannelBuilder {
     source: Source,
     query: Query,
-    balancer: Arc<dyn Balancer>,
-    balancer_name: &'static str,
+    balancer: ChosenBalancer,
     retry: RetryPolicy,
     overrides: RetryOverrides,
     ejection: EjectionPolicy,
@@ -53,6 +60,8 @@ pub struct ChannelBuilder {
     connect_backoff: Backoff,
     connect_parallel: usize,
     user_agent: String,
+    #[cfg(feature = "service-config")]
+    service_config: crate::config::ServiceConfig,
     #[cfg(feature = "descriptors")]
     descriptors: Option<std::borrow::Cow<'static, [u8]>>,
 }
@@ -103,8 +112,7 @@ impl ChannelBuilder {
         Self {
             source,
             query: Query::new(service),
-            balancer: Policy::default().balancer(),
-            balancer_name: Policy::default().name(),
+            balancer: Policy::default().into(),
             retry: RetryPolicy::default(),
             overrides: RetryOverrides::default(),
             ejection: EjectionPolicy::default(),
@@ -119,6 +127,8 @@ impl ChannelBuilder {
             connect_backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(750)),
             connect_parallel: 32,
             user_agent: concat!("discovery/", env!("CARGO_PKG_VERSION")).to_owned(),
+            #[cfg(feature = "service-config")]
+            service_config: crate::config::ServiceConfig::default(),
             #[cfg(feature = "descriptors")]
             descriptors: None,
         }
@@ -145,16 +155,17 @@ impl ChannelBuilder {
     }
 
     /// The policy that picks the instance of each attempt. Default: round robin.
-    pub fn balancer(self, policy: Policy) -> Self {
-        let mut builder = self.custom_balancer(policy.balancer());
-        builder.balancer_name = policy.name();
-        builder
+    pub fn balancer(mut self, policy: Policy) -> Self {
+        self.balancer = policy.into();
+        self
     }
 
     /// A balancer of your own.
     pub fn custom_balancer(mut self, balancer: Arc<dyn Balancer>) -> Self {
-        self.balancer = balancer;
-        self.balancer_name = "custom";
+        self.balancer = ChosenBalancer {
+            name: None,
+            balancer,
+        };
         self
     }
 
@@ -178,8 +189,9 @@ impl ChannelBuilder {
         self
     }
 
-    /// Time after which another attempt of an idempotent method begins beside one without an answer.
-    /// Default: a third of [`retry_timeout`](Self::retry_timeout), or of its 500 ms.
+    /// Latest time after which another attempt of an idempotent method begins beside one without an
+    /// answer; earlier by the method's own answers, see
+    /// [`RetryPolicy::learn_attempt_timeout`]. Default: a third of [`retry_timeout`](Self::retry_timeout), or of its 500 ms.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.overrides.attempt_timeout = Some(timeout);
         self
@@ -205,6 +217,15 @@ impl ChannelBuilder {
         encoded: impl Into<std::borrow::Cow<'static, [u8]>>,
     ) -> Self {
         self.descriptors = Some(encoded.into());
+        self
+    }
+
+    /// Policy by method, balancer and more from gRPC's service config; see [`config`](crate::config) for
+    /// what it sets and which setting counts. [`Channel::set_service_config`] replaces it later.
+    /// Default: an empty one.
+    #[cfg(feature = "service-config")]
+    pub fn service_config(mut self, config: crate::config::ServiceConfig) -> Self {
+        self.service_config = config;
         self
     }
 
@@ -342,6 +363,7 @@ impl ChannelBuilder {
             setting,
         };
         self.check().map_err(refuse)?;
+        let (max_attempts, fixed) = (self.overrides.max_attempts, self.to_show());
         #[allow(unused_mut, reason = "descriptors add to it")]
         let mut retry = self.overrides.apply(self.retry);
         #[allow(unused_mut, reason = "descriptors add to it")]
@@ -385,51 +407,69 @@ impl ChannelBuilder {
             self.connect_backoff,
             self.eager,
         ));
-        let ejection = Arc::new(self.ejection);
         let metrics = ServiceMetrics::of(&service);
-        let locality = Locality::in_order(self.locality, &instancer.datacenters());
-        let settings = Arc::new(ChannelSettings {
-            balancer: self.balancer_name,
-            passing_only: self.query.passing_only,
-            tags: self.query.tags,
-            datacenter: self.query.datacenter,
-            subset: self.subset,
-            locality: locality.clone(),
-            eager: self.eager,
-            connect_timeout: self.connect_timeout,
-            connect_backoff: self.connect_backoff,
-            connect_parallel: self.connect_parallel,
-        });
-        let config = Config {
+        let settings = Settings {
+            retry,
+            max_attempts,
+            streaming,
+            ejection: self.ejection,
             balancer: self.balancer,
-            ejection: Arc::clone(&ejection),
             protection: self.protection,
-            passing_only: settings.passing_only,
-            subset: self.subset.map(|size| match &self.subset_id {
-                Some(id) => Subset::new(size, id.as_bytes()),
-                None => Subset::new(size, &process_id().to_le_bytes()),
-            }),
-            locality,
+            subset: self.subset,
+            subset_id: match self.subset_id {
+                Some(id) => id.into_bytes(),
+                None => process_id().to_le_bytes().to_vec(),
+            },
+            locality: self.locality,
+            datacenters: instancer.datacenters(),
+        };
+        let now = Instant::now();
+        let effective = settings.effective(now);
+        #[cfg(feature = "service-config")]
+        let effective = settings
+            .effective_with(&self.service_config, &effective.kept, now)
+            .map_err(refuse)?;
+        let config = Config {
+            policy: effective.set,
+            passing_only: fixed.passing_only,
             connector,
             metrics: Endpoints::new(Arc::clone(&metrics)),
         };
-        let now = Instant::now();
         Ok(Channel {
             shared: Arc::new(Shared {
                 endpointer: Endpointer::start(instancer, config),
-                budget: Budget::new(retry.budget, now),
-                latencies: Latencies::new(now),
+                policies: ArcSwap::new(effective.policies),
+                settings,
+                #[cfg(feature = "service-config")]
+                in_use: std::sync::Mutex::new(InUse {
+                    config: self.service_config,
+                    kept: effective.kept,
+                }),
+                times: LearntTimes::new(now),
                 usual: UsualLatency::default(),
                 counters: metrics,
-                policy: retry,
-                settings,
-                streaming,
-                ejection,
+                fixed,
                 user_agent,
                 registry: registry.name().to_owned(),
                 service,
             }),
         })
+    }
+
+    /// The settings to show; a service config may replace some of them.
+    fn to_show(&self) -> ChannelSettings {
+        ChannelSettings {
+            balancer: self.balancer.name.map_or("custom", Policy::name),
+            subset: self.subset,
+            locality: self.locality.clone(),
+            passing_only: self.query.passing_only,
+            tags: self.query.tags.clone(),
+            datacenter: self.query.datacenter.clone(),
+            eager: self.eager,
+            connect_timeout: self.connect_timeout,
+            connect_backoff: self.connect_backoff,
+            connect_parallel: self.connect_parallel,
+        }
     }
 
     /// Checks the settings that are not part of a policy, and the policies.
@@ -584,7 +624,7 @@ mod tests {
             RetryPolicy::default().with_budget(budget)
         };
         let factor = |factor| Locality::zone("a").with_overprovisioning_factor(factor);
-        for (builder, message) in [
+        for (builder, message) in vec![
             (
                 builder().ejection(ejection().with_max_share(1.5)),
                 "ejection max_share is 1.5: must be between 0 and 1",
@@ -683,7 +723,10 @@ mod tests {
         let described = || builder().file_descriptor_set(proto::FILE_DESCRIPTOR_SET);
         let channel = described().build().unwrap();
         let expected = ["/pb.Add/Concat", "/pb.Add/Sum", "/pb.Trim/TrimSpace"].map(str::to_owned);
-        assert_eq!(channel.shared.policy.idempotent, HashSet::from(expected));
+        assert_eq!(
+            channel.shared.settings.retry.idempotent,
+            HashSet::from(expected)
+        );
         let misspelt = described().idempotent(["/pb.Trim/TrimSpaces"]).build();
         let error = misspelt.unwrap_err().to_string();
         assert!(

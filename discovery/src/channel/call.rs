@@ -1,6 +1,6 @@
 //! The state of one call: what every attempt sends, the limit in time, and the attempts made so far.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -11,8 +11,11 @@ use tokio::time::Instant;
 use super::{
     attempt::{AttemptRun, FailedAttempt, OpenRequest, Sent},
     limit::Limit,
+    method_policy::MethodPolicy,
+    options::{CallOptions, Target},
     pick::{Picked, Picking},
     shared::Shared,
+    size_limit::SizeLimit,
     tracker::Tracker,
 };
 use crate::{
@@ -21,11 +24,12 @@ use crate::{
     connection::RequestBody,
     deadline::Deadline,
     ejection::Classification,
-    hash::HashKey,
+    endpoint::Endpoint,
+    hash::{self, HashKey},
     protocol::Protocol,
     retry::{
-        CallError, CallErrorKind, Progress, attempts::Attempts, max_wrong_servers, replay::Replay,
-        usual::MethodSlot,
+        CallError, CallErrorKind, Hedge, Progress, attempts::Attempts, max_wrong_servers,
+        replay::Replay, usual::MethodSlot,
     },
 };
 
@@ -41,8 +45,14 @@ struct Head {
 }
 
 /// One call of a client that speaks the protocol `P`.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "facts that do not exclude each other"
+)]
 pub(super) struct Call<'a, P> {
     pub(super) shared: &'a Arc<Shared>,
+    /// The policy of the method, as of the start of the call.
+    pub(super) policy: Arc<MethodPolicy>,
     head: Head,
     method: MethodSlot,
     pub(super) replay: Replay,
@@ -52,6 +62,10 @@ pub(super) struct Call<'a, P> {
     /// True if the response is held back until its first message is whole.
     hold: bool,
     pub(super) idempotent: bool,
+    pub(super) hedge: Option<Hedge>,
+    wait_for_ready: bool,
+    /// The instances that the caller asks for.
+    target: Option<Target>,
     pub(super) key: Option<u64>,
     pub(super) limit: Limit,
     /// The time as of the last step that could have taken any: the clock is read once per attempt.
@@ -68,15 +82,17 @@ impl<'a, P: Protocol> Call<'a, P> {
     ///
     /// # Errors
     ///
-    /// If its deadline is malformed.
+    /// If its deadline is malformed, or its message too long.
     pub(super) fn new<B>(shared: &'a Arc<Shared>, request: Request<B>) -> Result<Self, CallError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let now = Instant::now();
-        let policy = &shared.policy;
         let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        let hash = hash::bytes(path.as_bytes());
+        let policy = Arc::clone(shared.policies.load().of(path, hash));
         let in_header = P::timeout(&parts.headers)
             .map_err(|error| {
                 let kind = CallErrorKind::InvalidRequest;
@@ -85,26 +101,56 @@ impl<'a, P: Protocol> Call<'a, P> {
             .map(|time| Deadline::of(now, time));
         let extension = parts.extensions.get::<Deadline>().copied();
         let caller = in_header.into_iter().chain(extension).min();
-        let replay = Replay::read::<P::Message, B>(body, policy.replay_limit);
-        let declared_stream = shared.streaming.contains(parts.uri.path());
+        let options = parts.extensions.get::<CallOptions>();
+        let own_timeout = options.and_then(|options| options.timeout);
+        let replay_limit = policy.retry.replay_limit;
+        let replay = match policy.max_request {
+            None => Replay::read::<P::Message, B>(body, replay_limit),
+            Some(max) => {
+                let body = SizeLimit::<_, P::Message>::new(Box::pin(body), max);
+                let found = body.found();
+                let replay = Replay::read::<P::Message, _>(body, replay_limit);
+                if let Some(error) = found.get() {
+                    let reason = format!("call to {}: {error}", shared.service);
+                    let kind = CallErrorKind::MessageTooLong;
+                    return Err(CallError::new(Code::ResourceExhausted, kind, reason));
+                }
+                replay
+            }
+        };
+        let declared_stream = policy.streaming;
         let unary = replay.is_unary() && !declared_stream;
         let limit = if unary {
-            Limit::unary(now, caller, policy.timeout)
+            Limit::unary(now, caller, own_timeout.or(policy.retry.timeout))
         } else {
-            Limit::stream(now, caller)
+            let given = own_timeout.or(policy.stream_timeout);
+            let given = given.map(|time| Deadline::of(now, time));
+            Limit::stream(now, caller.into_iter().chain(given).min())
         };
+        let key = parts.extensions.get::<HashKey>().map(|key| key.0);
+        let asked = options.and_then(|options| options.target.clone());
+        let target = asked.or_else(|| policy.target(&parts.headers, key));
         let mut headers = parts.headers;
         headers
             .entry(header::USER_AGENT)
             .or_insert_with(|| shared.user_agent.clone());
         Ok(Self {
-            method: MethodSlot::of(parts.uri.path()),
-            idempotent: policy.idempotent.contains(parts.uri.path()),
+            method: MethodSlot::of(hash),
+            idempotent: options
+                .and_then(|options| options.idempotent)
+                .unwrap_or(policy.idempotent),
+            hedge: options
+                .and_then(|options| options.hedge)
+                .unwrap_or(policy.retry.hedge),
+            wait_for_ready: options
+                .and_then(|options| options.wait_for_ready)
+                .unwrap_or(policy.wait_for_ready),
+            target,
             unary,
             hold: !replay.is_streaming() && !declared_stream,
             limit,
             now,
-            key: parts.extensions.get::<HashKey>().map(|key| key.0),
+            key,
             head: Head {
                 method: parts.method,
                 uri: parts.uri,
@@ -115,6 +161,7 @@ impl<'a, P: Protocol> Call<'a, P> {
             wrong_servers: Vec::new(),
             rng: Rng::new(),
             shared,
+            policy,
             protocol: PhantomData,
         })
     }
@@ -125,6 +172,8 @@ impl<'a, P: Protocol> Call<'a, P> {
             shared: self.shared,
             attempts: &mut self.attempts,
             limit: self.limit,
+            wait_for_ready: self.wait_for_ready,
+            target: self.target.as_ref(),
             key: self.key,
             rng: &mut self.rng,
             now: &mut self.now,
@@ -147,6 +196,7 @@ impl<'a, P: Protocol> Call<'a, P> {
             ),
             overdue,
             is_overdue: false,
+            learns: self.policy.retry.learn_attempt_timeout,
             limit: self.limit.deadline(),
             caller: self.limit.caller(),
             request: OpenRequest {
@@ -161,7 +211,7 @@ impl<'a, P: Protocol> Call<'a, P> {
     /// The size up to which the first message is held back; `None` to hand out the response with its
     /// headers.
     pub(super) fn held(&self) -> Option<usize> {
-        self.hold.then_some(self.shared.policy.replay_limit)
+        self.hold.then_some(self.policy.retry.replay_limit)
     }
 
     fn request(&self, body: RequestBody) -> Request<RequestBody> {
@@ -182,15 +232,21 @@ impl<'a, P: Protocol> Call<'a, P> {
 
     /// The time at which an attempt that begins now is overdue; `None` if no other may begin then.
     fn overdue(&self) -> Option<Instant> {
-        let policy = &self.shared.policy;
+        let policy = &self.policy.retry;
         let last = self.attempts.sent() + 1 >= policy.max_attempts;
-        (self.idempotent && self.unary && !last).then(|| self.now + policy.attempt_limit())
+        (self.idempotent && self.unary && !last).then(|| self.now + self.overdue_after())
+    }
+
+    /// The time after which an attempt that another one may follow is overdue.
+    pub(super) fn overdue_after(&self) -> Duration {
+        let learnt = self.shared.times.get(self.method);
+        self.policy.retry.overdue_after(learnt)
     }
 
     /// The time at which a second attempt begins while the first one, begun now, is under way.
-    pub(super) fn hedge(&self) -> Option<Instant> {
-        let last = self.attempts.sent() >= self.shared.policy.max_attempts;
-        let delay = self.shared.hedge_delay()?;
+    pub(super) fn hedge_at(&self) -> Option<Instant> {
+        let last = self.attempts.sent() >= self.policy.retry.max_attempts;
+        let delay = self.shared.hedge_delay(self.hedge?, self.method)?;
         (self.idempotent && self.unary && !last).then(|| self.now + delay)
     }
 
@@ -251,7 +307,14 @@ impl<'a, P: Protocol> Call<'a, P> {
         snapshot
             .candidates
             .iter()
-            .any(|e| !self.attempts.has_tried(e) && e.transport().is_some())
+            .any(|e| self.may_use(e) && !self.attempts.has_tried(e) && e.transport().is_some())
+    }
+
+    /// False if the caller asks for other instances only.
+    fn may_use(&self, endpoint: &Endpoint) -> bool {
+        self.target
+            .as_ref()
+            .is_none_or(|target| target.fallback || target.filter.accepts(endpoint.instance()))
     }
 
     /// Ends the call with this reason and the attempts made.

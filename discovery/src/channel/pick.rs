@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use fastrand::Rng;
 use tokio::time::{Instant, timeout_at};
 
-use super::{limit::Limit, shared::Shared};
+use super::{limit::Limit, options::Target, shared::Shared};
 use crate::{
     balance::Context,
     code::Code,
@@ -57,6 +57,10 @@ pub(super) struct Picking<'c> {
     pub(super) shared: &'c Arc<Shared>,
     pub(super) attempts: &'c mut Attempts,
     pub(super) limit: Limit,
+    /// True to wait while there is nothing to pick from.
+    pub(super) wait_for_ready: bool,
+    /// The instances that the caller asks for.
+    pub(super) target: Option<&'c Target>,
     pub(super) key: Option<u64>,
     pub(super) rng: &'c mut Rng,
     pub(super) now: &'c mut Instant,
@@ -71,6 +75,7 @@ impl Picking<'_> {
     pub(super) async fn pick(mut self) -> Result<Picked, CallError> {
         match self.choose(true) {
             Choice::Picked(picked) => Ok(picked),
+            Choice::Nothing(..) if self.waits() => Box::pin(self.wait()).await,
             Choice::Nothing(kind, reason) => Err(self.nothing(kind, reason)),
             // Boxed, so that calls that do not wait do not pay for its size.
             Choice::Begun(endpoint) => Box::pin(self.wait_for(&endpoint)).await,
@@ -109,13 +114,16 @@ impl Picking<'_> {
 
     async fn wait(&mut self) -> Result<Picked, CallError> {
         let mut versions = self.shared.endpointer.versions();
+        // The reason why there is nothing to pick from, as of the last look.
+        let mut missing;
         loop {
             // Marked as seen before the look, so that no change between the two is missed.
             versions.borrow_and_update();
             match self.choose(false) {
                 Choice::Picked(picked) => return Ok(picked),
+                Choice::Nothing(kind, reason) if self.waits() => missing = Some((kind, reason)),
                 Choice::Nothing(kind, reason) => return Err(self.nothing(kind, reason)),
-                Choice::Begun(_) | Choice::Wait => {}
+                Choice::Begun(_) | Choice::Wait => missing = None,
             }
             // Without eager connections, the one that was begun may hang.
             let stagger = *self.now + CONNECT_STAGGER;
@@ -126,9 +134,20 @@ impl Picking<'_> {
             }
             *self.now = Instant::now();
             if self.limit.is_over(*self.now) {
-                return Err(out_of_time(self.shared, self.attempts, &self.limit));
+                return Err(match missing {
+                    Some((kind, reason)) => {
+                        let reason = format!("waited {} for an instance: {reason}", self.limit);
+                        self.attempts.error(Code::DeadlineExceeded, kind, reason)
+                    }
+                    None => out_of_time(self.shared, self.attempts, &self.limit),
+                });
             }
         }
+    }
+
+    /// True if a call with nothing to pick from waits for an instance.
+    fn waits(&self) -> bool {
+        self.wait_for_ready && !self.shared.endpointer.has_ended()
     }
 
     fn nothing(&mut self, kind: CallErrorKind, reason: String) -> CallError {
@@ -155,7 +174,14 @@ impl Picking<'_> {
     /// policy has picked. If it took a connected one, a few would receive most calls.
     pub(super) fn choose(&mut self, patient: bool) -> Choice {
         let snapshot = self.shared.endpointer.snapshot();
-        if self.attempts.is_empty()
+        if let Some(target) = self.target {
+            if let Some(choice) = self.choose_among(target, &snapshot) {
+                return choice;
+            }
+            if !snapshot.candidates.is_empty() {
+                self.shared.counters.fallbacks.increment(1);
+            }
+        } else if self.attempts.is_empty()
             && let Some(picked) = trial(&snapshot)
         {
             return Choice::Picked(picked);

@@ -4,6 +4,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -15,7 +16,10 @@ use super::{
     call::{Call, MAX_TRANSPARENT_RETRIES},
     pick::Choice,
 };
-use crate::{protocol::Protocol, retry::Decision};
+use crate::{
+    protocol::Protocol,
+    retry::{Decision, Hedge},
+};
 
 /// Another attempt to begin.
 #[derive(Clone, Copy)]
@@ -71,7 +75,7 @@ fn poll_any<P>(running: &mut [Running<'_, P>], cx: &mut Context<'_>) -> Poll<(us
 impl<P: Protocol> Call<'_, P> {
     /// The attempt that may follow the first one while this is under way.
     pub(super) fn next_after(&self, first: &AttemptRun<P>) -> Option<Next> {
-        let hedge = self.hedge().map(|at| Next {
+        let hedge = self.hedge_at().map(|at| Next {
             at,
             reason: Reason::Hedge,
         });
@@ -79,6 +83,16 @@ impl<P: Protocol> Call<'_, P> {
         hedge
             .filter(|hedge| overdue.is_none_or(|overdue| hedge.at < overdue.at))
             .or(overdue)
+    }
+
+    /// The attempt that may follow one which began beside others. gRPC hedges until all attempts are
+    /// used; other hedges are a single one.
+    fn next_beside(&self, latest: &AttemptRun<P>, due: Next) -> Option<Next> {
+        let each = matches!(self.hedge, Some(Hedge::Each(_)));
+        match due.reason {
+            Reason::Hedge if each => self.next_after(latest),
+            _ => Next::overdue(latest),
+        }
     }
 
     /// Continues a first attempt that has no answer when the next one is due.
@@ -132,7 +146,7 @@ impl<P: Protocol> Call<'_, P> {
             }
             if let Some(due) = next.filter(|next| self.now >= next.at) {
                 next = if let Some(another) = self.begin_beside(&running, due) {
-                    let next = Next::overdue(&another.attempt);
+                    let next = self.next_beside(&another.attempt, due);
                     running.push(another);
                     next
                 } else {
@@ -154,7 +168,8 @@ impl<P: Protocol> Call<'_, P> {
         next: Option<Next>,
     ) -> Result<Option<Next>, Box<FailedAttempt>> {
         let failure = failed.failure;
-        let policy = &self.shared.policy;
+        let policy = Arc::clone(&self.policy);
+        let policy = &policy.retry;
         if !policy.repeats(failure, self.idempotent) {
             return Err(failed);
         }
@@ -201,7 +216,12 @@ impl<P: Protocol> Call<'_, P> {
         }
         let counters = &self.shared.counters;
         let paid = !matches!(next.reason, Reason::Failed { paid: false });
-        if paid && !self.shared.budget.withdraw(self.now) {
+        let limit = &self.policy.limit;
+        let allowed = match next.reason {
+            Reason::Hedge => limit.withdraw_for_hedge(self.now),
+            _ => !paid || limit.withdraw(self.now),
+        };
+        if !allowed {
             counters.denied.increment(1);
             return None;
         }
@@ -210,7 +230,8 @@ impl<P: Protocol> Call<'_, P> {
             Reason::Overdue | Reason::Failed { .. } => counters.retries.increment(1),
         }
         let (attempt, sent) = self.attempt(picked, body);
-        let reading = Box::pin(answer::read::<P>(sent, self.held()));
+        let reading = answer::read::<P>(sent, self.held(), self.policy.max_response);
+        let reading = Box::pin(reading);
         Some(Running { attempt, reading })
     }
 
@@ -221,7 +242,7 @@ impl<P: Protocol> Call<'_, P> {
             .filter_map(|one| Next::overdue(&one.attempt))
             .find(|overdue| overdue.at > self.now);
         overdue.unwrap_or(Next {
-            at: self.now + self.shared.policy.attempt_limit(),
+            at: self.now + self.overdue_after(),
             reason: due.reason,
         })
     }

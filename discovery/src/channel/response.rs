@@ -16,7 +16,7 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
-use super::{answer::NO_STATUS, limit::is_at, tracker::Tracker};
+use super::{answer::NO_STATUS, limit::is_at, size_limit::TooLong, tracker::Tracker};
 use crate::{
     code::Code,
     connection::{
@@ -139,6 +139,19 @@ impl ResponseBody {
         CallError::new(Code::Unavailable, kind, reason).into()
     }
 
+    /// Ends a response whose message is too long, which says nothing about the endpoint.
+    fn too_long(&mut self, error: TooLong) -> Status {
+        let reason = format!("{}: {error}", self.instance());
+        self.rest = None;
+        self.tracker = None;
+        CallError::new(
+            Code::ResourceExhausted,
+            CallErrorKind::MessageTooLong,
+            reason,
+        )
+        .into()
+    }
+
     fn instance(&self) -> String {
         self.tracker
             .as_ref()
@@ -185,6 +198,9 @@ impl Body for ResponseBody {
                 Poll::Ready(Some(Err(self.ended_by_caller(&error))))
             }
             Poll::Ready(_) if self.is_late() => Poll::Ready(Some(Err(self.out_of_time()))),
+            Poll::Ready(Some(Err(error))) if let Some(error) = TooLong::of(&*error) => {
+                Poll::Ready(Some(Err(self.too_long(error))))
+            }
             Poll::Ready(Some(Err(error))) => {
                 let reason = format!("broke off its response: {}", chain(&*error));
                 Poll::Ready(Some(Err(self.interrupted(&reason))))

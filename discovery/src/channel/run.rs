@@ -85,7 +85,7 @@ impl<P: Protocol> Call<'_, P> {
                         let earlier = self.attempts.earlier();
                         response.extensions_mut().insert(earlier);
                     }
-                    self.shared.budget.deposit(Instant::now());
+                    self.policy.limit.succeeded(Instant::now());
                     self.blame_wrong_servers();
                     return Ok(response);
                 }
@@ -110,11 +110,15 @@ impl<P: Protocol> Call<'_, P> {
         let failure = failed.failure;
         self.note(&mut failed);
         let progress = self.progress();
-        let policy = &self.shared.policy;
+        let policy = Arc::clone(&self.policy);
+        let policy = &policy.retry;
         let (kind, why) = match policy.decide(failure, progress, &mut self.rng) {
             Decision::Stop => {
                 if let Failure::WrongServer(_) = failure {
                     return Some(self.no_right_server(failed, progress));
+                }
+                if policy.repeats(failure, self.idempotent) {
+                    self.policy.limit.failed();
                 }
                 self.stopped(failure, progress)
             }
@@ -132,7 +136,7 @@ impl<P: Protocol> Call<'_, P> {
                 if self.limit.is_over(now + after) {
                     let kind = CallErrorKind::Deadline;
                     (kind, "no time is left for another attempt")
-                } else if paid && !self.shared.budget.withdraw(now) {
+                } else if paid && !self.policy.limit.withdraw(now) {
                     self.shared.counters.denied.increment(1);
                     (CallErrorKind::BudgetExhausted, "the retry budget is empty")
                 } else {
@@ -156,7 +160,9 @@ impl<P: Protocol> Call<'_, P> {
             return Some(Ok(response));
         }
         let reason = match kind {
-            CallErrorKind::RequestFailed => format!("call to {}: {why}", self.shared.service),
+            CallErrorKind::RequestFailed | CallErrorKind::MessageTooLong => {
+                format!("call to {}: {why}", self.shared.service)
+            }
             CallErrorKind::Deadline => {
                 format!(
                     "no answer from {} within {}: {why}",
@@ -213,8 +219,12 @@ impl<P: Protocol> Call<'_, P> {
                 (CallErrorKind::Deadline, why)
             }
             Failure::Caller(_) => (CallErrorKind::RequestFailed, "the caller ended its request"),
+            Failure::TooLong => (
+                CallErrorKind::MessageTooLong,
+                "a message is longer than its method allows",
+            ),
             _ if !progress.replayable => (not_retryable, "the request cannot be sent again"),
-            _ if progress.attempts >= self.shared.policy.max_attempts => {
+            _ if progress.attempts >= self.policy.retry.max_attempts => {
                 (CallErrorKind::AttemptsExhausted, "all attempts are used up")
             }
             _ => (not_retryable, "the method may not be repeated"),
@@ -236,7 +246,11 @@ impl<P: Protocol> Call<'_, P> {
         };
         let (attempt, sent) = self.attempt(picked, body);
         let next = self.next_after(&attempt);
-        let mut reading = pin!(answer::read::<P>(sent, self.held()));
+        let mut reading = pin!(answer::read::<P>(
+            sent,
+            self.held(),
+            self.policy.max_response
+        ));
         let first = attempt.limit.into_iter().chain(next.map(|next| next.at));
         match until(first.min(), reading.as_mut()).await {
             Some(read) => attempt.finish(read),

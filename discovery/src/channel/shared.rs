@@ -1,19 +1,18 @@
 //! The state that all calls of a channel share.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::settings::ChannelSettings;
+use super::{fixed_settings::ChannelSettings, method_policy::Policies, settings::Settings};
 use crate::{
-    ejection::EjectionPolicy,
     endpointer::Endpointer,
     metrics::ServiceMetrics,
     retry::{
-        Hedge, RetryPolicy,
-        budget::Budget,
-        latency::Latencies,
+        Hedge,
+        learnt::LearntTimes,
         usual::{MethodSlot, UsualLatency},
     },
 };
@@ -23,14 +22,17 @@ pub(crate) struct Shared {
     /// The registry's name, for messages.
     pub(crate) registry: String,
     pub(crate) endpointer: Endpointer,
-    pub(crate) policy: RetryPolicy,
-    /// The other settings, to show.
-    pub(crate) settings: Arc<ChannelSettings>,
-    /// Paths of the methods whose request or response is declared to be a stream.
-    pub(crate) streaming: HashSet<String>,
-    pub(crate) ejection: Arc<EjectionPolicy>,
-    pub(crate) budget: Budget,
-    pub(crate) latencies: Latencies,
+    pub(crate) policies: ArcSwap<Policies>,
+    #[cfg_attr(
+        not(feature = "service-config"),
+        allow(dead_code, reason = "for a replacement")
+    )]
+    pub(crate) settings: Settings,
+    /// The settings that do not change, to show.
+    pub(crate) fixed: ChannelSettings,
+    #[cfg(feature = "service-config")]
+    pub(crate) in_use: std::sync::Mutex<super::service_config::InUse>,
+    pub(crate) times: LearntTimes,
     pub(crate) usual: UsualLatency,
     pub(crate) counters: Arc<ServiceMetrics>,
     pub(crate) user_agent: HeaderValue,
@@ -50,16 +52,14 @@ impl Shared {
             return;
         }
         self.usual.add(method, elapsed);
-        if self.policy.hedge == Some(Hedge::Percentile95) {
-            self.latencies.add(elapsed, now);
-        }
+        self.times.add(method, elapsed, now);
     }
 
-    /// The delay before a hedged attempt, if the policy has one now.
-    pub(super) fn hedge_delay(&self) -> Option<Duration> {
-        match self.policy.hedge? {
-            Hedge::After(delay) => Some(delay),
-            Hedge::Percentile95 => self.latencies.percentile_95(),
+    /// The delay before a hedged attempt, if it is known.
+    pub(super) fn hedge_delay(&self, hedge: Hedge, method: MethodSlot) -> Option<Duration> {
+        match hedge {
+            Hedge::After(delay) | Hedge::Each(delay) => Some(delay),
+            Hedge::Percentile95 => self.times.percentile_95(method),
         }
     }
 }

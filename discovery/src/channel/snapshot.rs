@@ -1,18 +1,23 @@
 //! Everything that a channel knows at one moment: its status, its instances, its counters and the
 //! policy in effect.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{
-    settings::ChannelSettings,
+    fixed_settings::ChannelSettings,
+    method_policy::Policies,
     shared::Shared,
     status::{ChannelStatus, EndpointStatus},
 };
 use crate::{
-    ejection::EjectionPolicy, endpointer::RemovalProtection, metrics::ServiceMetrics,
-    retry::RetryPolicy,
+    balance::Policy,
+    ejection::EjectionPolicy,
+    endpointer::RemovalProtection,
+    filter::subset::Subset,
+    metrics::ServiceMetrics,
+    retry::{Hedge, RetryPolicy},
 };
 
 /// Everything that a channel knows at one moment.
@@ -37,7 +42,7 @@ pub struct ChannelSnapshot {
     pub calls: CallTotals,
     /// The retries that the retry budget allows now.
     pub retry_tokens: u32,
-    /// The delay before a hedged attempt, if there is one now.
+    /// The delay before a hedged attempt, if it is a fixed one.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::serialize::optional_seconds")
@@ -75,7 +80,7 @@ pub struct CallTotals {
     pub hedges: u64,
 }
 
-/// The policy of a channel.
+/// The policy of a channel, for methods without one of their own.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -88,7 +93,7 @@ pub struct ChannelPolicy {
     pub protection: RemovalProtection,
     /// The selection of instances, and their connections.
     #[cfg_attr(feature = "serde", serde(flatten))]
-    pub settings: Arc<ChannelSettings>,
+    pub settings: ChannelSettings,
 }
 
 impl CallTotals {
@@ -110,19 +115,41 @@ impl CallTotals {
 
 impl ChannelSnapshot {
     pub(super) fn of(shared: &Shared) -> Self {
+        let policies = shared.policies.load();
+        let default = policies.default_policy();
+        let policy = ChannelPolicy::of(shared, &policies);
         Self {
             service: shared.service.clone(),
             registry: shared.registry.clone(),
             status: shared.endpointer.status(ChannelStatus::of),
-            endpoints: EndpointStatus::all(&shared.endpointer, &shared.ejection),
+            endpoints: EndpointStatus::all(&shared.endpointer, &policies.ejection),
             calls: CallTotals::of(&shared.counters),
-            retry_tokens: shared.budget.tokens(Instant::now()),
-            hedge_delay: shared.hedge_delay(),
-            policy: ChannelPolicy {
-                retry: shared.policy.clone(),
-                ejection: (*shared.ejection).clone(),
-                protection: shared.endpointer.protection(),
-                settings: Arc::clone(&shared.settings),
+            retry_tokens: default.limit.tokens(Instant::now()),
+            hedge_delay: match policy.retry.hedge {
+                Some(Hedge::After(delay) | Hedge::Each(delay)) => Some(delay),
+                Some(Hedge::Percentile95) | None => None,
+            },
+            policy,
+        }
+    }
+}
+
+impl ChannelPolicy {
+    fn of(shared: &Shared, policies: &Policies) -> Self {
+        let mut retry = policies.default_policy().retry.clone();
+        let [methods, _services] = policies.named();
+        let idempotent = methods.into_iter().filter(|(_, policy)| policy.idempotent);
+        retry.idempotent = idempotent.map(|(path, _)| path.to_owned()).collect();
+        let set = shared.endpointer.policy_in_effect();
+        Self {
+            retry,
+            ejection: (*set.ejection).clone(),
+            protection: set.protection,
+            settings: ChannelSettings {
+                balancer: set.balancer_name.map_or("custom", Policy::name),
+                subset: set.subset.as_ref().map(Subset::size),
+                locality: set.locality,
+                ..shared.fixed.clone()
             },
         }
     }

@@ -15,6 +15,11 @@ use crate::{
 /// An attempt that had less than this many times the mean latency of its method says nothing about
 /// its endpoint.
 const FAIR_CHANCE: f32 = 1.5;
+/// Time for which an endpoint counts as late, as a multiple of the method's overdue time: several calls
+/// to it at the rate at which a pause of all would be noticed.
+const LATE_WINDOW: u32 = 4;
+/// Number of endpoints that are looked at, so that the cost does not depend on the set's size.
+const SAMPLE: usize = 16;
 
 /// Counts an attempt as in flight until it is settled or dropped.
 pub(super) struct Tracker {
@@ -119,6 +124,43 @@ impl Tracker {
         }
     }
 
+    /// True if the endpoint is slower with this attempt than the method is and than others are. `None`
+    /// while the method's time is not learnt.
+    pub(super) fn stands_out(&self) -> Option<bool> {
+        let times = &self.shared.times;
+        let learnt = times.get(self.method)?;
+        let now = Instant::now();
+        if now.saturating_duration_since(self.begun) < learnt.fair() {
+            return Some(false);
+        }
+        self.endpoint.stats().note_late(now);
+        if self.trial {
+            return Some(true);
+        }
+        // Somebody answers, so it is not the method, a pause of all, or this process.
+        let others_answer = times.was_prompt_since(self.method, self.begun);
+        Some(others_answer && !self.others_are_late(now, LATE_WINDOW * learnt.overdue))
+    }
+
+    /// True if most of the other endpoints have had a late attempt within this time: when a pause of all
+    /// ends, some of them answer before others.
+    fn others_are_late(&self, now: Instant, window: Duration) -> bool {
+        let snapshot = self.shared.endpointer.snapshot();
+        let all = &snapshot.all;
+        let first = if all.len() > SAMPLE {
+            fastrand::usize(..all.len())
+        } else {
+            0
+        };
+        let others = all.iter().cycle().skip(first).take(all.len().min(SAMPLE));
+        let (mut late, mut seen) = (0, 0);
+        for other in others.filter(|other| !other.is(&self.endpoint)) {
+            seen += 1;
+            late += usize::from(other.stats().was_late_since(now, window));
+        }
+        late * 2 > seen
+    }
+
     /// True if the time since it began is long enough for this method, by what is known of it.
     pub(super) fn had_a_fair_chance(&self) -> Option<bool> {
         let usual = self.shared.usual.get(self.method)?;
@@ -136,7 +178,11 @@ impl Tracker {
     /// Notes what the attempt says about its endpoint, and asks for a review where that may eject it.
     fn note(&self, classification: Classification) {
         let health = self.endpoint.stats().health();
-        if health.note(classification, self.trial, &self.shared.ejection) {
+        if classification == Classification::Success && !self.trial {
+            return health.note_success();
+        }
+        let policies = self.shared.policies.load();
+        if health.note(classification, self.trial, &policies.ejection) {
             self.shared.endpointer.review();
         }
     }

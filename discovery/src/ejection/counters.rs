@@ -39,13 +39,7 @@ impl Counters {
     pub(super) fn note(&self, classification: Classification, policy: &EjectionPolicy) -> bool {
         match classification {
             Classification::Success => {
-                self.good.fetch_add(1, Ordering::Relaxed);
-                // Reading first keeps the cache line shared between cores while nothing fails.
-                for run in self.runs() {
-                    if run.load(Ordering::Relaxed) != 0 {
-                        run.store(0, Ordering::Relaxed);
-                    }
-                }
+                self.note_success();
                 false
             }
             Classification::Transport => {
@@ -62,6 +56,17 @@ impl Counters {
             }
             Classification::Overtaken => {
                 lengthen(&self.overtaken_run, policy.consecutive_overtaken)
+            }
+        }
+    }
+
+    /// Counts a success.
+    pub(super) fn note_success(&self) {
+        self.good.fetch_add(1, Ordering::Relaxed);
+        // Reading first keeps the cache line shared between cores while nothing fails.
+        for run in self.runs() {
+            if run.load(Ordering::Relaxed) != 0 {
+                run.store(0, Ordering::Relaxed);
             }
         }
     }

@@ -11,9 +11,6 @@ use super::{
     state::{EjectionState, Event},
 };
 
-/// Number of instances, and of calls to each, from which success rates are compared (gRFC A50).
-const RATE_INSTANCES: usize = 5;
-const RATE_CALLS: u64 = 100;
 /// A success rate from here on is not an outlier, however small the deviation of the others.
 const RATE_GOOD: f64 = 0.95;
 /// From this failing share of all others on, failures in a row say nothing about one instance.
@@ -53,10 +50,21 @@ impl Ejector {
         }
     }
 
+    /// Replaces the settings.
+    pub(crate) fn set_policy(&mut self, policy: Arc<EjectionPolicy>) {
+        self.policy = policy;
+    }
+
     /// Reviews every endpoint, and applies the transitions that are due.
     pub(crate) fn review(&mut self, now: Instant, set: &[&Health]) -> Review {
         let mut review = Review::default();
         if !self.policy.enabled {
+            // Those that were ejected before it was turned off return.
+            for (index, health) in set.iter().enumerate() {
+                if !health.is_admitted() && health.apply(Event::TurnedOff, now).is_some() {
+                    review.admitted.push(index);
+                }
+            }
             return review;
         }
         let bucket = self.policy.window / BUCKETS;
@@ -147,6 +155,13 @@ fn consecutive(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'static
 /// Endpoints that fail often, and far more often than all others together.
 fn failing_share(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'static str)> {
     let totals: Vec<_> = set.iter().map(|health| health.totals()).collect();
+    let counted = totals
+        .iter()
+        .filter(|one| one.calls() >= policy.min_calls.into())
+        .count();
+    if counted < policy.failing_share_instances as usize {
+        return Vec::new();
+    }
     let all = Totals::sum(&totals);
     let mut found: Vec<_> = totals
         .iter()
@@ -173,10 +188,11 @@ fn success_rate(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'stati
         .iter()
         .enumerate()
         .map(|(index, health)| (index, health.totals()))
-        .filter(|(_, totals)| totals.calls() >= RATE_CALLS)
+        .filter(|(_, totals)| totals.calls() >= policy.success_rate_calls.into())
         .map(|(index, totals)| (index, 1.0 - totals.failing()))
         .collect();
-    if rates.len() < RATE_INSTANCES || policy.success_rate_deviations <= 0.0 {
+    let instances = policy.success_rate_instances.max(1) as usize;
+    if rates.len() < instances || policy.success_rate_deviations <= 0.0 {
         return Vec::new();
     }
     #[allow(clippy::cast_precision_loss)]

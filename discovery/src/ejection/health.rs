@@ -54,6 +54,13 @@ impl Health {
         self.gate.return_trial();
     }
 
+    /// Notes that an attempt succeeded which is not a trial.
+    pub(crate) fn note_success(&self) {
+        if self.is_admitted() {
+            self.counters.note_success();
+        }
+    }
+
     /// Notes how an attempt ended. True if a review may lead to a transition.
     pub(crate) fn note(
         &self,

@@ -61,9 +61,18 @@ pub struct EjectionPolicy {
     /// Failing share that ejects if it is also three times the share of all others together; from 0
     /// to 1, and 1 turns it off. Default: 0.2, as in Linkerd.
     pub failing_share: f64,
-    /// Standard deviations below the mean success rate that eject, with five instances or more and a
-    /// hundred calls each; 0 turns it off. Default: 1.9, as in gRFC A50.
+    /// Number of instances with [`min_calls`](Self::min_calls) from which failing shares are compared.
+    /// Default: 0. gRFC A50 has 5.
+    pub failing_share_instances: u32,
+    /// Standard deviations below the mean success rate that eject; 0 turns it off. Default: 1.9, as in
+    /// gRFC A50.
     pub success_rate_deviations: f64,
+    /// Number of instances with [`success_rate_calls`](Self::success_rate_calls) from which success
+    /// rates are compared. Default: 5, as in gRFC A50.
+    pub success_rate_instances: u32,
+    /// Number of calls that an instance needs in the window before its success rate counts.
+    /// Default: 100, as in gRFC A50.
+    pub success_rate_calls: u32,
     /// Time of a first ejection; the n-th in short order takes n times as long. At most
     /// [`max_time`](Self::max_time). Default: 3 s. gRFC A50 has 30 s, but admits without a probe.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::seconds"))]
@@ -130,6 +139,27 @@ impl EjectionPolicy {
     #[must_use]
     pub fn with_failing_share(mut self, share: f64) -> Self {
         self.failing_share = share;
+        self
+    }
+
+    /// Sets [`failing_share_instances`](Self::failing_share_instances).
+    #[must_use]
+    pub fn with_failing_share_instances(mut self, instances: u32) -> Self {
+        self.failing_share_instances = instances;
+        self
+    }
+
+    /// Sets [`success_rate_instances`](Self::success_rate_instances).
+    #[must_use]
+    pub fn with_success_rate_instances(mut self, instances: u32) -> Self {
+        self.success_rate_instances = instances;
+        self
+    }
+
+    /// Sets [`success_rate_calls`](Self::success_rate_calls).
+    #[must_use]
+    pub fn with_success_rate_calls(mut self, calls: u32) -> Self {
+        self.success_rate_calls = calls;
         self
     }
 
@@ -216,7 +246,10 @@ impl Default for EjectionPolicy {
             window: Duration::from_secs(10),
             min_calls: 5,
             failing_share: 0.2,
+            failing_share_instances: 0,
             success_rate_deviations: 1.9,
+            success_rate_instances: 5,
+            success_rate_calls: 100,
             base_time: Duration::from_secs(3),
             max_time: Duration::from_secs(60),
             max_share: 0.5,

@@ -49,6 +49,8 @@ pub(super) enum Event<'p> {
     Failed(&'p EjectionPolicy),
     /// A bucket of the window has ended.
     BucketEnded(&'p EjectionPolicy),
+    /// Ejection was turned off.
+    TurnedOff,
 }
 
 /// The state of an endpoint, and what outlasts it.
@@ -119,6 +121,13 @@ impl Machine {
                     forgiven: Some(now),
                 }
             }
+            (Ejected { .. } | Probing { .. } | Probation, Event::TurnedOff) => {
+                self.ejections = 0;
+                Admitted {
+                    since: None,
+                    forgiven: None,
+                }
+            }
             _ => return None,
         };
         Some(self.state)
@@ -158,6 +167,7 @@ mod tests {
             Event::Passed,
             Event::Failed(&policy),
             Event::BucketEnded(&policy),
+            Event::TurnedOff,
         ];
         let again = Some(EjectionState::Ejected {
             since: now,
@@ -181,11 +191,15 @@ mod tests {
             since: Some(now),
             forgiven: Some(now),
         });
+        let reset = Some(EjectionState::Admitted {
+            since: None,
+            forgiven: None,
+        });
         let expected = [
-            [again, None, None, None, None, None, forgiven],
-            [None, probing, sooner, None, None, None, None],
-            [None, None, None, postponed, probation, again, None],
-            [None, None, None, None, admitted, again, None],
+            [again, None, None, None, None, None, forgiven, None],
+            [None, probing, sooner, None, None, None, None, reset],
+            [None, None, None, postponed, probation, again, None, reset],
+            [None, None, None, None, admitted, again, None, reset],
         ];
         for (state, expected) in states.into_iter().zip(expected) {
             for (event, expected) in events.into_iter().zip(expected) {

@@ -222,3 +222,51 @@ fn a_rate_far_below_the_mean_ejects_in_a_larger_set() {
     }
     assert_eq!(bench.ejected(SECOND), [3]);
 }
+
+#[test]
+fn shares_and_rates_are_compared_among_enough_instances_with_enough_calls_only() {
+    let shares = |instances| {
+        EjectionPolicy::default()
+            .with_consecutive_status(0)
+            .with_success_rate_deviations(0.0)
+            .with_failing_share_instances(instances)
+    };
+    let rates = |instances, calls| {
+        EjectionPolicy::default()
+            .with_consecutive_status(0)
+            .with_failing_share(1.0)
+            .with_success_rate_deviations(1.0)
+            .with_success_rate_instances(instances)
+            .with_success_rate_calls(calls)
+    };
+    for (policy, expected) in [
+        (shares(0), &[2][..]),
+        (shares(3), &[2]),
+        (shares(4), &[]),
+        (rates(3, 40), &[2]),
+        (rates(4, 40), &[]),
+        (rates(3, 41), &[]),
+    ] {
+        let mut bench = Bench::with(policy.clone(), 3);
+        bench.after(Duration::ZERO);
+        for index in 0..2 {
+            bench.note(index, Classification::Success, 40);
+        }
+        bench.note(2, Classification::Success, 20);
+        bench.note(2, Classification::Status, 20);
+        assert_eq!(bench.ejected(SECOND), expected, "{policy:?}");
+    }
+}
+
+#[test]
+fn instances_that_are_ejected_return_when_ejection_is_turned_off() {
+    let mut bench = Bench::new(3);
+    bench.note(0, Classification::Success, 20);
+    bench.note(1, Classification::Transport, 3);
+    assert_eq!(bench.ejected(SECOND), [1]);
+    let off = EjectionPolicy::default().with_enabled(false);
+    bench.ejector.set_policy(Arc::new(off));
+    assert_eq!(bench.after(SECOND).admitted, [1]);
+    assert!(bench.set[1].is_admitted());
+    assert_eq!(bench.after(SECOND).admitted, [0; 0]);
+}

@@ -32,6 +32,8 @@ pub struct Stats {
     health: Health,
     /// Allocated with the end of the first attempt: an idle endpoint stays small.
     recent: OnceLock<Box<Recent>>,
+    /// The last time at which an attempt was late, in milliseconds; 0 before the first.
+    late: AtomicU32,
 }
 
 impl Default for Stats {
@@ -42,6 +44,7 @@ impl Default for Stats {
             health: Health::default(),
             born: Instant::now(),
             recent: OnceLock::new(),
+            late: AtomicU32::new(0),
         }
     }
 }
@@ -115,6 +118,19 @@ impl Stats {
 
     fn recent(&self) -> &Recent {
         self.recent.get_or_init(Box::default)
+    }
+
+    /// Notes that an attempt takes longer than its method does.
+    pub(crate) fn note_late(&self, now: Instant) {
+        self.late
+            .store(millis(self.age(now)).max(1), Ordering::Relaxed);
+    }
+
+    /// True if an attempt was late within this time before `now`.
+    pub(crate) fn was_late_since(&self, now: Instant, window: Duration) -> bool {
+        let late = self.late.load(Ordering::Relaxed);
+        let passed = millis(self.age(now)).max(1).wrapping_sub(late);
+        late != 0 && u128::from(passed) <= window.as_millis()
     }
 
     /// Forgets the latency, as it was before an ejection.

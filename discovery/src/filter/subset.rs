@@ -17,7 +17,7 @@ use std::{collections::HashSet, sync::Arc};
 use crate::{hash, instance::Instance};
 
 /// See the [module](self).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Subset {
     size: usize,
     client: u64,
@@ -29,6 +29,10 @@ impl Subset {
             size,
             client: hash::bytes(client),
         }
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.size
     }
 
     /// The indices of `instances` in the client's order of preference. Of several IDs at one address

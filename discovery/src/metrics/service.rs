@@ -24,6 +24,7 @@ const ATTEMPTS: &str = "discovery_attempts_total";
 const RETRIES: &str = "discovery_retries_total";
 const DENIED: &str = "discovery_retries_denied_total";
 const HEDGES: &str = "discovery_hedges_total";
+const FALLBACKS: &str = "discovery_fallbacks_total";
 const FAILURES: &str = "discovery_failures_total";
 const DURATION: &str = "discovery_attempt_duration_seconds";
 
@@ -69,6 +70,7 @@ pub(crate) struct ServiceMetrics {
     pub(crate) retries: Total,
     pub(crate) denied: Total,
     pub(crate) hedges: Total,
+    pub(crate) fallbacks: Total,
     /// In the order of [`Code::ALL`].
     failures: [Total; Code::ALL.len()],
     /// The histogram of the recorder that was there at the last publication.
@@ -102,6 +104,7 @@ impl ServiceMetrics {
             retries: Total::default(),
             denied: Total::default(),
             hedges: Total::default(),
+            fallbacks: Total::default(),
             failures: Default::default(),
             duration: ArcSwap::from_pointee(Histogram::noop()),
             endpoints: Mutex::default(),
@@ -149,6 +152,7 @@ impl ServiceMetrics {
             (RETRIES, &self.retries),
             (DENIED, &self.denied),
             (HEDGES, &self.hedges),
+            (FALLBACKS, &self.fallbacks),
         ] {
             counter!(name, "service" => service()).absolute(total.get());
         }

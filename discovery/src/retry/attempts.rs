@@ -63,6 +63,8 @@ pub enum CallErrorKind {
     /// The failure is of a kind that the policy does not retry, or the request's body was streamed
     /// and cannot be sent again.
     NotRetryable,
+    /// A message is longer than the limit of its method.
+    MessageTooLong,
     /// The connection was lost after the first message of the response.
     ResponseInterrupted,
     /// The runtime in which the channel was built has ended.

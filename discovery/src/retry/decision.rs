@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::policy::RetryPolicy;
+use super::{learnt::Learnt, policy::RetryPolicy};
 use crate::{code::Code, protocol::Pushback};
 
 /// The reason why an attempt gave no answer.
@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     WrongServer(Code),
     /// The caller ended its request, by an error or by cancelling it.
     Caller(Code),
+    /// A message is longer than the method's limit.
+    TooLong,
 }
 
 impl Failure {
@@ -30,6 +32,7 @@ impl Failure {
         match self {
             Self::Unprocessed | Self::Broken => Code::Unavailable,
             Self::Timeout => Code::DeadlineExceeded,
+            Self::TooLong => Code::ResourceExhausted,
             Self::Status(code, _) | Self::WrongServer(code) | Self::Caller(code) => code,
         }
     }
@@ -83,17 +86,36 @@ pub(crate) enum Decision {
 }
 
 impl RetryPolicy {
-    /// The time of an attempt that another one may follow.
+    /// The time of an attempt that another one may follow, as far as nothing is learnt of the method.
     pub(crate) fn attempt_limit(&self) -> Duration {
         let third = || self.timeout.unwrap_or(Self::DEFAULT_TIMEOUT) / 3;
         self.attempt_timeout.unwrap_or_else(third)
+    }
+
+    /// The time after which an attempt is overdue.
+    pub(crate) fn overdue_after(&self, learnt: Option<Learnt>) -> Duration {
+        let limit = self.attempt_limit();
+        match learnt {
+            Some(learnt) if self.learn_attempt_timeout => {
+                let latest = if self.attempt_timeout.is_some() {
+                    limit
+                } else {
+                    // Most attempts of a slow method must not be overdue.
+                    limit.max(learnt.fair())
+                };
+                learnt.overdue.min(latest)
+            }
+            _ => limit,
+        }
     }
 
     /// True if the policy retries `failure`.
     pub(crate) fn repeats(&self, failure: Failure, idempotent: bool) -> bool {
         match failure {
             Failure::Unprocessed | Failure::WrongServer(_) => true,
-            Failure::Status(_, Some(Pushback::Stop)) | Failure::Caller(_) => false,
+            Failure::Status(_, Some(Pushback::Stop)) | Failure::Caller(_) | Failure::TooLong => {
+                false
+            }
             Failure::Timeout => idempotent,
             Failure::Broken | Failure::Status(..) => {
                 let code = failure.code();
@@ -130,7 +152,9 @@ impl RetryPolicy {
         let after = match failure {
             Failure::Status(_, Some(Pushback::After(wait))) => wait,
             // The second attempt goes to an untried instance without delay.
-            _ if progress.untried_left && progress.attempts == 1 => Duration::ZERO,
+            _ if progress.untried_left && progress.attempts == 1 && self.elsewhere_at_once => {
+                Duration::ZERO
+            }
             _ => self.backoff.after(progress.attempts, rng),
         };
         Decision::Retry { after, paid: true }
@@ -202,6 +226,32 @@ mod tests {
             (1, true, false, Decision::Stop),
         ] {
             assert_eq!(decide(wrong_servers, is_known, untried_left), expected);
+        }
+    }
+
+    #[test]
+    fn an_attempt_is_overdue_by_what_is_learnt_within_the_policys_limit() {
+        let ms = Duration::from_millis;
+        let learnt = |p99| {
+            Some(Learnt {
+                p99: ms(p99),
+                overdue: ms(3 * p99),
+            })
+        };
+        let default = RetryPolicy::default();
+        let explicit = RetryPolicy::default().with_attempt_timeout(ms(100));
+        let fixed = explicit.clone().with_learn_attempt_timeout(false);
+        for (policy, learnt, expected) in [
+            (&default, None, 166),
+            (&default, learnt(20), 60),
+            (&default, learnt(80), 166),
+            (&default, learnt(200), 300),
+            (&explicit, learnt(20), 60),
+            (&explicit, learnt(200), 100),
+            (&explicit, None, 100),
+            (&fixed, learnt(20), 100),
+        ] {
+            assert_eq!(policy.overdue_after(learnt).as_millis(), expected);
         }
     }
 

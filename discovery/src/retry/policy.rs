@@ -35,16 +35,23 @@ pub struct RetryPolicy {
         serde(serialize_with = "crate::serialize::optional_seconds")
     )]
     pub timeout: Option<Duration>,
-    /// Time after which an attempt of an idempotent method is overdue: it counts against its instance
-    /// as a timeout, and another attempt begins at another instance. The first one to answer wins.
-    /// An attempt that no other can follow has all remaining time, and so have those of other methods.
-    /// Default: a third of [`timeout`](Self::timeout), or of
+    /// Latest time after which an attempt of an idempotent method is overdue: it counts against its
+    /// instance as a timeout, and another attempt begins at another instance. The first one to answer
+    /// wins. An attempt that no other can follow has all remaining time, and so have those of other
+    /// methods. Default: a third of [`timeout`](Self::timeout), or of
     /// [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::serialize::optional_seconds")
     )]
     pub attempt_timeout: Option<Duration>,
+    /// True if an attempt is overdue earlier, by the method's own answers: after three times their 99th
+    /// percentile, at least 10 ms. Needs a hundred recent answers. Without
+    /// [`attempt_timeout`](Self::attempt_timeout) it may also be later, up to one and a half times the
+    /// 99th percentile, for a method that takes long everywhere. An overdue attempt then counts against
+    /// its instance only if another instance has answered the same method meanwhile, and most others are
+    /// not overdue too. Default: true.
+    pub learn_attempt_timeout: bool,
     /// Status codes retried for all methods. Default: `UNAVAILABLE`.
     pub codes: Vec<Code>,
     /// Additional status codes retried for idempotent methods. Default: `UNKNOWN`,
@@ -64,6 +71,9 @@ pub struct RetryPolicy {
     /// When to start a second attempt of an idempotent method while the first is in progress.
     /// Default: never.
     pub hedge: Option<Hedge>,
+    /// True to send the second attempt to an instance that the call has not tried without a backoff.
+    /// Default: true. gRPC waits (gRFC A6), and so does a `retryPolicy` of a service config.
+    pub elsewhere_at_once: bool,
 }
 
 /// When to start a second attempt without waiting for the failure of the first.
@@ -83,8 +93,15 @@ pub enum Hedge {
         #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::seconds"))]
         Duration,
     ),
-    /// After the 95th percentile of recent latencies. Needs at least a hundred recent answers.
+    /// After the 95th percentile of the method's recent latencies. Needs at least a hundred answers.
     Percentile95,
+    /// Another attempt after each such delay without an answer, up to
+    /// [`max_attempts`](RetryPolicy::max_attempts) in all (the hedging policy of gRFC A6). Zero begins
+    /// all at once.
+    Each(
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::seconds"))]
+        Duration,
+    ),
 }
 
 impl RetryPolicy {
@@ -110,6 +127,13 @@ impl RetryPolicy {
     #[must_use]
     pub fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = Some(timeout);
+        self
+    }
+
+    /// Sets [`learn_attempt_timeout`](Self::learn_attempt_timeout).
+    #[must_use]
+    pub fn with_learn_attempt_timeout(mut self, learn: bool) -> Self {
+        self.learn_attempt_timeout = learn;
         self
     }
 
@@ -159,6 +183,13 @@ impl RetryPolicy {
     #[must_use]
     pub fn with_hedge(mut self, hedge: Hedge) -> Self {
         self.hedge = Some(hedge);
+        self
+    }
+
+    /// Sets [`elsewhere_at_once`](Self::elsewhere_at_once).
+    #[must_use]
+    pub fn with_elsewhere_at_once(mut self, at_once: bool) -> Self {
+        self.elsewhere_at_once = at_once;
         self
     }
 
@@ -212,7 +243,10 @@ impl RetryPolicy {
                 Hedge::After(delay) if delay.is_zero() || is_too_long(delay) => {
                     "the delay must be greater than zero and less than retry_timeout"
                 }
-                Hedge::After(_) | Hedge::Percentile95 => return Ok(()),
+                Hedge::Each(delay) if is_too_long(delay) => {
+                    "the delay must be less than retry_timeout"
+                }
+                Hedge::After(_) | Hedge::Each(_) | Hedge::Percentile95 => return Ok(()),
             }
         };
         Err(InvalidSetting::new("hedge", format!("{hedge:?}"), expected))
@@ -237,6 +271,7 @@ impl Default for RetryPolicy {
             max_attempts: 3,
             timeout: None,
             attempt_timeout: None,
+            learn_attempt_timeout: true,
             codes: vec![Code::Unavailable],
             idempotent_codes: vec![
                 Code::Unknown,
@@ -250,6 +285,7 @@ impl Default for RetryPolicy {
             replay_limit: 1 << 20,
             budget: BudgetPolicy::default(),
             hedge: None,
+            elsewhere_at_once: true,
         }
     }
 }

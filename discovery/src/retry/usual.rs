@@ -6,10 +6,8 @@ use std::{
     time::Duration,
 };
 
-use crate::hash;
-
 /// Number of methods that are told apart. Methods with the same slot share a mean.
-const SLOTS: usize = 256;
+pub(super) const SLOTS: usize = 256;
 /// The weight of one answer in the mean is one part in this many.
 const SAMPLES: i64 = 16;
 
@@ -25,11 +23,16 @@ pub(crate) struct UsualLatency {
 pub(crate) struct MethodSlot(usize);
 
 impl MethodSlot {
-    pub(crate) fn of(path: &str) -> Self {
+    /// The place of the method whose path has this hash.
+    pub(crate) fn of(hash: u64) -> Self {
         // The remainder is less than 256.
         #[allow(clippy::cast_possible_truncation)]
-        let slot = (hash::bytes(path.as_bytes()) % SLOTS as u64) as usize;
+        let slot = (hash % SLOTS as u64) as usize;
         Self(slot)
+    }
+
+    pub(super) fn index(self) -> usize {
+        self.0
     }
 }
 
@@ -77,11 +80,15 @@ impl UsualLatency {
 mod tests {
     use super::*;
 
+    fn slot(path: &str) -> MethodSlot {
+        MethodSlot::of(crate::hash::bytes(path.as_bytes()))
+    }
+
     #[test]
     fn the_mean_follows_the_answers_of_its_method() {
         let usual = UsualLatency::default();
-        let method = MethodSlot::of("/pb.Trim/TrimSpace");
-        let other = MethodSlot::of("/pb.Add/Sum");
+        let method = slot("/pb.Trim/TrimSpace");
+        let other = slot("/pb.Add/Sum");
         assert_ne!(method, other);
         assert_eq!(usual.get(method), None);
         usual.add(method, Duration::from_millis(10));
@@ -100,7 +107,7 @@ mod tests {
     #[test]
     fn any_latency_is_an_answer() {
         let usual = UsualLatency::default();
-        let method = MethodSlot::of("/a.A/A");
+        let method = slot("/a.A/A");
         usual.add(method, Duration::ZERO);
         assert_eq!(usual.get(method), Some(Duration::from_micros(1)));
         for latency in [Duration::MAX, Duration::ZERO] {

@@ -1,0 +1,97 @@
+//! The file with the policy of calls to trim instances: read at the start, and again when it changes and
+//! on SIGHUP. A file that cannot be used leaves the policy as it is.
+
+use std::{
+    fs::File,
+    io::Read as _,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use discovery::{Channel, config::ServiceConfig};
+use tokio::{sync::Notify, task::spawn_blocking, time::timeout};
+use tracing::{error, info, warn};
+
+/// Interval between two looks at the file. A look is one system call.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The part of a file that is read: more than a service config may have.
+const MAX_SIZE: u64 = (1 << 20) + 1;
+
+/// The file. See the [module](self).
+#[derive(Clone, Debug)]
+pub(crate) struct TrimConfig {
+    path: Arc<PathBuf>,
+    /// The version of which the content is known; older than any read.
+    seen: Option<Version>,
+}
+
+/// What differs after the file was written or replaced: device, inode, size, and time of the change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version(u64, u64, u64, i64, i64);
+
+impl TrimConfig {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        let seen = Version::of(&path);
+        Self {
+            path: Arc::new(path),
+            seen,
+        }
+    }
+
+    /// Reads the file, and logs the parts of it that have no effect.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or with line, column and field if it is not a service config.
+    pub(crate) fn read(&self) -> anyhow::Result<ServiceConfig> {
+        let path = self.path.display();
+        let context = || format!("cannot use the trim config {path}");
+        let mut text = String::new();
+        File::open(&*self.path)
+            .and_then(|file| file.take(MAX_SIZE).read_to_string(&mut text))
+            .with_context(context)?;
+        let config = ServiceConfig::parse(&text).with_context(context)?;
+        for warning in config.warnings() {
+            warn!("trim config {path}: {warning}");
+        }
+        Ok(config)
+    }
+
+    /// Applies the file to the channel when it changes and when `hangup` is notified, without end.
+    pub(crate) async fn follow(mut self, channel: Channel, hangup: Arc<Notify>) {
+        loop {
+            let asked = timeout(INTERVAL, hangup.notified()).await.is_ok();
+            let file = self.clone();
+            // The version is that before the read: a change meanwhile is seen by the next look.
+            let look = spawn_blocking(move || {
+                let version = Version::of(&file.path);
+                (asked || version != file.seen).then(|| (version, file.read()))
+            });
+            let Ok(Some((version, config))) = look.await else {
+                continue;
+            };
+            self.seen = version;
+            let applied = config.and_then(|config| {
+                channel
+                    .set_service_config(config)
+                    .with_context(|| format!("cannot use the trim config {}", self.path.display()))
+            });
+            match applied {
+                Ok(()) => info!("trim config {} applied", self.path.display()),
+                Err(error) => error!("the policy stays as it is: {error:#}"),
+            }
+        }
+    }
+}
+
+impl Version {
+    /// The version of a file; `None` while it cannot be seen.
+    fn of(path: &Path) -> Option<Self> {
+        let meta = std::fs::metadata(path).ok()?;
+        let (dev, ino, size) = (meta.dev(), meta.ino(), meta.size());
+        Some(Self(dev, ino, size, meta.ctime(), meta.ctime_nsec()))
+    }
+}

@@ -1,0 +1,170 @@
+//! The settings of a channel that gRPC does not have.
+
+use std::time::Duration;
+
+use super::{
+    error::{ConfigError, ConfigWarning},
+    node::Node,
+    routes::RouteConfig,
+};
+use crate::{balance::Policy, filter::zone::Locality};
+
+/// The settings under the key of this crate at the top of the document.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Own {
+    pub(crate) balancer: Option<Policy>,
+    pub(crate) ejection: OwnEjection,
+    pub(crate) protection_share: Option<f64>,
+    /// `Some(None)` is no limit.
+    #[allow(clippy::option_option, reason = "absent, none, or a value")]
+    pub(crate) protection_limit: Option<Option<Duration>>,
+    pub(crate) locality: Option<Locality>,
+    pub(crate) subset: Option<usize>,
+    pub(crate) subset_id: Option<String>,
+    pub(crate) budget_share: Option<f64>,
+    pub(crate) budget_reserve: Option<u32>,
+    pub(crate) routes: Vec<RouteConfig>,
+}
+
+/// The settings of outlier ejection. They win over `outlier_detection_experimental`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct OwnEjection {
+    pub(crate) enabled: Option<bool>,
+    pub(crate) consecutive_transport: Option<u32>,
+    pub(crate) consecutive_status: Option<u32>,
+    pub(crate) consecutive_overtaken: Option<u32>,
+    pub(crate) window: Option<Duration>,
+    pub(crate) min_calls: Option<u32>,
+    pub(crate) failing_share: Option<f64>,
+    pub(crate) failing_share_instances: Option<u32>,
+    pub(crate) success_rate_deviations: Option<f64>,
+    pub(crate) success_rate_instances: Option<u32>,
+    pub(crate) success_rate_calls: Option<u32>,
+    pub(crate) base_time: Option<Duration>,
+    pub(crate) max_time: Option<Duration>,
+    pub(crate) max_share: Option<f64>,
+    pub(crate) slow_start: Option<Duration>,
+}
+
+const SHARE: &str = "must be a number from 0 to 1";
+
+fn share(node: &Node<'_>) -> Result<f64, ConfigError> {
+    node.float(|it| (0.0..=1.0).contains(&it), SHARE)
+}
+
+impl Own {
+    pub(super) fn read(
+        node: &Node<'_>,
+        warnings: &mut Vec<ConfigWarning>,
+    ) -> Result<Self, ConfigError> {
+        let mut object = node.object()?;
+        let mut own = Self {
+            balancer: object.optional("balancer", balancer)?,
+            ejection: object
+                .optional("ejection", |node| OwnEjection::read(node, warnings))?
+                .unwrap_or_default(),
+            locality: object.optional("locality", |node| locality(node, warnings))?,
+            subset: object
+                .optional("subset", |node| node.number(1))?
+                .map(|size| usize::try_from(size).unwrap_or(usize::MAX)),
+            subset_id: object.optional("subsetId", Node::name)?,
+            ..Self::default()
+        };
+        for route in object.optional("routes", Node::array)?.unwrap_or_default() {
+            own.routes.push(RouteConfig::read(&route, warnings)?);
+        }
+        if let Some(node) = object.take("removalProtection") {
+            let mut protection = node.object()?;
+            own.protection_share = protection.optional("share", share)?;
+            own.protection_limit = protection.optional("limit", limit)?;
+            protection.finish(warnings);
+        }
+        if let Some(node) = object.take("retryBudget") {
+            let mut budget = node.object()?;
+            let expected = "must be a number from 0 to 10";
+            own.budget_share = budget.optional("share", |node| {
+                node.float(|it| (0.0..=10.0).contains(&it), expected)
+            })?;
+            own.budget_reserve = budget.optional("reserve", |node| node.number(0))?;
+            budget.finish(warnings);
+        }
+        object.finish(warnings);
+        Ok(own)
+    }
+}
+
+fn balancer(node: &Node<'_>) -> Result<Policy, ConfigError> {
+    node.string()?
+        .parse()
+        .map_err(|_| node.invalid(format!("expected one of {}", Policy::NAMES.join(", "))))
+}
+
+/// A limit of time; `"none"` for no limit.
+fn limit(node: &Node<'_>) -> Result<Option<Duration>, ConfigError> {
+    if node.string().is_ok_and(|text| text == "none") {
+        return Ok(None);
+    }
+    match node.duration() {
+        Ok(limit) => Ok(Some(limit)),
+        Err(_) => {
+            Err(node.invalid("expected \"none\" or seconds such as \"60s\"; \"0s\" turns it off"))
+        }
+    }
+}
+
+fn locality(node: &Node<'_>, warnings: &mut Vec<ConfigWarning>) -> Result<Locality, ConfigError> {
+    let mut object = node.object()?;
+    let zone = object.optional("zone", Node::name)?;
+    let datacenter = object.optional("datacenter", Node::name)?;
+    let mut locality = match (zone, datacenter) {
+        (Some(zone), Some(datacenter)) => Locality::zone(zone).within(datacenter),
+        (Some(zone), None) => Locality::zone(zone),
+        (None, Some(datacenter)) => Locality::datacenter(datacenter),
+        (None, None) => return Err(node.invalid("zone or datacenter is required")),
+    };
+    if let Some(factor) = object.take("overprovisioningFactor") {
+        locality.overprovisioning_factor =
+            factor.float(|it| it >= 1.0, "must be a number of at least 1")?;
+    }
+    if let Some(order) = object.take("fallbackDatacenters") {
+        locality.fallback_datacenters = order.names()?;
+    }
+    object.finish(warnings);
+    Ok(locality)
+}
+
+impl OwnEjection {
+    fn read(node: &Node<'_>, warnings: &mut Vec<ConfigWarning>) -> Result<Self, ConfigError> {
+        let mut object = node.object()?;
+        let count = |node: &Node<'_>| node.number(0);
+        let window = object.take("window");
+        let own = Self {
+            enabled: object.optional("enabled", Node::boolean)?,
+            consecutive_transport: object.optional("consecutiveTransport", count)?,
+            consecutive_status: object.optional("consecutiveStatus", count)?,
+            consecutive_overtaken: object.optional("consecutiveOvertaken", count)?,
+            window: window.as_ref().map(Node::positive_duration).transpose()?,
+            min_calls: object.optional("minCalls", count)?,
+            failing_share: object.optional("failingShare", share)?,
+            failing_share_instances: object.optional("failingShareInstances", count)?,
+            success_rate_deviations: object.optional("successRateDeviations", |node| {
+                node.float(|it| it >= 0.0, "must be a number of at least zero")
+            })?,
+            success_rate_instances: object.optional("successRateInstances", count)?,
+            success_rate_calls: object.optional("successRateCalls", count)?,
+            base_time: object.optional("baseTime", Node::positive_duration)?,
+            max_time: object.optional("maxTime", Node::positive_duration)?,
+            max_share: object.optional("maxShare", share)?,
+            slow_start: object.optional("slowStart", Node::duration)?,
+        };
+        if let Some(node) = window
+            && own
+                .window
+                .is_some_and(|time| time < Duration::from_millis(10))
+        {
+            return Err(node.invalid("must be at least \"0.01s\""));
+        }
+        object.finish(warnings);
+        Ok(own)
+    }
+}

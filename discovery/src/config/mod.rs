@@ -70,6 +70,7 @@
 //! ```
 //! use discovery::{Channel, config::ServiceConfig};
 //!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let json = r#"{
 //!     "loadBalancingConfig": [{"round_robin": {}}],
 //!     "methodConfig": [{
@@ -85,7 +86,6 @@
 //!         "discovery": {"idempotent": true}
 //!     }]
 //! }"#;
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let config = ServiceConfig::parse(json)?;
 //! assert!(config.warnings().is_empty());
 //! let builder = Channel::builder("consul://localhost:8500", "trim_service").service_config(config);

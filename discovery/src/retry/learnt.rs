@@ -74,9 +74,30 @@ struct Method {
     p95: AtomicU32,
     /// In microseconds; 0 while it is not known.
     p99: AtomicU32,
-    /// The latest beginning of an attempt that was answered before it was overdue, in microseconds since
-    /// the channel was built.
-    prompt: AtomicU64,
+    prompt: Prompt,
+}
+
+/// The latest beginning of an attempt that was answered before it was overdue, in microseconds since the
+/// channel was built. In cache lines of its own, because answers write it and every call reads the
+/// percentiles.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Prompt(AtomicU64);
+
+impl Prompt {
+    /// Later beginnings are noted in steps of this many microseconds, so that few answers write.
+    const STEP: u64 = 500;
+
+    fn note(&self, begun: u64) {
+        // Of two answers at the same time one may be lost, and others follow.
+        if begun >= self.0.load(Ordering::Relaxed) + Self::STEP {
+            self.0.store(begun, Ordering::Relaxed);
+        }
+    }
+
+    fn is_since(&self, begun: u64) -> bool {
+        self.0.load(Ordering::Relaxed) >= begun
+    }
 }
 
 impl Default for Method {
@@ -86,7 +107,7 @@ impl Default for Method {
             halvings: AtomicU64::new(0),
             p95: AtomicU32::new(0),
             p99: AtomicU32::new(0),
-            prompt: AtomicU64::new(0),
+            prompt: Prompt::default(),
         }
     }
 }
@@ -116,11 +137,7 @@ impl LearntTimes {
         }
         let is_prompt = learnt.is_none_or(|learnt| latency < learnt.overdue);
         if is_prompt {
-            let begun = micros(age.saturating_sub(latency));
-            // Of two answers at the same time one may be lost, and others follow.
-            if begun > method.prompt.load(Ordering::Relaxed) {
-                method.prompt.store(begun, Ordering::Relaxed);
-            }
+            method.prompt.note(micros(age.saturating_sub(latency)));
         }
     }
 
@@ -144,7 +161,7 @@ impl LearntTimes {
         let begun = micros(begun.saturating_duration_since(self.created));
         self.methods[method.index()]
             .get()
-            .is_some_and(|method| method.prompt.load(Ordering::Relaxed) >= begun)
+            .is_some_and(|method| method.prompt.is_since(begun))
     }
 }
 

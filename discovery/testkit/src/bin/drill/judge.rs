@@ -15,7 +15,7 @@ const ENOUGH_CALLS: usize = 8_000;
 const P99: Duration = Duration::from_millis(50);
 /// Maximum latency of a refused call, with a margin for a busy machine.
 const FAST: Duration = Duration::from_millis(100);
-/// The time for which calls may fail after the first instance is back.
+/// The time for which calls may fail after the first instance is back and can be seen in the registry.
 const BACK: Duration = Duration::from_secs(1);
 /// Maximum difference between two instances in an even rotation, as a share of the mean. An instance
 /// misses a turn while its connection is replaced.
@@ -44,6 +44,8 @@ pub(crate) struct Evidence<'a> {
     /// The metrics before the load.
     pub(crate) before: &'a Metrics,
     pub(crate) seen: &'a [Sight],
+    /// The time after which the registry shows a change, if it is polled.
+    pub(crate) poll: Duration,
 }
 
 /// The results of a row on the side of the callers.
@@ -201,7 +203,8 @@ impl Evidence<'_> {
     }
 
     fn outage(&self, failures: &[&Call]) -> Vec<String> {
-        let back = self.story.ended.unwrap_or_default() + BACK;
+        let after = BACK + self.poll;
+        let back = self.story.ended.unwrap_or_default() + after;
         let mut complaints = Vec::new();
         for call in failures {
             let Err(reason) = &call.result else { continue };
@@ -214,7 +217,7 @@ impl Evidence<'_> {
             } else if call.due >= back {
                 format!(
                     "failed {:?} after the first instance was back: {reason}",
-                    call.due.saturating_sub(back) + BACK
+                    call.due.saturating_sub(back) + after
                 )
             } else {
                 continue;
@@ -288,6 +291,7 @@ mod tests {
             story,
             before: &before,
             seen,
+            poll: Duration::ZERO,
         };
         evidence.judge(demand).complaints
     }

@@ -189,6 +189,7 @@ impl<'a> Mix<'a> {
                 story: &story,
                 before: &before,
                 seen: &[],
+                poll: Duration::ZERO,
             };
             evidence.judge(Demand::None)
         };

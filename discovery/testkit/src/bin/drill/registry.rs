@@ -1,6 +1,6 @@
 //! The registry of a row: its server, the flags with which the services use it, and its faults.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
@@ -37,6 +37,16 @@ pub(crate) enum Fault {
 }
 
 impl Kind {
+    /// The time after which a poll shows a change, as its conformance test states it; zero where the
+    /// registry reports changes.
+    pub(crate) fn poll(self) -> Duration {
+        match self {
+            Self::Dns => Duration::from_millis(1_500),
+            Self::Eureka => Duration::from_millis(2_500),
+            Self::Consul | Self::Etcd | Self::ZooKeeper | Self::Embedded => Duration::ZERO,
+        }
+    }
+
     /// The reason why a row over this kind cannot run on this machine, or this fault does not exist.
     pub(crate) fn cannot_run(self, fault: Option<Fault>) -> Option<String> {
         let variable = match self {

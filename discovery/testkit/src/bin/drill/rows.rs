@@ -140,6 +140,7 @@ impl Row {
             Kind::Vanish { .. } => Some(network::only().await),
             _ => None,
         };
+        let poll = registry.poll();
         let registry = Registry::start(registry, self.registry_fault()).await?;
         let mut env = Env::start(self.instances(), registry, flags).await?;
         let before = env.metrics().await?;
@@ -159,6 +160,7 @@ impl Row {
             story: &story,
             before: &before,
             seen: &seen,
+            poll,
         };
         Ok(evidence.judge(self.demand()))
     }

@@ -67,7 +67,7 @@ pub(crate) struct Args {
     /// free port [default: on the HTTP port]
     #[arg(long, env = "ADD_ADMIN_LISTEN", value_name = "HOST:PORT", value_parser = admin_listen)]
     pub(crate) admin_listen: Option<SocketAddr>,
-    /// Where the page and /debug/channel are shown, which name instances, addresses and the registry
+    /// Listener of the page and /debug/channel, which name instances, addresses and the registry
     #[arg(long, env = "ADD_PAGE", value_name = "WHERE", default_value = "auto")]
     page: Show,
     /// Time to finish accepted requests after a signal; new requests are still accepted in its first
@@ -151,8 +151,8 @@ impl Args {
 
     /// The policy in effect. No registry and no instance is contacted.
     pub(crate) fn effective_config(&self) -> anyhow::Result<String> {
-        let nobody = Arc::new(StaticRegistry::new([]));
-        Ok(self.channel_from(nobody)?.effective_config())
+        let no_instances = Arc::new(StaticRegistry::new([]));
+        Ok(self.channel_from(no_instances)?.effective_config())
     }
 
     /// The channel to the trim instances.

@@ -28,7 +28,7 @@ pub(crate) struct TrimConfig {
     seen: Option<Version>,
 }
 
-/// What differs after the file was written or replaced: device, inode, size, and time of the change.
+/// The facts of a file that differ after a write or a replacement: device, inode, size, time of the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version(u64, u64, u64, i64, i64);
 

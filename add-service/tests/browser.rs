@@ -102,7 +102,7 @@ async fn the_page_shows_what_happens_to_instances_and_calls() {
     let removed = has("#events", &format!("{} removed", killed.id));
     until(&browser, "its removal is an event", &removed).await;
     let announced = has("#announcements", &killed.id);
-    until(&browser, "a screen reader is told", &announced).await;
+    until(&browser, "announced to a screen reader", &announced).await;
 
     // A faulty one is ejected, with the reason.
     let faulty = start(&["--fault", "error=unavailable,rate=1"]).await;

@@ -22,13 +22,12 @@ use discovery::{
         consul::{Config, Consul},
     },
 };
-use futures_util::future::FutureExt as _;
 use serde_json::json;
 use testkit::fake::{FakeServer, Reply, Request};
 use tokio::time::Instant;
 
 use crate::fake_consul::{config, list, watch_of};
-use crate::sets::{eventually, ids, registration, until, within};
+use crate::sets::{eventually, ids, needs_a_runtime, registration, until, within};
 
 #[tokio::test]
 async fn a_failure_makes_the_index_void() {
@@ -214,27 +213,7 @@ fn what_can_never_be_asked_is_refused() {
 #[test]
 fn outside_a_runtime_every_call_is_an_error() {
     let consul = Consul::new(&Config::default()).unwrap();
-    let watched = consul.instancer(&Query::new("trim_service")).map(drop);
-    let client = consul
-        .registration(registration(8975, Check::None))
-        .unwrap();
-    let registered = client.register().now_or_never().unwrap();
-    let maintained = client.maintain().now_or_never().map(Err).unwrap();
-    let deregistered = client.deregister().now_or_never().unwrap();
-    let started = Registrar::start(client.clone()).map(drop);
-    for (call, result) in [
-        ("watch", watched),
-        ("register", registered),
-        ("keep", maintained),
-        ("deregister", deregistered),
-        ("register", started),
-    ] {
-        let error = result.unwrap_err();
-        assert!(
-            matches!(&error, RegistryError::NoRuntime { action } if action.starts_with(call)),
-            "{call}: {error}"
-        );
-    }
+    needs_a_runtime(&consul, Check::None);
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Who may see the page: it names instances, addresses and the registry, which callers must not learn.
+//! The requests that may see the page: it names instances, addresses and the registry, which are not for
+//! callers.
 
 use std::net::IpAddr;
 
@@ -21,7 +22,7 @@ const FORWARDED: [&str; 5] = [
     "x-real-ip",
 ];
 
-/// Whether the page is shown.
+/// The listeners that show the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Show {
     /// On --admin-listen; without it, if --listen is a loopback address, and not through a proxy
@@ -37,7 +38,7 @@ pub(crate) enum Show {
 pub(crate) enum Access {
     /// All that arrive.
     All,
-    /// Those that a program on this machine sends to it by an address or as `localhost`.
+    /// Requests of a program on this machine, to an address or to `localhost`.
     Local,
 }
 

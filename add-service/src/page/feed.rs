@@ -137,7 +137,7 @@ impl Shared {
             events.pop_front();
         }
         events.push_back(message.clone());
-        // Without a viewer nobody receives it.
+        // Without a viewer it has no receiver.
         let _viewers = self.messages.send(message);
     }
 }

@@ -14,7 +14,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use super::service_config::InUse;
 use super::{
     Channel,
-    fixed_settings::ChannelSettings,
+    fixed_settings::FixedSettings,
     settings::{ChosenBalancer, Settings},
     shared::Shared,
 };
@@ -363,7 +363,7 @@ impl ChannelBuilder {
             setting,
         };
         self.check().map_err(refuse)?;
-        let (max_attempts, fixed) = (self.overrides.max_attempts, self.to_show());
+        let (max_attempts, fixed) = (self.overrides.max_attempts, self.fixed());
         #[allow(unused_mut, reason = "descriptors add to it")]
         let mut retry = self.overrides.apply(self.retry);
         #[allow(unused_mut, reason = "descriptors add to it")]
@@ -456,14 +456,11 @@ impl ChannelBuilder {
         })
     }
 
-    /// The settings to show; a service config may replace some of them.
-    fn to_show(&self) -> ChannelSettings {
-        ChannelSettings {
-            balancer: self.balancer.name.map_or("custom", Policy::name),
-            subset: self.subset,
-            locality: self.locality.clone(),
-            passing_only: self.query.passing_only,
+    /// The settings that no service config replaces.
+    fn fixed(&self) -> FixedSettings {
+        FixedSettings {
             tags: self.query.tags.clone(),
+            passing_only: self.query.passing_only,
             datacenter: self.query.datacenter.clone(),
             eager: self.eager,
             connect_timeout: self.connect_timeout,

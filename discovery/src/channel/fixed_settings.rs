@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use crate::{backoff::Backoff, filter::zone::Locality};
+use crate::{
+    backoff::Backoff,
+    balance::Policy,
+    endpointer::SetPolicy,
+    filter::{subset::Subset, zone::Locality},
+};
 
 /// The settings that select a channel's instances and connect to them, see
 /// [`ChannelBuilder`](crate::ChannelBuilder).
@@ -31,4 +36,33 @@ pub struct ChannelSettings {
     pub connect_backoff: Backoff,
     /// Maximum number of connections being made at the same time.
     pub connect_parallel: usize,
+}
+
+/// Those of the settings that no service config replaces.
+pub(crate) struct FixedSettings {
+    pub(crate) tags: Vec<String>,
+    pub(crate) passing_only: bool,
+    pub(crate) datacenter: Option<String>,
+    pub(crate) eager: bool,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) connect_backoff: Backoff,
+    pub(crate) connect_parallel: usize,
+}
+
+impl FixedSettings {
+    /// All settings, with the replaceable ones in effect.
+    pub(super) fn with(&self, set: &SetPolicy) -> ChannelSettings {
+        ChannelSettings {
+            balancer: set.balancer_name.map_or("custom", Policy::name),
+            tags: self.tags.clone(),
+            passing_only: self.passing_only,
+            datacenter: self.datacenter.clone(),
+            subset: set.subset.as_ref().map(Subset::size),
+            locality: set.locality.clone(),
+            eager: self.eager,
+            connect_timeout: self.connect_timeout,
+            connect_backoff: self.connect_backoff,
+            connect_parallel: self.connect_parallel,
+        }
+    }
 }

@@ -10,7 +10,7 @@ use crate::{
     code::Code,
     config::{MAX_ATTEMPTS, Name, OWN_KEY, RouteConfig},
     endpointer::{RemovalProtection, SetPolicy},
-    filter::zone::Locality,
+    filter::{subset::Subset, zone::Locality},
     retry::{Hedge, throttle::LimitPolicy},
 };
 
@@ -18,9 +18,6 @@ use crate::{
 pub(super) struct Report<'a> {
     pub(super) policies: &'a Policies,
     pub(super) set: &'a SetPolicy,
-    pub(super) subset: Option<usize>,
-    /// `None` for a balancer of the application's own.
-    pub(super) balancer: Option<Policy>,
     pub(super) limit: LimitPolicy,
     pub(super) routes: &'a [RouteConfig],
 }
@@ -52,8 +49,8 @@ impl Report<'_> {
     fn own(&self) -> Value {
         let ejection = &self.set.ejection;
         let mut own = json!({
-            "balancer": self.balancer.map(Policy::name),
-            "subset": self.subset,
+            "balancer": self.set.balancer_name.map(Policy::name),
+            "subset": self.set.subset.as_ref().map(Subset::size),
             "locality": self.set.locality.as_ref().map(locality),
             "routes": self.routes.iter().map(route).collect::<Vec<_>>(),
             "removalProtection": protection(&self.set.protection),

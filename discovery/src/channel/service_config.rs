@@ -47,8 +47,6 @@ impl Channel {
         Report {
             policies: &shared.policies.load(),
             set: &shared.endpointer.policy(),
-            subset: shared.settings.subset_with(&in_use.config),
-            balancer: in_use.kept.balancer_name(),
             limit: in_use.kept.limit_policy(),
             routes: &in_use.config.own.routes,
         }

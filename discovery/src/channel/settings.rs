@@ -65,11 +65,11 @@ impl From<Policy> for ChosenBalancer {
     }
 }
 
-/// What follows from the settings and the service config in use.
+/// The policies that follow from the settings and the service config in use.
 pub(crate) struct Effective {
     pub(crate) policies: Arc<Policies>,
     pub(crate) set: SetPolicy,
-    /// What a replacement keeps if it does not change.
+    /// The parts that a later config keeps if it does not change them.
     #[cfg_attr(
         not(feature = "service-config"),
         allow(dead_code, reason = "for a replacement")
@@ -91,11 +91,6 @@ pub(crate) struct Kept {
 
 #[cfg(feature = "service-config")]
 impl Kept {
-    /// The name of the balancer; `None` for one of the application's own.
-    pub(crate) fn balancer_name(&self) -> Option<Policy> {
-        self.balancer.name
-    }
-
     pub(crate) fn limit_policy(&self) -> LimitPolicy {
         self.limit_policy
     }
@@ -198,7 +193,7 @@ impl Settings {
     }
 
     /// The size of the subset.
-    pub(crate) fn subset_with(&self, config: &ServiceConfig) -> Option<usize> {
+    fn subset_with(&self, config: &ServiceConfig) -> Option<usize> {
         let configured = config.own.subset.or(config.balancing.subset);
         configured.or(self.subset)
     }

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::{fixed_settings::ChannelSettings, method_policy::Policies, settings::Settings};
+use super::{fixed_settings::FixedSettings, method_policy::Policies, settings::Settings};
 use crate::{
     endpointer::Endpointer,
     metrics::ServiceMetrics,
@@ -28,8 +28,8 @@ pub(crate) struct Shared {
         allow(dead_code, reason = "for a replacement")
     )]
     pub(crate) settings: Settings,
-    /// The settings that do not change, to show.
-    pub(crate) fixed: ChannelSettings,
+    /// The settings that no service config replaces, to show.
+    pub(crate) fixed: FixedSettings,
     #[cfg(feature = "service-config")]
     pub(crate) in_use: std::sync::Mutex<super::service_config::InUse>,
     pub(crate) times: LearntTimes,

@@ -12,10 +12,8 @@ use super::{
     status::{ChannelStatus, EndpointStatus},
 };
 use crate::{
-    balance::Policy,
     ejection::EjectionPolicy,
     endpointer::RemovalProtection,
-    filter::subset::Subset,
     metrics::ServiceMetrics,
     retry::{Hedge, RetryPolicy},
 };
@@ -145,12 +143,7 @@ impl ChannelPolicy {
             retry,
             ejection: (*set.ejection).clone(),
             protection: set.protection,
-            settings: ChannelSettings {
-                balancer: set.balancer_name.map_or("custom", Policy::name),
-                subset: set.subset.as_ref().map(Subset::size),
-                locality: set.locality,
-                ..shared.fixed.clone()
-            },
+            settings: shared.fixed.with(&set),
         }
     }
 }

@@ -8,19 +8,15 @@ use std::{
     time::Duration,
 };
 
-use discovery::{
-    Registrar,
-    registry::{
-        self, Check, Query, Registry as _, RegistryError,
-        eureka::{Config, Eureka},
-    },
+use discovery::registry::{
+    self, Check, Query, Registry as _, RegistryError,
+    eureka::{Config, Eureka},
 };
-use futures_util::FutureExt as _;
 use testkit::fake::{FakeServer, Reply, Request};
 
 use crate::{
     fake::{FakeEureka, list},
-    sets::{eventually, ids, registration, until},
+    sets::{eventually, ids, needs_a_runtime, registration, until},
     support::{client, watch},
 };
 
@@ -242,25 +238,5 @@ fn what_can_never_be_asked_is_refused() {
 #[test]
 fn outside_a_runtime_every_call_is_an_error() {
     let eureka = Eureka::new(&Config::default()).unwrap();
-    let watched = eureka.instancer(&Query::new("trim_service")).map(drop);
-    let client = eureka
-        .registration(registration(8975, Check::Default))
-        .unwrap();
-    let registered = client.register().now_or_never().unwrap();
-    let maintained = client.maintain().now_or_never().map(Err).unwrap();
-    let deregistered = client.deregister().now_or_never().unwrap();
-    let started = Registrar::start(client.clone()).map(drop);
-    for (call, result) in [
-        ("watch", watched),
-        ("register", registered),
-        ("keep", maintained),
-        ("deregister", deregistered),
-        ("register", started),
-    ] {
-        let error = result.unwrap_err();
-        assert!(
-            matches!(&error, RegistryError::NoRuntime { action } if action.starts_with(call)),
-            "{call}: {error}"
-        );
-    }
+    needs_a_runtime(&eureka, Check::Default);
 }

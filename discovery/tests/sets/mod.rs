@@ -11,9 +11,10 @@ use std::{future::Future, time::Duration};
 
 use discovery::watch;
 use discovery::{
-    Instance,
-    registry::{Check, InstanceSet, Registration},
+    Instance, Registrar,
+    registry::{Check, InstanceSet, Query, Registration, Registry, RegistryError},
 };
+use futures_util::FutureExt as _;
 
 /// Long enough for a busy machine. Tests with a shorter limit state their own.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -47,6 +48,29 @@ pub(crate) async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<
 /// The IDs of the instances of a set.
 pub(crate) fn ids(set: &InstanceSet) -> Vec<&str> {
     set.instances.iter().map(|i| &*i.id).collect()
+}
+
+/// Asserts that outside a runtime each call to a registry is an error that names the call.
+pub(crate) fn needs_a_runtime(registry: &dyn Registry, check: impl Into<Check>) {
+    let watched = registry.instancer(&Query::new("trim_service")).map(drop);
+    let client = registry.registration(registration(8975, check)).unwrap();
+    let registered = client.register().now_or_never().unwrap();
+    let maintained = client.maintain().now_or_never().map(Err).unwrap();
+    let deregistered = client.deregister().now_or_never().unwrap();
+    let started = Registrar::start(client.clone()).map(drop);
+    for (call, result) in [
+        ("watch", watched),
+        ("register", registered),
+        ("keep", maintained),
+        ("deregister", deregistered),
+        ("register", started),
+    ] {
+        let error = result.unwrap_err();
+        assert!(
+            matches!(&error, RegistryError::NoRuntime { action } if action.starts_with(call)),
+            "{call}: {error}"
+        );
+    }
 }
 
 /// `trim_service` on this machine, with this check.

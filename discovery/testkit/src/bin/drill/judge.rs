@@ -352,6 +352,10 @@ mod tests {
         ] {
             assert_eq!(check(&story, metrics), [expected]);
         }
+        // A short row on a busy machine, which stopped an instance.
+        let late = "discovery_attempts_total{outcome=\"timeout\"} 9\n\
+            discovery_endpoints{state=\"ejected\"} 1\n";
+        assert_eq!(check(&story, late), [""; 0]);
         let none_ended = Story {
             renewed: Some(0),
             ..Story::default()

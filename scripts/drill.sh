@@ -4,8 +4,8 @@ set -euo pipefail
 
 usage() {
     cat <<'EOF'
-usage: drill.sh [--only ROW]... [--registry NAME]... [--seconds N] [--rate N] [--jobs N] [--rerun N] [--json]
-                [--list] [-- FLAG...]
+usage: drill.sh [--only ROW]... [--registry NAME]... [--client NAME]... [--seconds N] [--rate N]
+                [--jobs N] [--rerun N] [--json] [--list] [-- FLAG...]
 
 Starts a registry, five trim instances and the add service for every row, sends 500 calls per second over
 HTTP, and injects the fault of the row. Exits with 1 if a row failed: no call may fail (except while
@@ -16,6 +16,9 @@ example that no instance is ejected.
   --registry NAME
                 consul (default), etcd, zookeeper, eureka, dns (that of Consul) or embedded; repeatable.
                 Others than Consul have the rows about discovery only: 1, 2, 3, 7 and 9
+  --client NAME client of the add service: discovery (default), or of one in Go: gokit (sd and lb) or
+                grpc-go (its round robin, outlier detection and retries); repeatable. The results of
+                these are shown and not judged
   --seconds N   length of each row's load (default 20); below 16 s the 99th percentile is shown but
                 not required
   --rate N      calls per second (default 500)
@@ -49,6 +52,11 @@ arguments=("$@")
 fetch ETCD_BIN etcd
 fetch ZOOKEEPER_HOME zookeeper
 fetch EUREKA_HOME eureka
+# A peer that cannot be built is reported as SKIPPED.
+if [[ " ${arguments[*]} " =~ [\ =](gokit|grpc-go)\  ]]; then
+    GOKIT_BIN=$("$root/scripts/get-gokit.sh") || GOKIT_BIN=
+    export GOKIT_BIN
+fi
 # Optimized, as services run.
 cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" \
     -p testkit -p trim-service -p add-service --bins

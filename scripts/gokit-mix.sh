@@ -6,8 +6,7 @@ usage() {
     cat <<'EOF'
 usage: gokit-mix.sh [--seconds N] [--rate N]
 
-Builds scripts/gokit, a trim service and an add service with Go kit's sd/consul and lb, into the
-project's cache. Runs two trim services of each kind and one add service of each kind through one Consul.
+Builds a trim service and an add service with Go kit's sd/consul and lb (get-gokit.sh). Runs two trim services of each kind and one add service of each kind through one Consul.
 Checks that both add services rotate exactly over all four instances. Ends a trim service of each kind by
 SIGTERM and by SIGKILL under load: no call of the project's add service may fail. The calls of the Go add
 service are reported only.
@@ -36,18 +35,10 @@ while (($#)); do
     shift
 done
 
-# Go fetches the version that go.mod names, from 1.21 on.
-if ! version=$(go env GOVERSION 2>/dev/null) || [[ $version =~ ^go1\.(1?[0-9]|20)(\.|$) ]]; then
-    say "SKIPPED: gokit-mix.sh needs Go 1.21 or later on PATH (https://go.dev/dl), and found ${version:-none}" >&2
-    exit
-fi
+binary=$("$root/scripts/get-gokit.sh") || exit $(($? == 3 ? 0 : 1))
 need cargo "rustup (or cargo)"
 CONSUL_BIN=$("$root/scripts/get-consul.sh")
 export CONSUL_BIN
-binary=$cache/gokit/gokit
-mkdir -p "$cache/gokit"
-(cd "$root/scripts/gokit" && go build -buildvcs=false -trimpath -mod=readonly -o "$binary.new" .)
-mv "$binary.new" "$binary"
 # Optimized, as services run.
 cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" \
     -p testkit -p trim-service -p add-service --bins

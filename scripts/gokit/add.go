@@ -69,12 +69,15 @@ func serveAdd(args []string) error {
 	defer instancer.Stop()
 	endpointer := sd.NewEndpointer(instancer, trimFactory, logger)
 	defer endpointer.Close()
-	trim := lb.Retry(*attempts, *limit, lb.NewRoundRobin(endpointer))
+	return serveConcat(*listen, lb.Retry(*attempts, *limit, lb.NewRoundRobin(endpointer)))
+}
 
+// serveConcat serves POST /concat over HTTP/JSON until it is killed.
+func serveConcat(listen string, trim endpoint.Endpoint) error {
 	concat := httptransport.NewServer(concatEndpoint(trim), decodeConcat, httptransport.EncodeJSONResponse)
 	mux := http.NewServeMux()
 	mux.Handle("POST /concat", concat)
-	listener, err := net.Listen("tcp", *listen)
+	listener, err := net.Listen("tcp", listen)
 	if err != nil {
 		return err
 	}

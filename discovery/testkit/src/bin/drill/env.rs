@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use testkit::{AddService, Signal, TrimService, eventually, trim_service};
+use testkit::{Signal, TrimService, trim_service};
 use tokio::time::sleep;
 
 use crate::{
+    client::{Add, Client},
     fronts::{BEHIND_NGINX, Fronts, Nginx},
-    observe::{Metrics, PUBLISHED, metrics},
+    observe::{Metrics, PUBLISHED},
     registry::Registry,
 };
 
@@ -33,7 +34,7 @@ pub(crate) struct Env {
     pub(crate) registry: Registry,
     pub(crate) trims: Vec<TrimService>,
     pub(crate) fronts: Option<Fronts>,
-    pub(crate) add: AddService,
+    pub(crate) add: Add,
     pub(crate) client: reqwest::Client,
 }
 
@@ -42,14 +43,11 @@ impl Env {
     pub(crate) async fn start(
         instances: Instances,
         registry: Registry,
+        client: Client,
         flags: &[String],
     ) -> Result<Self> {
-        let mut all = registry.add_flags();
-        all.extend(["--log-format".to_owned(), "json".to_owned()]);
-        all.extend_from_slice(flags);
-        let all: Vec<_> = all.iter().map(String::as_str).collect();
         let mut env = Self {
-            add: testkit::add_service(&all).await?,
+            add: Add::start(client, &registry, flags).await?,
             registry,
             trims: Vec::new(),
             fronts: None,
@@ -102,7 +100,12 @@ impl Env {
     /// The IDs of the first instances, as the add service names them.
     pub(crate) fn ids(&self, count: usize) -> Vec<String> {
         let trims = self.trims[..count].iter();
-        trims.map(|trim| self.registry.id(trim)).collect()
+        trims.map(|trim| self.id(trim)).collect()
+    }
+
+    /// The ID of an instance, as the add service names it.
+    pub(crate) fn id(&self, trim: &TrimService) -> String {
+        self.add.id(&self.registry, trim)
     }
 
     /// Restarts a trim service on the port of one that has ended.
@@ -128,22 +131,13 @@ impl Env {
         Ok(())
     }
 
-    /// Waits until the add service is connected to this many instances.
+    /// Waits until the add service uses this many instances.
     pub(crate) async fn ready(&self, count: usize) -> Result<()> {
-        let limit = LIMIT * 2;
-        eventually("connected instances", limit, async || {
-            let metrics = self.metrics().await.map_err(|error| error.to_string())?;
-            match metrics.ready() {
-                ready if ready == count => Ok(()),
-                ready => Err(format!("{ready} of {count}")),
-            }
-        })
-        .await?;
-        Ok(())
+        self.add.ready(&self.client, count).await
     }
 
     pub(crate) async fn metrics(&self) -> Result<Metrics> {
-        metrics(&self.client, self.add.http).await
+        self.add.metrics(&self.client).await
     }
 
     /// The metrics with every call counted that has ended.

@@ -89,7 +89,7 @@ pub(crate) async fn faulty(env: &mut Env, clock: Clock, fault: &str) -> Result<S
     clock.until(FAULT).await;
     let trim = env.trim(0, &["--fault", fault]).await?;
     let began = clock.now();
-    let faulty = vec![env.registry.id(&trim)];
+    let faulty = vec![env.id(&trim)];
     env.trims.push(trim);
     clock.until(1.0).await;
     Ok(Story {

@@ -1,4 +1,4 @@
-//! The processes of the Go kit pair: `scripts/gokit`, which `scripts/gokit-mix.sh` builds.
+//! The processes of the services in Go: `scripts/gokit`, which `scripts/get-gokit.sh` builds.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -33,8 +33,9 @@ pub(crate) struct GoAdd {
 }
 
 impl GoAdd {
-    pub(crate) async fn start(binary: &Path, consul: &str) -> Result<Self> {
-        let process = Process::spawn(binary, ["add", "--consul", consul])?;
+    /// Starts one of the binary's add services: that of Go kit (`add`) or of grpc-go (`add-grpc`).
+    pub(crate) async fn start(binary: &Path, service: &str, consul: &str) -> Result<Self> {
+        let process = Process::spawn(binary, [service, "--consul", consul])?;
         Ok(Self {
             http: listening(&process, "http").await?,
             _process: process,

@@ -61,6 +61,9 @@ pub(crate) struct Outcome {
     pub(crate) noticed: Option<Duration>,
     /// Time from the end of the fault to the first call that a recovered instance served.
     pub(crate) recovered: Option<Duration>,
+    /// Time from the start of the fault until the due time of the last call that the fault affected: that
+    /// failed, or took longer than 50 ms.
+    pub(crate) affected: Option<Duration>,
     /// The requirements that were not met.
     pub(crate) complaints: Vec<String>,
 }
@@ -88,6 +91,7 @@ impl Evidence<'_> {
             faulty_calls: self.faulty_calls(),
             noticed: self.noticed(),
             recovered: self.recovered(),
+            affected: self.affected(),
             complaints: Vec::new(),
         };
         let mut complaints = match demand {
@@ -163,6 +167,18 @@ impl Evidence<'_> {
                 })
         };
         Some(self.calls.iter().find(cured)?.due.saturating_sub(ended))
+    }
+
+    fn affected(&self) -> Option<Duration> {
+        let Story { began, ended, .. } = *self.story;
+        let during = self
+            .calls
+            .iter()
+            .filter(|call| call.due >= began && ended.is_none_or(|end| call.due < end));
+        let last = during
+            .filter(|call| call.result.is_err() || call.latency > P99)
+            .next_back()?;
+        Some(last.due.saturating_sub(began))
     }
 
     /// The growth of a counter in the row.

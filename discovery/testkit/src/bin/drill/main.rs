@@ -11,6 +11,7 @@
     reason = "a program for the terminal"
 )]
 
+mod client;
 mod clock;
 mod env;
 mod faults;
@@ -28,12 +29,13 @@ mod rows;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use clap::{Parser, ValueEnum as _};
+use clap::Parser;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use testkit::Table;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    client::Client,
     judge::Outcome,
     rows::{ROWS, Row},
 };
@@ -48,6 +50,10 @@ struct Args {
     /// Registry of the rows; repeatable. Others than Consul have the rows about discovery only
     #[arg(long, value_name = "NAME", default_value = "consul")]
     registry: Vec<registry::Kind>,
+    /// Client of the add service; repeatable. The results of others than the project's own are shown and
+    /// not judged. They need Consul, and the services in Go that `GOKIT_BIN` names
+    #[arg(long, value_name = "NAME", default_value = "discovery")]
+    client: Vec<Client>,
     /// Number of rows that run at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     jobs: u8,
@@ -124,13 +130,17 @@ async fn main() -> Result<ExitCode> {
 #[derive(Clone, Copy)]
 struct Run<'a> {
     row: &'a Row,
+    client: Client,
     registry: registry::Kind,
 }
 
 impl Run<'_> {
     fn registry(&self) -> String {
-        let value = self.registry.to_possible_value();
-        value.map_or_else(String::new, |value| value.get_name().to_owned())
+        name_of(&self.registry)
+    }
+
+    fn client(&self) -> String {
+        name_of(&self.client)
     }
 
     /// Its result, or the reason why it cannot run here.
@@ -138,21 +148,34 @@ impl Run<'_> {
         let Row {
             number, name, what, ..
         } = self.row;
-        let title = format!("{number:4} {name} over {}", self.registry());
+        let title = format!(
+            "{number:4} {name} of {} over {}",
+            self.client(),
+            self.registry()
+        );
         // A row that cannot run here is not a failure (it needs root), but is reported.
-        if let Some(reason) = self.row.cannot_run(self.registry) {
+        let cannot_run = self.row.cannot_run(self.registry);
+        if let Some(reason) = cannot_run.or_else(|| self.client.unavailable()) {
             eprintln!("{title}: SKIPPED: {reason}");
             return Ok(Err(reason));
         }
         eprintln!("{title}: {what}");
         let length = Duration::from_secs(args.seconds);
-        let run = self.row.run(length, args.rate, self.registry, &args.flags);
-        let outcome = run.await.with_context(|| title.clone())?;
+        let run = self
+            .row
+            .run(length, args.rate, self.registry, self.client, &args.flags);
+        let mut outcome = run.await.with_context(|| title.clone())?;
+        if self.client != Client::Discovery {
+            outcome.complaints.clear();
+        }
         for complaint in &outcome.complaints {
             eprintln!("{title}: FAILED: {complaint}");
         }
         if args.json {
-            println!("{}", outcome.json(self.row, &self.registry()));
+            println!(
+                "{}",
+                outcome.json(self.row, &self.client(), &self.registry())
+            );
         }
         Ok(Ok(outcome))
     }
@@ -162,6 +185,7 @@ impl Run<'_> {
 async fn drill(args: &Args, chosen: &[&Row]) -> Result<bool> {
     let mut table = Table::new([
         "row",
+        "client",
         "registry",
         "calls",
         "failed",
@@ -171,19 +195,28 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<bool> {
         "faulty calls",
         "noticed ms",
         "recovered ms",
+        "affected ms",
         "",
     ]);
-    let runs = args.registry.iter().flat_map(|registry| {
-        let all = *registry == registry::Kind::Consul;
+    let only_consul = args.registry == [registry::Kind::Consul];
+    ensure!(
+        only_consul || args.client == [Client::Discovery],
+        "the clients in Go find instances in Consul only: name no other --registry"
+    );
+    let mut runs = Vec::new();
+    for registry in args.registry.iter().copied() {
+        let all = registry == registry::Kind::Consul;
         let rows = chosen
             .iter()
-            .filter(move |row| all || row.is_for_every_registry());
-        rows.map(|row| Run {
-            row,
-            registry: *registry,
-        })
-    });
-    let runs: Vec<_> = runs.collect();
+            .filter(|row| all || row.is_for_every_registry());
+        for row in rows {
+            runs.extend(args.client.iter().map(|client| Run {
+                row,
+                client: *client,
+                registry,
+            }));
+        }
+    }
     ensure!(!runs.is_empty(), "no such row over this registry");
     let mut outcomes = stream::iter(&runs)
         .map(async |run| Ok::<_, anyhow::Error>((run, run.outcome(args).await?)))
@@ -201,13 +234,13 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<bool> {
     let held = !ended.iter().any(|(_, outcome, _)| failed(outcome));
     for (run, outcome, runs) in ended {
         let Row { number, name, .. } = run.row;
-        let title = [format!("{number} {name}"), run.registry()];
+        let title = [format!("{number} {name}"), run.client(), run.registry()];
         match outcome {
             Err(_reason) => {
-                let cells = std::iter::repeat_n("-", 8).chain(["SKIPPED"]);
+                let cells = std::iter::repeat_n("-", 9).chain(["SKIPPED"]);
                 table.row(title.into_iter().chain(cells.map(str::to_owned)));
             }
-            Ok(outcome) => table.row(title.into_iter().chain(cells(&outcome, runs))),
+            Ok(outcome) => table.row(title.into_iter().chain(cells(run, &outcome, runs))),
         }
     }
     if !args.json {
@@ -221,7 +254,12 @@ fn failed(outcome: &Result<Outcome, String>) -> bool {
     outcome.as_ref().is_ok_and(|it| !it.complaints.is_empty())
 }
 
-fn cells(outcome: &Outcome, runs: u8) -> Vec<String> {
+fn name_of(value: &impl clap::ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+fn cells(run: &Run<'_>, outcome: &Outcome, runs: u8) -> Vec<String> {
     let millis = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
     let maybe =
         |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), |t| t.as_millis().to_string());
@@ -236,7 +274,9 @@ fn cells(outcome: &Outcome, runs: u8) -> Vec<String> {
             .map_or_else(|| "-".to_owned(), |calls| calls.to_string()),
         maybe(outcome.noticed),
         maybe(outcome.recovered),
+        maybe(outcome.affected),
         match (outcome.complaints.is_empty(), runs) {
+            _ if run.client != Client::Discovery => "reported".to_owned(),
             (true, 1) => "held".to_owned(),
             (true, runs) => format!("held in run {runs}"),
             (false, _) => "FAILED".to_owned(),

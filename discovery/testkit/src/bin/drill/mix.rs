@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use testkit::{Signal, Table, eventually};
 
 use crate::{
+    client::Client,
     env::{Env, Instances},
     faults::Story,
     gokit::{GoAdd, GoTrim},
@@ -76,7 +77,13 @@ pub(crate) async fn run(binary: &Path, length: Duration, rate: u32) -> Result<bo
 impl<'a> Mix<'a> {
     async fn start(binary: &'a Path) -> Result<Self> {
         let registry = Registry::start(Kind::Consul, None).await?;
-        let env = Env::start(Instances::Trims(EACH, &[]), registry, &[]).await?;
+        let env = Env::start(
+            Instances::Trims(EACH, &[]),
+            registry,
+            Client::Discovery,
+            &[],
+        )
+        .await?;
         let consul = env.registry.consul()?.address();
         let mut go_trims = Vec::new();
         for _ in 0..EACH {
@@ -84,7 +91,7 @@ impl<'a> Mix<'a> {
         }
         let mix = Self {
             binary,
-            go_add: GoAdd::start(binary, &consul).await?,
+            go_add: GoAdd::start(binary, "add", &consul).await?,
             env,
             go_trims,
         };
@@ -95,7 +102,7 @@ impl<'a> Mix<'a> {
     /// Waits until both add services use all trim services.
     async fn ready(&self) -> Result<()> {
         self.env.ready(ALL).await?;
-        for http in [self.env.add.http, self.go_add.http] {
+        for http in [self.env.add.http(), self.go_add.http] {
             eventually(
                 "a rotation over all trim services",
                 LIMIT,
@@ -125,7 +132,7 @@ impl<'a> Mix<'a> {
     /// The complaint about each add service whose rotation is not exact.
     async fn rotation(&self) -> Result<Vec<String>> {
         let mut complaints = Vec::new();
-        for (add, http) in [("Rust", self.env.add.http), ("Go", self.go_add.http)] {
+        for (add, http) in [("Rust", self.env.add.http()), ("Go", self.go_add.http)] {
             let mut served = BTreeMap::new();
             let mut exact = false;
             // A busy machine may delay an answer so long that a second attempt begins elsewhere.
@@ -173,7 +180,7 @@ impl<'a> Mix<'a> {
         }
         let before = self.env.counted().await?;
         let callers = Callers::with_one_second(rate);
-        let rust = Load::start(self.env.add.http, callers, length)?;
+        let rust = Load::start(self.env.add.http(), callers, length)?;
         let go = Load::start(self.go_add.http, callers, length)?;
         tokio::time::sleep_until(rust.begun + length.mul_f64(0.2)).await;
         match event {

@@ -75,7 +75,7 @@ pub(crate) async fn short_deadline(env: &mut Env, clock: Clock, rate: u32) -> Re
         deadline: "5m",
     };
     let rest = clock.length.saturating_sub(began);
-    let load = Load::start(env.add.http, callers, rest.mul_f64(0.9))?;
+    let load = Load::start(env.add.http(), callers, rest.mul_f64(0.9))?;
     Ok(Story {
         began,
         short_deadline: load.end().await?,

@@ -8,6 +8,7 @@ use testkit::faulty::Fault as Wire;
 use tokio::sync::watch;
 
 use crate::{
+    client::Client,
     clock::Clock,
     env::{Env, INSTANCES, Instances},
     faults::{self, Story},
@@ -134,6 +135,7 @@ impl Row {
         length: Duration,
         rate: u32,
         registry: registry::Kind,
+        client: Client,
         flags: &[String],
     ) -> Result<Outcome> {
         let _only = match self.kind {
@@ -142,15 +144,15 @@ impl Row {
         };
         let poll = registry.poll();
         let registry = Registry::start(registry, self.registry_fault()).await?;
-        let mut env = Env::start(self.instances(), registry, flags).await?;
+        let mut env = Env::start(self.instances(), registry, client, flags).await?;
         let before = env.metrics().await?;
-        let load = Load::start(env.add.http, Callers::with_one_second(rate), length)?;
+        let load = Load::start(env.add.http(), Callers::with_one_second(rate), length)?;
         let clock = Clock {
             begun: load.begun,
             length,
         };
         let (stop, stopped) = watch::channel(false);
-        let watcher = tokio::spawn(observe(env.client.clone(), env.add.http, clock, stopped));
+        let watcher = tokio::spawn(observe(env.client.clone(), env.add.http(), clock, stopped));
         let story = self.fault(&mut env, clock, rate).await?;
         let calls = load.end().await?;
         stop.send_replace(true);
@@ -192,11 +194,12 @@ impl Row {
 }
 
 impl Outcome {
-    pub(crate) fn json(&self, row: &Row, registry: &str) -> serde_json::Value {
+    pub(crate) fn json(&self, row: &Row, client: &str, registry: &str) -> serde_json::Value {
         let millis = |time: Duration| time.as_secs_f64() * 1e3;
         json!({
             "row": row.number,
             "name": row.name,
+            "client": client,
             "registry": registry,
             "calls": self.calls,
             "failed": self.failed,
@@ -206,6 +209,7 @@ impl Outcome {
             "faulty_calls": self.faulty_calls,
             "noticed_ms": self.noticed.map(millis),
             "recovered_ms": self.recovered.map(millis),
+            "affected_ms": self.affected.map(millis),
             "held": self.complaints.is_empty(),
             "complaints": self.complaints,
         })

@@ -171,13 +171,10 @@ impl Evidence<'_> {
 
     fn affected(&self) -> Option<Duration> {
         let Story { began, ended, .. } = *self.story;
-        let during = self
-            .calls
-            .iter()
-            .filter(|call| call.due >= began && ended.is_none_or(|end| call.due < end));
-        let last = during
-            .filter(|call| call.result.is_err() || call.latency > P99)
-            .next_back()?;
+        let last = self.calls.iter().rfind(|call| {
+            let during = call.due >= began && ended.is_none_or(|end| call.due < end);
+            during && (call.result.is_err() || call.latency > P99)
+        })?;
         Some(last.due.saturating_sub(began))
     }
 

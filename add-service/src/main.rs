@@ -24,15 +24,21 @@ use std::{net::SocketAddr, sync::Arc};
 use bootstrap::{Listen, Server, announce, args::parse, block_on, logging, raise_open_files};
 use tokio::sync::Notify;
 
-use crate::{args::Args, operator::Readiness, service::AddService, trim::RemoteTrim};
+use crate::{
+    args::{Args, MOVED},
+    operator::Readiness,
+    service::AddService,
+    trim::RemoteTrim,
+};
 
 /// Faster than the system allocator for many small allocations per request.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
-    let args: Args = parse();
+    let args: Args = parse(&MOVED);
     logging::init(&args.log);
+    MOVED.warn();
     raise_open_files();
     block_on(serve(args))
 }
@@ -52,7 +58,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         args.trim_compression(),
         args.error_detail,
     );
-    let service = Arc::new(AddService::new(trim, args.rate_limit, args.key_header()));
+    let service = Arc::new(AddService::new(trim, args.rate_limit));
     let mut server = Server::new().drain(args.drain).limits(args.limits());
     if let Some(file) = trim_config {
         let hangup = Arc::new(Notify::new());

@@ -11,8 +11,10 @@ use std::{
 };
 
 use bootstrap::{
-    Listen, Server, Services, announce, args::parse, block_on, compressed, logging,
-    raise_open_files, values::advertised,
+    Listen, Server, Services, announce,
+    args::{Moved, parse},
+    block_on, compressed, logging, raise_open_files,
+    values::advertised,
 };
 use discovery::Instance;
 use proto::trim_server::TrimServer;
@@ -24,7 +26,7 @@ use crate::{args::Args, service::TrimService};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
-    let args: Args = parse();
+    let args: Args = parse(&Moved::NONE);
     logging::init(&args.log);
     raise_open_files();
     block_on(serve(args))

@@ -122,6 +122,21 @@ impl Http2 {
         self
     }
 
+    /// As [`with_keep_alive`](Self::with_keep_alive), or off.
+    #[cfg(feature = "service-config")]
+    pub(crate) fn with_keep_alives(mut self, times: Option<(Duration, Duration)>) -> Self {
+        self.keep_alive = times;
+        self
+    }
+
+    pub(crate) fn keep_alive(&self) -> Option<(Duration, Duration)> {
+        self.keep_alive
+    }
+
+    pub(crate) fn tcp_keep_alive(&self) -> Option<Duration> {
+        self.tcp_keep_alive
+    }
+
     /// TCP keep-alive: the kernel probes a silent connection after `idle`, then five times within
     /// another `idle`. It also closes a connection whose sent bytes stay unacknowledged for twice
     /// `idle` (Linux). Default: 10 s.

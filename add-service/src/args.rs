@@ -3,6 +3,7 @@
 mod calls;
 mod instances;
 mod moved;
+mod tls;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -22,11 +23,12 @@ use bootstrap::{
 use clap::Parser;
 use discovery::{
     Channel,
+    connection::Http2,
     registry::{OrElse, Registry, StaticRegistry, connect},
 };
 
 pub(crate) use self::moved::MOVED;
-use self::{calls::CallArgs, instances::InstanceArgs};
+use self::{calls::CallArgs, instances::InstanceArgs, tls::TlsArgs};
 use crate::{
     error_detail::ErrorDetail,
     page::{Access, Show},
@@ -113,6 +115,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     calls: CallArgs,
     #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+    #[command(flatten)]
     registry: RegistryArgs,
     /// URL of a registry that is used while the others list no instance or have not answered
     #[arg(long, value_name = "URL", env = "ADD_REGISTRY_FALLBACK", hide_env_values = true, value_parser = registry_url, help_heading = "Registry")]
@@ -146,7 +150,9 @@ impl Args {
     /// The policy in effect. No registry and no instance is contacted.
     pub(crate) fn effective_config(&self) -> anyhow::Result<String> {
         let no_instances = Arc::new(StaticRegistry::new([]));
-        Ok(self.channel_from(no_instances)?.effective_config())
+        Ok(self
+            .channel_from(no_instances, Http2::new())?
+            .effective_config())
     }
 
     /// The channel to the trim instances.
@@ -155,13 +161,17 @@ impl Args {
             Some(addresses) => Arc::new(StaticRegistry::parse(addresses)?),
             None => self.registry()?,
         };
-        self.channel_from(registry)
+        let http2 = match self.tls.client() {
+            Some(tls) => Http2::new().with_rotating_tls(&tls.start()?),
+            None => Http2::new(),
+        };
+        self.channel_from(registry, http2)
     }
 
-    fn channel_from(&self, registry: Arc<dyn Registry>) -> anyhow::Result<Channel> {
+    fn channel_from(&self, registry: Arc<dyn Registry>, http2: Http2) -> anyhow::Result<Channel> {
         let builder = Channel::from_registry(registry, self.instances.name());
         let builder = self.instances.apply(builder);
-        let mut builder = self.calls.apply(builder);
+        let mut builder = self.calls.apply(builder).factory(http2);
         if let Some(file) = self.trim_config() {
             builder = builder.service_config(file.read()?);
         }
@@ -245,6 +255,12 @@ mod tests {
             ("--max-streams", "0", whole),
             ("--error-detail", "some", "[possible values: brief, full]"),
             ("--trim-name", "", "must not be empty"),
+            (
+                "--tls-client-auth",
+                "perhaps",
+                "[possible values: required, optional]",
+            ),
+            ("--trim-tls-server-name", "", "must not be empty"),
             ("--tag", "a\nb", "must not contain control characters"),
             (
                 "--static",
@@ -303,6 +319,10 @@ mod tests {
             (
                 &["--static=a:1", "--consul=b:1"],
                 "the argument '--static <HOST:PORT,...>' cannot be used with '--consul <HOST:PORT>'",
+            ),
+            (
+                &["--trim-tls-cert=c"],
+                "the following required arguments were not provided:\n  --trim-tls-key <FILE>",
             ),
             (
                 &["--no-such-flag"],

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use testkit::{Browser, Signal, TrimService, add_service, eventually, trim_service};
 
-use crate::support::{Http, LIMIT, add_alone};
+use crate::support::{Http, LIMIT, add_alone, trim_config};
 
 /// The key that `WebDriver` calls Enter.
 const ENTER: &str = "\u{e007}";

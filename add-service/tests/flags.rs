@@ -51,7 +51,10 @@ async fn a_flag_or_variable_that_became_a_field_of_the_trim_config_is_named_with
     assert_eq!(process.exit(LIMIT).await.unwrap().code(), Some(2));
     let said = process.stderr();
     let tip = "set methodConfig[].discovery.retryCodes in the file of --trim-config";
-    assert!(said.contains("unexpected argument '--retry-codes' found"), "{said}");
+    assert!(
+        said.contains("unexpected argument '--retry-codes' found"),
+        "{said}"
+    );
     assert!(said.contains(tip), "{said}");
 
     let command = format!(
@@ -59,9 +62,10 @@ async fn a_flag_or_variable_that_became_a_field_of_the_trim_config_is_named_with
         binary.display()
     );
     let shell = std::path::Path::new("/bin/sh");
-    let mut process = testkit::Process::spawn(shell, ["-c", &command]).unwrap();
+    let process = testkit::Process::spawn(shell, ["-c", &command]).unwrap();
     process.stdout_line("listening", LIMIT).await.unwrap();
-    let warning = "ADD_EJECT has no effect: set discovery.ejection.enabled in the file of --trim-config";
+    let warning =
+        "ADD_EJECT has no effect: set discovery.ejection.enabled in the file of --trim-config";
     process.stderr_line(warning, LIMIT).await.unwrap();
 }
 

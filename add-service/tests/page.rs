@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use testkit::{Signal, add_service, eventually};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::Instant};
 
-use crate::support::{Answer, Http, LIMIT, QUICK, add_alone, add_over, read_until, send, trim_config, trims};
+use crate::support::{
+    Answer, Http, LIMIT, QUICK, add_alone, add_over, read_until, send, trim_config, trims,
+};
 
 /// Paths that only operators may see.
 const OPERATORS: [&str; 4] = ["/", "/page/page.js", "/debug/channel", "/debug/live"];

@@ -514,20 +514,24 @@ async fn the_registrys_query_and_the_connections_are_set_by_the_config_the_chann
     let without = json.replace(r#""datacenters": ["eu", "us"],"#, "");
     let lazy = builder(&memory).service_config(config(&without));
     let channel = lazy.build().unwrap();
-    let settings = channel.snapshot().settings;
+    let settings = channel.snapshot().policy.settings;
     assert!(!settings.passing_only && !settings.eager);
     assert_eq!(settings.connect_timeout, Duration::from_secs(2));
     assert_eq!(settings.connect_backoff.first, Duration::from_millis(200));
     assert_eq!(settings.connect_backoff.ceiling, Duration::from_secs(3));
     assert_eq!(settings.connect_parallel, 7);
     let effective = channel.effective_config();
-    for field in [r#""subsetId": "host-1""#, r#""parallel": 7"#, r#""eager": false"#] {
+    for field in [
+        r#""subsetId": "host-1""#,
+        r#""parallel": 7"#,
+        r#""eager": false"#,
+    ] {
         assert!(effective.contains(field), "{effective}");
     }
     // A later config does not change them, and its other settings are applied.
     let later = r#"{"discovery": {"connections": {"parallel": 9}, "subset": 2}}"#;
     channel.set_service_config(config(later)).unwrap();
-    let settings = channel.snapshot().settings;
+    let settings = channel.snapshot().policy.settings;
     assert_eq!((settings.connect_parallel, settings.subset), (7, Some(2)));
 }
 
@@ -546,7 +550,10 @@ async fn pings_are_set_by_the_config_for_the_crates_own_factory_only() {
     let memory = Memory::with_servers(1);
     let other = builder(&memory).service_config(config(json));
     let error = other.build().unwrap_err().to_string();
-    assert!(error.contains("connections is given with keepAlive"), "{error}");
+    assert!(
+        error.contains("connections is given with keepAlive"),
+        "{error}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

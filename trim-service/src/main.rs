@@ -40,6 +40,9 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         Listen::on(args.listen, args.port).flag("--port"),
         Services::new(proto::FILE_DESCRIPTOR_SET).add(trim),
     );
+    if let Some(tls) = args.tls.server() {
+        server = server.tls(tls);
+    }
     for registry in args.registry.open_each()? {
         let args = Arc::clone(&args);
         server = server.register(registry, move |bound| {

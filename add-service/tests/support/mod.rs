@@ -218,7 +218,9 @@ pub(crate) fn trim_config(json: &str) -> tempfile::NamedTempFile {
 
 /// A file for `--trim-config` that keeps slow answers of a busy machine from beginning second attempts.
 pub(crate) fn without_learning() -> tempfile::NamedTempFile {
-    trim_config(r#"{"methodConfig": [{"name": [{}], "discovery": {"learnAttemptTimeout": false}}]}"#)
+    trim_config(
+        r#"{"methodConfig": [{"name": [{}], "discovery": {"learnAttemptTimeout": false}}]}"#,
+    )
 }
 
 /// An add service without instances. `Sum` works without them.

@@ -44,7 +44,7 @@ use self::{
     transport::Http2Transport,
 };
 #[cfg(feature = "tls")]
-use super::tls::{Tls, TlsError, TlsHandshake};
+use super::tls::{RotatingTls, Tls, TlsError, explain};
 use super::{
     ConnectError, Connection, Factory,
     descriptors::{Descriptors, Taken},
@@ -75,7 +75,7 @@ pub struct Http2 {
     max_connections: usize,
     descriptors: Descriptors,
     #[cfg(feature = "tls")]
-    tls: Option<TlsHandshake>,
+    tls: Option<RotatingTls>,
 }
 
 impl Default for Http2 {
@@ -188,9 +188,16 @@ impl Http2 {
     ///
     /// The first setting that cannot be used.
     #[cfg(feature = "tls")]
-    pub fn with_tls(mut self, tls: Tls) -> Result<Self, TlsError> {
-        self.tls = Some(tls.handshake()?);
-        Ok(self)
+    pub fn with_tls(self, tls: Tls) -> Result<Self, TlsError> {
+        Ok(self.with_rotating_tls(&RotatingTls::new(tls)?))
+    }
+
+    /// Uses TLS with settings that can be replaced later. Default: no TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_rotating_tls(mut self, tls: &RotatingTls) -> Self {
+        self.tls = Some(tls.clone());
+        self
     }
 
     /// The origin of the requests to this instance.
@@ -246,8 +253,9 @@ impl Http2 {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let origin = self.origin(Scheme::HTTPS, instance)?;
-            let stream = tls.perform(stream, instance).await?;
-            return self.establish(stream, taken, origin).await;
+            let stream = tls.handshake(stream, instance).await?;
+            let connection = self.establish(stream, taken, origin).await;
+            return connection.map_err(explain::first_bytes);
         }
         let origin = self.origin(Scheme::HTTP, instance)?;
         self.establish(stream, taken, origin).await

@@ -306,14 +306,16 @@ impl Http2 {
         tokio::select! {
             biased;
             first = &mut preface => match first {
-                Ok(true) => {}
-                Ok(false) => return Err(handshake(NOT_HTTP2.into())),
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => return Err(handshake(NOT_HTTP2.into())),
+                Ok(Err(error)) => return Err(handshake(error.into())),
                 Err(_) => return Err(handshake(CLOSED_EARLY.into())),
             },
             ended = &mut driver => return Err(handshake(match (ended, preface.try_recv()) {
                 // The bytes received say more than h2's error.
-                (Err(_), Ok(false)) => NOT_HTTP2.into(),
-                (Ok(()), Ok(true)) => WENT_AWAY.into(),
+                (Err(_), Ok(Ok(false))) => NOT_HTTP2.into(),
+                (Ok(()), Ok(Ok(true))) => WENT_AWAY.into(),
+                (_, Ok(Err(error))) => error.into(),
                 (Ok(()), _) => CLOSED_EARLY.into(),
                 (Err(error), _) => error,
             })),

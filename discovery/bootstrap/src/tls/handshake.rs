@@ -141,7 +141,8 @@ fn explain(error: &io::Error) -> &'static str {
             "the client has no certificate, and --tls-client-auth requires one: "
         }
         Some(TlsError::InvalidCertificate(reason)) => match reason {
-            CertificateError::UnknownIssuer => {
+            // Another authority of the same name makes the signature a bad one.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "the client's certificate is not signed by an authority of --tls-client-ca: "
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {

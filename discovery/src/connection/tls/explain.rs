@@ -44,10 +44,7 @@ pub(in crate::connection) fn first_bytes(error: ConnectError) -> ConnectError {
     let ConnectError::Handshake(source) = error else {
         return error;
     };
-    let alert = source
-        .downcast_ref::<h2::Error>()
-        .and_then(h2::Error::get_io)
-        .and_then(rustls_error);
+    let alert = source.downcast_ref::<io::Error>().and_then(rustls_error);
     let cause = match alert {
         Some(Error::AlertReceived(alert)) => refusal(*alert),
         _ => None,
@@ -71,7 +68,8 @@ fn rustls_error(error: &io::Error) -> Option<&Error> {
 fn certificate(reason: &CertificateError, name: &ServerName<'_>) -> Option<String> {
     use CertificateError as Reason;
     Some(match reason {
-        Reason::UnknownIssuer => {
+        // Another authority of the same name makes the signature a bad one.
+        Reason::UnknownIssuer | Reason::BadSignature => {
             "the server's certificate is not signed by a trusted authority".to_owned()
         }
         Reason::Expired | Reason::ExpiredContext { .. } => {

@@ -25,7 +25,7 @@ pub(crate) struct TlsArgs {
         requires = "tls_cert"
     )]
     tls_client_ca: Option<PathBuf>,
-    /// Whether clients need a certificate of --tls-client-ca
+    /// Clients without a certificate of --tls-client-ca: refused (required) or served (optional)
     #[arg(
         long,
         env = "ADD_TLS_CLIENT_AUTH",

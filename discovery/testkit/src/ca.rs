@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
     date_time_ymd,
 };
 use tempfile::TempDir;
@@ -27,6 +27,9 @@ impl TestCa {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        // Authorities of one name are told apart by a failed signature only.
+        let name = format!("test CA {}", fastrand::u64(..));
+        params.distinguished_name.push(DnType::CommonName, name);
         let ca = Self {
             issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)?,
             folder: TempDir::new()?,

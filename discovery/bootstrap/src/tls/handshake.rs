@@ -6,7 +6,7 @@ use std::{
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::{Instant, timeout_at},
 };
@@ -22,7 +22,9 @@ pub(crate) const HANDSHAKE: u8 = 0x16;
 const ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 10];
 /// The answer to HTTP/1 without TLS.
 const BODY: &str = "{\"err\":\"this port expects TLS; use https\"}\n";
-/// Longest wait for the client to take that answer.
+/// Reads of at most 4 KiB before a refused connection is closed.
+const MAX_READS: u32 = 16;
+/// Longest wait for the client to take the last answer.
 const ANSWER: Duration = Duration::from_secs(1);
 
 static PLAIN: Thinned = Thinned::new();
@@ -89,7 +91,7 @@ enum Failed {
 
 async fn handshake(
     acceptor: &Acceptor,
-    mut stream: TcpStream,
+    stream: TcpStream,
     protocol: Protocol,
 ) -> Result<Transport, Failed> {
     let silent = |error: io::Error| Failed::Silent(error.to_string());
@@ -98,20 +100,40 @@ async fn handshake(
         0 => return Err(Failed::Silent("closed before the first byte".to_owned())),
         _ if first[0] == HANDSHAKE => {}
         _ => {
-            refuse_plain(&mut stream, first, protocol).await;
+            refuse_plain(stream, first, protocol).await;
             return Err(Failed::NotTls);
         }
     }
     let accepting = TlsAcceptor::from(acceptor.config(protocol)).accept(stream);
-    match accepting.await {
+    match accepting.into_fallible().await {
         Ok(stream) => Ok(Transport::Tls(Box::new(stream))),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Failed::Refused(error)),
-        Err(error) => Err(silent(error)),
+        Err((error, stream)) if error.kind() == io::ErrorKind::InvalidData => {
+            linger(stream).await;
+            Err(Failed::Refused(error))
+        }
+        Err((error, _)) => Err(silent(error)),
     }
 }
 
+/// Closes a connection so that the client receives what was sent last. With TLS 1.3 it may have sent its
+/// first request by now, and bytes that are not read make the kernel reset the connection.
+async fn linger(mut stream: TcpStream) {
+    let closing = async {
+        stream.shutdown().await?;
+        let mut rest = [0; 4096];
+        for _ in 0..MAX_READS {
+            if stream.read(&mut rest).await? == 0 {
+                break;
+            }
+        }
+        io::Result::Ok(())
+    };
+    // The connection ends in any case.
+    let _closed = timeout_at(Instant::now() + ANSWER, closing).await;
+}
+
 /// Answers a client without TLS in the protocol that it seems to speak.
-async fn refuse_plain(stream: &mut TcpStream, first: [u8; 4], protocol: Protocol) {
+async fn refuse_plain(mut stream: TcpStream, first: [u8; 4], protocol: Protocol) {
     let http1 = protocol == Protocol::Http && first[0].is_ascii_uppercase() && first != *b"PRI ";
     let answer = if http1 {
         let head =
@@ -121,14 +143,10 @@ async fn refuse_plain(stream: &mut TcpStream, first: [u8; 4], protocol: Protocol
     } else {
         ALERT.to_vec()
     };
-    // What is not read makes the kernel reset the connection, and the answer may be lost.
-    let _read = stream.try_read(&mut [0; 4096]);
-    let answered = async {
-        stream.write_all(&answer).await?;
-        stream.shutdown().await
-    };
-    // The connection ends whether or not the client takes the answer.
-    let _answered = timeout_at(Instant::now() + ANSWER, answered).await;
+    let by = Instant::now() + ANSWER;
+    if let Ok(Ok(())) = timeout_at(by, stream.write_all(&answer)).await {
+        linger(stream).await;
+    }
 }
 
 /// The cause in words of the settings, in front of rustls's own text.
@@ -157,7 +175,8 @@ fn explain(error: &io::Error) -> &'static str {
             AlertDescription::UnknownCA
             | AlertDescription::BadCertificate
             | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateExpired,
+            | AlertDescription::CertificateExpired
+            | AlertDescription::DecryptError,
         )) => "the client does not accept this server's certificate: ",
         _ => "",
     }

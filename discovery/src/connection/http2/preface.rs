@@ -134,13 +134,40 @@ impl<S: AsyncRead + Unpin> AsyncRead for PrefaceStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for PrefaceStream<S> {
+impl<S: AsyncRead + Unpin> PrefaceStream<S> {
+    /// Looks for the server's reason when a write fails before the first frame: with TLS 1.3 a refusal
+    /// arrives after the handshake, and a write to the closed connection may come first.
+    fn read_refusal(&mut self, cx: &mut Context<'_>) {
+        let mut buffer = [0; 512];
+        let mut buffer = ReadBuf::new(&mut buffer);
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_read(cx, &mut buffer)
+            && let Some(first_frame) = self.first_frame.take()
+        {
+            // The receiver is dropped if the attempt was cancelled.
+            let _cancelled = first_frame.send(Err(error));
+        }
+    }
+
+    fn wrote<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if self.first_frame.is_some() && matches!(written, Poll::Ready(Err(_))) {
+            self.read_refusal(cx);
+        }
+        written
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for PrefaceStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(cx, written)
     }
 
     fn poll_write_vectored(
@@ -148,7 +175,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PrefaceStream<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -156,7 +184,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PrefaceStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.wrote(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -72,7 +72,7 @@ impl TestCa {
     ///
     /// When the files cannot be written.
     pub fn issue_into(&self, other: &Self, name: &str) -> Result<()> {
-        other.put(name, params(name)?, &self.issuer)
+        other.put(name, &params(name)?, &self.issuer)
     }
 
     /// Issues a certificate that has expired.
@@ -84,13 +84,13 @@ impl TestCa {
         let mut params = params(name)?;
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 1, 1);
-        self.put(name, params, &self.issuer)
+        self.put(name, &params, &self.issuer)
     }
 
     fn put(
         &self,
         name: &str,
-        params: CertificateParams,
+        params: &CertificateParams,
         issuer: &CertifiedIssuer<'static, KeyPair>,
     ) -> Result<()> {
         let key = KeyPair::generate()?;

@@ -9,6 +9,7 @@ use discovery::registry::Registration;
 /// The flags.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "TLS")]
+#[allow(clippy::struct_field_names, reason = "the names of the flags")]
 pub(crate) struct TlsArgs {
     /// Serve TLS with the certificate in this PEM file, and those of intermediate authorities after it.
     /// All TLS files are read again when they change; connections stay

@@ -100,11 +100,11 @@ impl ServerTls {
         files.extend(self.clients.iter().map(|(file, _)| file.clone()));
         let rotation = Rotation::new("the TLS certificate of the server", files);
         let (config, expiry) = self.read()?;
-        let acceptor = Arc::new(Acceptor::new(config));
+        let acceptor = Arc::new(Acceptor::new(&config));
         let current = Arc::clone(&acceptor);
         let following = rotation.follow(expiry, move || {
             let (config, expiry) = self.read()?;
-            current.replace(config);
+            current.replace(&config);
             Ok(expiry)
         });
         Ok((acceptor, following))
@@ -123,11 +123,11 @@ struct Configs {
 }
 
 impl Acceptor {
-    fn new(config: ServerConfig) -> Self {
+    fn new(config: &ServerConfig) -> Self {
         Self(ArcSwap::from_pointee(Configs::of(config)))
     }
 
-    fn replace(&self, config: ServerConfig) {
+    fn replace(&self, config: &ServerConfig) {
         self.0.store(Arc::new(Configs::of(config)));
     }
 
@@ -142,7 +142,7 @@ impl Acceptor {
 }
 
 impl Configs {
-    fn of(config: ServerConfig) -> Self {
+    fn of(config: &ServerConfig) -> Self {
         let with = |protocols: &[&[u8]]| {
             let mut config = config.clone();
             config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();

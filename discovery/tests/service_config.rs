@@ -573,7 +573,10 @@ async fn each_setting_of_the_retries_stands_by_itself() {
         assert!(effective.contains(field), "{effective}");
     }
     let header = channel.request_hash_header();
-    assert_eq!(header.as_ref().map(|name| name.as_str()), Some("x-user"));
+    assert_eq!(
+        header.as_ref().map(http::HeaderName::as_str),
+        Some("x-user")
+    );
 }
 
 /// Three servers, of which the third has the tag `canary` and the version 2.

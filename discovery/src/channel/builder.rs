@@ -360,12 +360,13 @@ impl ChannelBuilder {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(BuildError::NoRuntime(service));
         }
-        let refuse = |setting| BuildError::Setting {
-            service: service.clone(),
-            setting,
-        };
         #[cfg(feature = "service-config")]
-        let this = self.with_fixed_config().map_err(refuse)?;
+        let this = self
+            .with_fixed_config()
+            .map_err(|setting| BuildError::Setting {
+                service: service.clone(),
+                setting,
+            })?;
         #[cfg(not(feature = "service-config"))]
         let this = self;
         this.start(service)

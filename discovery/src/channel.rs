@@ -29,6 +29,7 @@ mod race;
 #[cfg(feature = "service-config")]
 mod report;
 mod response;
+mod retry_overrides;
 #[cfg(feature = "service-config")]
 mod route;
 mod run;

@@ -339,7 +339,9 @@ where
             let transport = match &tls {
                 None => Transport::Plain(stream),
                 Some(tls) => {
+                    // Boxed: connections without TLS have no room for it.
                     let accepted = accept(tls, stream, peer, protocol, &activity, begin);
+                    let accepted = Box::pin(accepted);
                     let transport = tokio::select! {
                         transport = accepted => transport,
                         _ended = finish.changed() => None,

@@ -16,6 +16,7 @@ use super::{
     Channel,
     chosen_factory::ChosenFactory,
     fixed_settings::FixedSettings,
+    retry_overrides::RetryOverrides,
     settings::{ChosenBalancer, Settings},
     shared::Shared,
 };
@@ -65,27 +66,6 @@ pub struct ChannelBuilder {
     pub(super) service_config: crate::config::ServiceConfig,
     #[cfg(feature = "descriptors")]
     descriptors: Option<std::borrow::Cow<'static, [u8]>>,
-}
-
-/// Settings of the retry policy that were given one by one.
-#[derive(Default)]
-struct RetryOverrides {
-    max_attempts: Option<u32>,
-    timeout: Option<Duration>,
-    attempt_timeout: Option<Duration>,
-    idempotent: HashSet<String>,
-    hedge: Option<Hedge>,
-}
-
-impl RetryOverrides {
-    fn apply(self, mut policy: RetryPolicy) -> RetryPolicy {
-        policy.max_attempts = self.max_attempts.unwrap_or(policy.max_attempts);
-        policy.timeout = self.timeout.or(policy.timeout);
-        policy.attempt_timeout = self.attempt_timeout.or(policy.attempt_timeout);
-        policy.hedge = self.hedge.or(policy.hedge);
-        policy.idempotent.extend(self.idempotent);
-        policy
-    }
 }
 
 /// A channel that cannot be built.

@@ -27,7 +27,7 @@ example that no instance is ejected.
                 run, a busy machine does not
   --json        print one JSON object per row
   --list        list the rows
-  --            further arguments go to the add service, for example -- --hedge p95
+  --            further arguments go to the add service, for example -- --trim-config FILE
   --help        this text
 
 Rows 8 and 11c create a network namespace, which needs root. Row 12 needs nginx (see get-nginx.sh);

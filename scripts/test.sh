@@ -99,6 +99,7 @@ part_test() {
     export_path EUREKA_PYTHON_HOME "Python's client of Eureka" scripts/get-eureka-peer.sh python
     export_path EUREKA_JAVASCRIPT_HOME "JavaScript's client of Eureka" scripts/get-eureka-peer.sh javascript
     export_server KNOT_HOME dns
+    export_path GRPCURL_BIN grpcurl scripts/get-grpcurl.sh
     cargo build --locked --workspace --bins
     export CONSUL_BIN=$consul
     cargo test --locked --workspace --all-features --no-run

@@ -1,9 +1,9 @@
 //! The flags, with their environment variables and defaults, and the channel that they describe.
 
 mod calls;
-mod connections;
-mod ejection;
 mod instances;
+mod moved;
+mod tls;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -14,7 +14,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use axum::http::HeaderName;
 use bootstrap::{
     CompressionEncoding, Limits,
     logging::LogArgs,
@@ -24,12 +23,12 @@ use bootstrap::{
 use clap::Parser;
 use discovery::{
     Channel,
+    connection::Http2,
     registry::{OrElse, Registry, StaticRegistry, connect},
 };
 
-use self::{
-    calls::CallArgs, connections::ConnectionArgs, ejection::EjectionArgs, instances::InstanceArgs,
-};
+pub(crate) use self::moved::MOVED;
+use self::{calls::CallArgs, instances::InstanceArgs, tls::TlsArgs};
 use crate::{
     error_detail::ErrorDetail,
     page::{Access, Show},
@@ -104,8 +103,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     instances: InstanceArgs,
-    /// File with the policy of calls to trim instances: gRPC's service config as JSON, which wins over the
-    /// flags below. Read again when it changes and on SIGHUP; a bad one is logged and the old one stays
+    /// File with all other policy of calls to trim instances: gRPC's service config as JSON, which wins
+    /// over the flags below. Read again when it changes and on SIGHUP; a bad one is logged and the old
+    /// one stays
     #[arg(long, env = "ADD_TRIM_CONFIG", value_name = "FILE", help_heading = CALLS)]
     trim_config: Option<PathBuf>,
     /// Print the policy in effect as JSON, with a value for every field, and exit
@@ -115,9 +115,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     calls: CallArgs,
     #[command(flatten)]
-    ejection: EjectionArgs,
-    #[command(flatten)]
-    connections: ConnectionArgs,
+    pub(crate) tls: TlsArgs,
     #[command(flatten)]
     registry: RegistryArgs,
     /// URL of a registry that is used while the others list no instance or have not answered
@@ -152,7 +150,9 @@ impl Args {
     /// The policy in effect. No registry and no instance is contacted.
     pub(crate) fn effective_config(&self) -> anyhow::Result<String> {
         let no_instances = Arc::new(StaticRegistry::new([]));
-        Ok(self.channel_from(no_instances)?.effective_config())
+        Ok(self
+            .channel_from(no_instances, Http2::new())?
+            .effective_config())
     }
 
     /// The channel to the trim instances.
@@ -161,15 +161,17 @@ impl Args {
             Some(addresses) => Arc::new(StaticRegistry::parse(addresses)?),
             None => self.registry()?,
         };
-        self.channel_from(registry)
+        let http2 = match self.tls.client() {
+            Some(tls) => Http2::new().with_rotating_tls(&tls.start()?),
+            None => Http2::new(),
+        };
+        self.channel_from(registry, http2)
     }
 
-    fn channel_from(&self, registry: Arc<dyn Registry>) -> anyhow::Result<Channel> {
+    fn channel_from(&self, registry: Arc<dyn Registry>, http2: Http2) -> anyhow::Result<Channel> {
         let builder = Channel::from_registry(registry, self.instances.name());
         let builder = self.instances.apply(builder);
-        let builder = self.calls.apply(builder);
-        let builder = self.ejection.apply(builder);
-        let mut builder = self.connections.apply(builder);
+        let mut builder = self.calls.apply(builder).factory(http2);
         if let Some(file) = self.trim_config() {
             builder = builder.service_config(file.read()?);
         }
@@ -187,11 +189,6 @@ impl Args {
     /// The compression of calls to the trim service.
     pub(crate) fn trim_compression(&self) -> Option<CompressionEncoding> {
         self.calls.trim_compression()
-    }
-
-    /// The header whose value keeps requests with one trim instance.
-    pub(crate) fn key_header(&self) -> Option<HeaderName> {
-        self.calls.key_header.clone()
     }
 }
 
@@ -258,32 +255,24 @@ mod tests {
             ("--max-streams", "0", whole),
             ("--error-detail", "some", "[possible values: brief, full]"),
             ("--trim-name", "", "must not be empty"),
-            ("--tag", "a\nb", "must not contain control characters"),
             (
-                "--passing-only",
+                "--tls-client-auth",
                 "perhaps",
-                "[possible values: true, false]",
+                "[possible values: required, optional]",
             ),
-            ("--datacenter", " ", "must not be empty"),
+            ("--trim-tls-server-name", "", "must not be empty"),
+            ("--tag", "a\nb", "must not contain control characters"),
             (
                 "--static",
                 "127.0.0.1",
                 "invalid instance address \"127.0.0.1\": expected HOST:PORT",
             ),
-            ("--removal-protection", "1", unit),
-            (
-                "--removal-protection-share",
-                "half",
-                "invalid float literal",
-            ),
-            ("--subset", "0", "0 is not in 1..=4294967295"),
             (
                 "--balancer",
                 "best",
                 "[possible values: round-robin, random, least-request, peak-ewma, \
                  weighted-round-robin, consistent-hash]",
             ),
-            ("--key-header", "a b", "invalid HTTP header name"),
             (
                 "--trim-compression",
                 "deflate",
@@ -292,21 +281,7 @@ mod tests {
             ("--retry-max", "0", "0 is not in 1..=100"),
             ("--retry-timeout", "500", unit),
             ("--retry-timeout", "0s", "must be greater than zero"),
-            (
-                "--attempt-timeout",
-                "400d",
-                "must not be longer than a year",
-            ),
-            (
-                "--retry-codes",
-                "UNAVAILABLE,BAD",
-                "\"BAD\" is not a gRPC status code; expected a name such as UNAVAILABLE",
-            ),
-            ("--replay-limit", "1k", "invalid digit found in string"),
-            ("--hedge", "sometimes", "2s; off and p95 are also accepted"),
-            ("--eject", "maybe", "[possible values: true, false]"),
-            ("--eject-window", "0s", "must be greater than zero"),
-            ("--connect-parallel", "few", "invalid digit found in string"),
+            ("--retry-timeout", "400d", "must not be longer than a year"),
             (
                 "--consul",
                 "::1:80",
@@ -346,8 +321,8 @@ mod tests {
                 "the argument '--static <HOST:PORT,...>' cannot be used with '--consul <HOST:PORT>'",
             ),
             (
-                &["--subset-id=a"],
-                "the following required arguments were not provided:\n  --subset <N>",
+                &["--trim-tls-cert=c"],
+                "the following required arguments were not provided:\n  --trim-tls-key <FILE>",
             ),
             (
                 &["--no-such-flag"],
@@ -357,33 +332,6 @@ mod tests {
             let line = [&["add-service"], line].concat();
             let error = Args::try_parse_from(line).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
-        }
-    }
-
-    #[tokio::test]
-    async fn what_only_the_channel_knows_is_refused_when_it_is_built() {
-        for (flag, value, reason) in [
-            ("--eject-share", "2", "ejection failing_share is 2"),
-            ("--retry-budget", "-1", "retry budget"),
-            ("--eject-time", "2h", "ejection base_time is 7200s"),
-            ("--connect-parallel", "0", "connect_parallel"),
-            (
-                "--overprovisioning-factor",
-                "0.5",
-                "overprovisioning_factor",
-            ),
-            ("--removal-protection-share", "2", "protection share is 2"),
-            ("--retry-backoff", "1s", "retry backoff"),
-        ] {
-            // The equals sign makes a negative number a value.
-            let flag = format!("{flag}={value}");
-            let line = ["add-service", "--static=127.0.0.1:1", "--zone=a", &flag];
-            let args = Args::try_parse_from(line).unwrap();
-            let Err(error) = args.channel() else {
-                panic!("{flag} is accepted");
-            };
-            let error = format!("{error:#}");
-            assert!(error.contains(reason), "{flag}: {error}");
         }
     }
 }

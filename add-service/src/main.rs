@@ -24,15 +24,21 @@ use std::{net::SocketAddr, sync::Arc};
 use bootstrap::{Listen, Server, announce, args::parse, block_on, logging, raise_open_files};
 use tokio::sync::Notify;
 
-use crate::{args::Args, operator::Readiness, service::AddService, trim::RemoteTrim};
+use crate::{
+    args::{Args, MOVED},
+    operator::Readiness,
+    service::AddService,
+    trim::RemoteTrim,
+};
 
 /// Faster than the system allocator for many small allocations per request.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
-    let args: Args = parse();
+    let args: Args = parse(&MOVED);
     logging::init(&args.log);
+    MOVED.warn();
     raise_open_files();
     block_on(serve(args))
 }
@@ -52,8 +58,13 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         args.trim_compression(),
         args.error_detail,
     );
-    let service = Arc::new(AddService::new(trim, args.rate_limit, args.key_header()));
+    let service = Arc::new(AddService::new(trim, args.rate_limit));
     let mut server = Server::new().drain(args.drain).limits(args.limits());
+    let tls = args.tls.server();
+    let has_tls = tls.is_some();
+    if let Some(tls) = tls {
+        server = server.tls(tls);
+    }
     if let Some(file) = trim_config {
         let hangup = Arc::new(Notify::new());
         tokio::spawn(file.follow(channel.clone(), Arc::clone(&hangup)));
@@ -86,25 +97,29 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             grpc::services(service, args.max_body),
         );
     if let Some((address, operator)) = own_port {
-        let listen = Listen::from(address).flag("--admin-listen");
+        // Monitoring and probes rarely have certificates.
+        let listen = Listen::from(address).flag("--admin-listen").without_tls();
         server = server.http(listen, http::port(operator));
     }
     server
-        .on_serving(move |serving| announce(&listening(&serving.addresses, access.is_some())))
+        .on_serving(move |serving| {
+            let page = access.is_some().then_some(has_tls);
+            announce(&listening(&serving.addresses, page))
+        })
         .run()
         .await
 }
 
 /// The line that says where the service listens: on HTTP, on gRPC, and on a port for operators if it has
-/// one.
-fn listening(addresses: &[SocketAddr], has_page: bool) -> String {
+/// one. `page` is `None` without the page, or true if the HTTP port has TLS.
+fn listening(addresses: &[SocketAddr], page: Option<bool>) -> String {
     let (http, grpc) = (addresses[0], addresses[1]);
     let own = addresses.get(2);
     let admin = own.map_or_else(String::new, |own| format!(" admin={own}"));
-    let page = if has_page {
-        format!(" page=http://{}/", own.unwrap_or(&http))
-    } else {
-        String::new()
-    };
+    let page = page.map_or_else(String::new, |tls| match own {
+        Some(own) => format!(" page=http://{own}/"),
+        None if tls => format!(" page=https://{http}/"),
+        None => format!(" page=http://{http}/"),
+    });
     format!("add-service listening http={http} grpc={grpc}{admin}{page}")
 }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::HeaderMap;
 use discovery::{Deadline, HashKey};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tonic::Status;
@@ -50,18 +50,12 @@ pub(crate) fn join(a: String, b: &str) -> Result<String, BusinessError> {
 pub(crate) struct AddService {
     trim: RemoteTrim,
     limit: Option<DefaultDirectRateLimiter>,
-    key_header: Option<HeaderName>,
 }
 
 impl AddService {
-    pub(crate) fn new(
-        trim: RemoteTrim,
-        rate_limit: Option<NonZeroU32>,
-        key_header: Option<HeaderName>,
-    ) -> Self {
+    pub(crate) fn new(trim: RemoteTrim, rate_limit: Option<NonZeroU32>) -> Self {
         Self {
             trim,
-            key_header,
             limit: rate_limit.map(|limit| RateLimiter::direct(Quota::per_second(limit))),
         }
     }
@@ -76,9 +70,9 @@ impl AddService {
         }
     }
 
-    /// The caller of a request.
+    /// The caller of a request. Its key is the value of the header that the policy names.
     pub(crate) fn caller(&self, headers: &HeaderMap, deadline: Option<Deadline>) -> Caller {
-        let key = self.key_header.as_ref().and_then(|name| headers.get(name));
+        let key = self.trim.key_header().and_then(|name| headers.get(name));
         Caller {
             deadline,
             key: key.map(|value| HashKey::of(value.as_bytes())),

@@ -4,6 +4,7 @@ mod observed;
 
 use std::sync::Arc;
 
+use axum::http::HeaderName;
 use bootstrap::CompressionEncoding;
 use discovery::{Attempt, Channel, Instance, ServedBy};
 use proto::{TrimRequest, trim_client::TrimClient};
@@ -65,6 +66,11 @@ impl RemoteTrim {
             compression,
             detail,
         }
+    }
+
+    /// The header of requests whose value sends them to one instance.
+    pub(crate) fn key_header(&self) -> Option<HeaderName> {
+        self.channel.request_hash_header()
     }
 
     /// Trims one text, within the caller's deadline.

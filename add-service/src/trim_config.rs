@@ -1,16 +1,10 @@
 //! The file with the policy of calls to trim instances: read at the start, and again when it changes and
 //! on SIGHUP. A file that cannot be used leaves the policy as it is.
 
-use std::{
-    fs::File,
-    io::Read as _,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs::File, io::Read as _, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use bootstrap::files::FileVersion;
 use discovery::{Channel, config::ServiceConfig};
 use tokio::{sync::Notify, task::spawn_blocking, time::timeout};
 use tracing::{error, info, warn};
@@ -25,16 +19,12 @@ const MAX_SIZE: u64 = (1 << 20) + 1;
 pub(crate) struct TrimConfig {
     path: Arc<PathBuf>,
     /// The version of which the content is known; older than any read.
-    seen: Option<Version>,
+    seen: Option<FileVersion>,
 }
-
-/// The facts of a file that differ after a write or a replacement: device, inode, size, time of the change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Version(u64, u64, u64, i64, i64);
 
 impl TrimConfig {
     pub(crate) fn new(path: PathBuf) -> Self {
-        let seen = Version::of(&path);
+        let seen = FileVersion::of(&path);
         Self {
             path: Arc::new(path),
             seen,
@@ -67,7 +57,7 @@ impl TrimConfig {
             let file = self.clone();
             // The version is that before the read: a change meanwhile is seen by the next look.
             let look = spawn_blocking(move || {
-                let version = Version::of(&file.path);
+                let version = FileVersion::of(&file.path);
                 (asked || version != file.seen).then(|| (version, file.read()))
             });
             let Ok(Some((version, config))) = look.await else {
@@ -84,14 +74,5 @@ impl TrimConfig {
                 Err(error) => error!("the policy stays as it is: {error:#}"),
             }
         }
-    }
-}
-
-impl Version {
-    /// The version of a file; `None` while it cannot be seen.
-    fn of(path: &Path) -> Option<Self> {
-        let meta = std::fs::metadata(path).ok()?;
-        let (dev, ino, size) = (meta.dev(), meta.ino(), meta.size());
-        Some(Self(dev, ino, size, meta.ctime(), meta.ctime_nsec()))
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use testkit::{Browser, Signal, TrimService, add_service, eventually, trim_service};
 
-use crate::support::{Http, LIMIT, add_alone};
+use crate::support::{Http, LIMIT, add_alone, trim_config};
 
 /// The key that `WebDriver` calls Enter.
 const ENTER: &str = "\u{e007}";
@@ -70,9 +70,10 @@ async fn the_page_shows_what_happens_to_instances_and_calls() {
         trim_service(&flags).await.unwrap()
     };
     let good = start(&["--tag", "blue"]).await;
-    let ejection = "--eject-after-errors=3 --eject-share=1 --eject-time=60s";
-    let mut flags: Vec<_> = ejection.split(' ').collect();
-    flags.extend(["--registry", &registry]);
+    let ejection = r#"{"consecutiveStatus": 3, "failingShare": 1, "baseTime": "60s"}"#;
+    let config = trim_config(&format!(r#"{{"discovery": {{"ejection": {ejection}}}}}"#));
+    let config = config.path().to_str().unwrap();
+    let flags = ["--registry", &registry, "--trim-config", config];
     let mut add = add_service(&flags).await.unwrap();
     let http = Http::new(&add);
     http.until_ready(1).await;

@@ -45,6 +45,31 @@ async fn a_filter_that_the_registry_does_not_have_ends_the_start_with_the_reason
 }
 
 #[tokio::test]
+async fn a_flag_or_variable_that_became_a_field_of_the_trim_config_is_named_with_the_field() {
+    let binary = testkit::service_binary("add-service").await.unwrap();
+    let mut process = testkit::Process::spawn(&binary, ["--retry-codes=UNAVAILABLE"]).unwrap();
+    assert_eq!(process.exit(LIMIT).await.unwrap().code(), Some(2));
+    let said = process.stderr();
+    let tip = "set methodConfig[].discovery.retryCodes in the file of --trim-config";
+    assert!(
+        said.contains("unexpected argument '--retry-codes' found"),
+        "{said}"
+    );
+    assert!(said.contains(tip), "{said}");
+
+    let command = format!(
+        "ADD_EJECT=false exec {} --listen 127.0.0.1 --http-port 0 --grpc-port 0 --static 127.0.0.1:1",
+        binary.display()
+    );
+    let shell = std::path::Path::new("/bin/sh");
+    let process = testkit::Process::spawn(shell, ["-c", &command]).unwrap();
+    process.stdout_line("listening", LIMIT).await.unwrap();
+    let warning =
+        "ADD_EJECT has no effect: set discovery.ejection.enabled in the file of --trim-config";
+    process.stderr_line(warning, LIMIT).await.unwrap();
+}
+
+#[tokio::test]
 async fn flags_and_logs_are_as_the_trim_service_s() {
     let binary = testkit::service_binary("add-service").await.unwrap();
     for flag in [

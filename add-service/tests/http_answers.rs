@@ -129,7 +129,10 @@ async fn calls_rotate_evenly_over_the_instances() {
 #[tokio::test]
 async fn calls_of_one_key_stay_with_one_instance() {
     let trims = trims(3, &[]).await;
-    let flags = ["--balancer=consistent-hash", "--key-header=x-user"];
+    let config = support::trim_config(
+        r#"{"loadBalancingConfig": [{"ring_hash_experimental": {"requestHashHeader": "x-user"}}]}"#,
+    );
+    let flags = ["--trim-config", config.path().to_str().unwrap()];
     let add = add_over(&trims, &flags).await;
     let http = Http::new(&add);
     http.until_ready(3).await;

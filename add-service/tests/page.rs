@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use testkit::{Signal, add_service, eventually};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::Instant};
 
-use crate::support::{Answer, Http, LIMIT, QUICK, add_alone, add_over, read_until, send, trims};
+use crate::support::{
+    Answer, Http, LIMIT, QUICK, add_alone, add_over, read_until, send, trim_config, trims,
+};
 
 /// Paths that only operators may see.
 const OPERATORS: [&str; 4] = ["/", "/page/page.js", "/debug/channel", "/debug/live"];
@@ -173,7 +175,9 @@ async fn a_tried_call_shows_every_attempt() {
     let faulty = trims(1, &["--fault", "error=unavailable,rate=1"]).await;
     let good = trims(1, &[]).await;
     let addresses = format!("{},{}", faulty[0].grpc, good[0].grpc);
-    let flags = ["--static", &addresses, "--eject", "false"];
+    let config = trim_config(r#"{"discovery": {"ejection": {"enabled": false}}}"#);
+    let config = config.path().to_str().unwrap();
+    let flags = ["--static", &addresses, "--trim-config", config];
     let add = add_service(&flags).await.unwrap();
     let http = Http::new(&add);
     http.until_ready(2).await;

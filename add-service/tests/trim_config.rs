@@ -246,12 +246,13 @@ async fn a_bad_file_at_the_start_is_an_error_that_names_the_place_and_what_is_al
 async fn the_policy_in_effect_is_printed_and_is_a_config_with_the_same_effect() {
     let config = Config::new(
         r#"{"methodConfig": [{"name": [{"service": "pb.Trim"}], "timeout": "0.3s"}],
-        "loadBalancingConfig": [{"weighted_round_robin": {}}]}"#,
+        "loadBalancingConfig": [{"weighted_round_robin": {}}],
+        "discovery": {"retryBudget": {"share": 0.25}}}"#,
     );
     let flags = [
         "--print-config",
-        "--retry-budget",
-        "0.25",
+        "--retry-max",
+        "7",
         "--trim-config",
         config.flag(),
     ];
@@ -266,6 +267,8 @@ async fn the_policy_in_effect_is_printed_and_is_a_config_with_the_same_effect() 
         .iter()
         .find(|entry| entry["name"][0]["method"] == "TrimSpace");
     assert_eq!(trim.unwrap()["timeout"], "0.3s");
+    assert_eq!(trim.unwrap()["discovery"]["maxAttempts"], 7);
+    assert_eq!(policy["discovery"]["connections"]["tcpKeepAlive"], "10s");
     assert_eq!(trim.unwrap()["discovery"]["idempotent"], true);
     config.replace(&printed);
     let (code, process) = run(&["--print-config", "--trim-config", config.flag()]).await;

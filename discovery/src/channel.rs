@@ -14,7 +14,10 @@ mod answer;
 mod attempt;
 mod builder;
 mod call;
+mod chosen_factory;
 mod events;
+#[cfg(feature = "service-config")]
+mod fixed_config;
 mod fixed_settings;
 mod grpc_status;
 mod in_process;
@@ -26,6 +29,7 @@ mod race;
 #[cfg(feature = "service-config")]
 mod report;
 mod response;
+mod retry_overrides;
 #[cfg(feature = "service-config")]
 mod route;
 mod run;

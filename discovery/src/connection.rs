@@ -57,7 +57,7 @@ pub use self::body::RequestBody;
 use self::descriptors::is_shortage;
 pub use self::http2::Http2;
 #[cfg(feature = "tls")]
-pub use self::tls::{Tls, TlsError};
+pub use self::tls::{RotatingTls, Tls, TlsError};
 use crate::{BoxError, future::BoxFuture, instance::Instance};
 
 /// Makes the connection of an endpoint.

@@ -502,6 +502,83 @@ async fn the_policy_in_effect_is_a_config_that_has_the_same_effect() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_registrys_query_and_the_connections_are_set_by_the_config_the_channel_is_built_with() {
+    let memory = Memory::with_servers(1);
+    let json = r#"{"discovery": {"passingOnly": false, "datacenters": ["eu", "us"],
+        "subset": 1, "subsetId": "host-1", "connections": {"eager": false, "timeout": "2s",
+        "initialBackoff": "0.2s", "maxBackoff": "3s", "parallel": 7}}}"#;
+    let url = Channel::builder("static://127.0.0.1:1", "svc");
+    let error = url.service_config(config(json)).build().unwrap_err();
+    assert!(error.to_string().contains("datacenter"), "{error}");
+    let without = json.replace(r#""datacenters": ["eu", "us"],"#, "");
+    let lazy = builder(&memory).service_config(config(&without));
+    let channel = lazy.build().unwrap();
+    let settings = channel.snapshot().policy.settings;
+    assert!(!settings.passing_only && !settings.eager);
+    assert_eq!(settings.connect_timeout, Duration::from_secs(2));
+    assert_eq!(settings.connect_backoff.first, Duration::from_millis(200));
+    assert_eq!(settings.connect_backoff.ceiling, Duration::from_secs(3));
+    assert_eq!(settings.connect_parallel, 7);
+    let effective = channel.effective_config();
+    for field in [
+        r#""subsetId": "host-1""#,
+        r#""parallel": 7"#,
+        r#""eager": false"#,
+    ] {
+        assert!(effective.contains(field), "{effective}");
+    }
+    // A later config does not change them, and its other settings are applied.
+    let later = r#"{"discovery": {"connections": {"parallel": 9}, "subset": 2}}"#;
+    channel.set_service_config(config(later)).unwrap();
+    let settings = channel.snapshot().policy.settings;
+    assert_eq!((settings.connect_parallel, settings.subset), (7, Some(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_are_set_by_the_config_for_the_crates_own_factory_only() {
+    let json = r#"{"discovery": {"connections": {"keepAlive": "30s", "tcpKeepAlive": "0s"}}}"#;
+    let own = Channel::builder("static://127.0.0.1:1", "svc").service_config(config(json));
+    let effective = own.build().unwrap().effective_config();
+    for field in [
+        r#""keepAlive": "30s""#,
+        r#""keepAliveTimeout": "5s""#,
+        r#""tcpKeepAlive": "0s""#,
+    ] {
+        assert!(effective.contains(field), "{effective}");
+    }
+    let memory = Memory::with_servers(1);
+    let other = builder(&memory).service_config(config(json));
+    let error = other.build().unwrap_err().to_string();
+    assert!(
+        error.contains("connections is given with keepAlive"),
+        "{error}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_setting_of_the_retries_stands_by_itself() {
+    let memory = Memory::with_servers(1);
+    let json = r#"{"methodConfig": [{"name": [{}], "discovery": {"retryCodes": [], "maxBackoff":
+        "0.005s", "backoffMultiplier": 3}}], "discovery": {"requestHashHeader": "x-user"}}"#;
+    let (channel, _) = built(builder(&memory).service_config(config(json))).await;
+    let effective = channel.effective_config();
+    for field in [
+        r#""retryCodes": []"#,
+        r#""initialBackoff": "0.005s""#,
+        r#""backoffMultiplier": 3.0"#,
+        r#""maxAttempts": 3"#,
+        r#""requestHashHeader": "x-user""#,
+    ] {
+        assert!(effective.contains(field), "{effective}");
+    }
+    let header = channel.request_hash_header();
+    assert_eq!(
+        header.as_ref().map(http::HeaderName::as_str),
+        Some("x-user")
+    );
+}
+
 /// Three servers, of which the third has the tag `canary` and the version 2.
 fn with_canary(memory: &Memory) -> StaticRegistry {
     let numbered = memory.servers().iter().enumerate();

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use discovery::{
     Channel, Instance,
-    connection::{Http2, Tls, TlsError},
+    connection::{Http2, RotatingTls, Tls, TlsError},
     registry::StaticRegistry,
 };
 use proto::{
@@ -337,6 +337,29 @@ async fn a_client_with_tls_does_not_connect_to_a_server_without() {
         .unwrap();
     let error = call(&channel).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error}");
+    assert!(error.message().contains("without TLS?"), "{error}");
+}
+
+#[tokio::test]
+async fn settings_are_replaced_for_new_connections_and_the_others_stay() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let before = serve(&old.issue("trim.test"), None).await;
+    let after = serve(&new.issue("trim.test"), None).await;
+    let tls = RotatingTls::new(old.client().with_domain("trim.test")).unwrap();
+    let http2 = Http2::new().with_rotating_tls(&tls);
+    let first = channel(&[before], http2.clone());
+    assert_eq!(call(&first).await.unwrap(), "x");
+
+    let bad = Tls::new().with_ca_pem("no PEM");
+    assert!(matches!(tls.replace(bad), Err(TlsError::CaPem(_))));
+    assert_eq!(call(&channel(&[before], http2.clone())).await.unwrap(), "x");
+
+    tls.replace(new.client().with_domain("trim.test")).unwrap();
+    assert_eq!(call(&channel(&[after], http2.clone())).await.unwrap(), "x");
+    let error = call(&channel(&[before], http2)).await.unwrap_err();
+    let reason = "the server's certificate is not signed by a trusted authority";
+    assert!(error.message().contains(reason), "{error}");
+    assert_eq!(call(&first).await.unwrap(), "x");
 }
 
 #[tokio::test]
@@ -352,5 +375,6 @@ async fn a_server_can_ask_for_the_client_s_certificate() {
     assert_eq!(error.code(), Code::Unavailable, "{error}");
     // TLS 1.3 rejects after the handshake: the instance must not count as connected.
     assert_eq!(anonymous.status().ready, 0);
-    assert!(error.message().contains("ertificate"), "{error}");
+    let reason = "the server requires a client certificate";
+    assert!(error.message().contains(reason), "{error}");
 }

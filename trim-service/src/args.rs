@@ -1,5 +1,7 @@
 //! The flags, with their environment variables and defaults.
 
+mod tls;
+
 use std::{
     net::{IpAddr, Ipv4Addr},
     num::NonZeroU32,
@@ -18,6 +20,7 @@ use discovery::{
     registry::{Check, Registration},
 };
 
+use self::tls::TlsArgs;
 use crate::fault::Fault;
 
 /// gRPC service that removes spaces from text and registers itself in Consul.
@@ -96,6 +99,8 @@ pub(crate) struct Args {
     pub(crate) deregister_after: Duration,
 
     #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+    #[command(flatten)]
     pub(crate) registry: RegistryArgs,
     #[command(flatten)]
     pub(crate) log: LogArgs,
@@ -127,7 +132,7 @@ impl Args {
     }
 
     pub(crate) fn registration(&self, instance: Instance) -> Registration {
-        let registration = Registration::new(instance, self.check());
+        let registration = self.tls.apply(Registration::new(instance, self.check()));
         if self.deregister_after.is_zero() {
             registration
         } else {
@@ -142,11 +147,18 @@ impl Args {
         let interval = self.check_interval.unwrap_or(CHECK_INTERVAL);
         match self.check {
             None if !set => Check::Default,
-            None | Some(CheckKind::Grpc) => Check::grpc()
-                .with_service(self.check_service.as_deref().unwrap_or_default())
-                .with_interval(interval)
-                .with_timeout(self.check_timeout.unwrap_or(CHECK_TIMEOUT))
-                .into(),
+            None | Some(CheckKind::Grpc) => {
+                let check = Check::grpc()
+                    .with_service(self.check_service.as_deref().unwrap_or_default())
+                    .with_interval(interval)
+                    .with_timeout(self.check_timeout.unwrap_or(CHECK_TIMEOUT));
+                if self.tls.is_on() {
+                    // The agent knows no private authority; a check asks only whether the service lives.
+                    check.with_tls().with_skip_verify().into()
+                } else {
+                    check.into()
+                }
+            }
             Some(CheckKind::Ttl) => Check::ttl(interval),
             Some(CheckKind::None) => Check::None,
         }
@@ -174,8 +186,41 @@ mod tests {
         assert_eq!(check(&["--check", "grpc"]), Check::grpc().into());
         let timed = Check::grpc().with_timeout(Duration::from_secs(2));
         assert_eq!(check(&["--check-timeout", "2s"]), timed.into());
+        let tls = ["--check", "grpc", "--tls-cert=c", "--tls-key=k"];
+        let expected = Check::grpc().with_tls().with_skip_verify();
+        assert_eq!(check(&tls), expected.into());
         let ttl = ["--check", "ttl", "--check-interval", "9s"];
         assert_eq!(check(&ttl), Check::ttl(Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn the_registry_learns_of_tls_and_of_the_certificates_that_clients_need() {
+        let seen = |flags: &[&str]| {
+            let line = ["trim-service"].iter().chain(flags);
+            let args = Args::try_parse_from(line).unwrap();
+            let instance = Instance::parse("127.0.0.1:1").unwrap();
+            let registration = args.registration(instance);
+            (registration.tls, registration.client_certificates)
+        };
+        let (server, ca) = (["--tls-cert=c", "--tls-key=k"], "--tls-client-ca=a");
+        assert_eq!(seen(&[]), (false, false));
+        assert_eq!(seen(&server), (true, false));
+        assert_eq!(seen(&[server[0], server[1], ca]), (true, true));
+        let optional = [server[0], server[1], ca, "--tls-client-auth=optional"];
+        assert_eq!(seen(&optional), (true, false));
+    }
+
+    #[test]
+    fn tls_flags_that_need_each_other_say_so() {
+        for (flag, missing) in [
+            ("--tls-cert=c", "--tls-key <FILE>"),
+            ("--tls-key=k", "--tls-cert <FILE>"),
+            ("--tls-client-ca=a", "--tls-cert <FILE>"),
+            ("--tls-client-auth=optional", "--tls-client-ca <FILE>"),
+        ] {
+            let error = Args::try_parse_from(["trim-service", flag]).unwrap_err();
+            assert!(error.to_string().contains(missing), "{error}");
+        }
     }
 
     #[test]
@@ -190,6 +235,7 @@ mod tests {
             ("--max-connections", "0"),
             ("--max-connections-per-peer", "0"),
             ("--max-streams", "0"),
+            ("--tls-client-auth", "perhaps"),
             ("--check", "http"),
             ("--check-interval", "5"),
             ("--check-timeout", "0s"),

@@ -11,8 +11,10 @@ use std::{
 };
 
 use bootstrap::{
-    Listen, Server, Services, announce, args::parse, block_on, compressed, logging,
-    raise_open_files, values::advertised,
+    Listen, Server, Services, announce,
+    args::{Moved, parse},
+    block_on, compressed, logging, raise_open_files,
+    values::advertised,
 };
 use discovery::Instance;
 use proto::trim_server::TrimServer;
@@ -24,7 +26,7 @@ use crate::{args::Args, service::TrimService};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
-    let args: Args = parse();
+    let args: Args = parse(&Moved::NONE);
     logging::init(&args.log);
     raise_open_files();
     block_on(serve(args))
@@ -38,6 +40,9 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         Listen::on(args.listen, args.port).flag("--port"),
         Services::new(proto::FILE_DESCRIPTOR_SET).add(trim),
     );
+    if let Some(tls) = args.tls.server() {
+        server = server.tls(tls);
+    }
     for registry in args.registry.open_each()? {
         let args = Arc::clone(&args);
         server = server.register(registry, move |bound| {

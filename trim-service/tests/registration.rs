@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use proto::{TrimRequest, trim_client::TrimClient};
 use serde_json::{Value, json};
-use testkit::{Consul, Signal, TrimService, eventually, trim_service};
+use testkit::{Consul, Signal, TestCa, TrimService, eventually, trim_service};
 use tokio::{task::JoinHandle, time::Instant};
 use tonic::{Response, Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -172,6 +172,44 @@ async fn the_environment_says_it_as_well_as_the_flags() {
     assert_eq!(service["Address"], "127.0.0.2");
     assert_eq!(service["Tags"], json!(["one", "two"]));
     assert_eq!(service["Meta"], json!({"a": "1", "b": "2"}));
+}
+
+#[tokio::test]
+async fn an_instance_with_tls_passes_consuls_check_and_one_that_needs_certificates_sends_heartbeats()
+ {
+    let consul = Consul::start().await.unwrap();
+    let address = consul.address();
+    let ca = TestCa::new().unwrap();
+    ca.issue("trim").unwrap();
+    let (cert, key) = (ca.path("trim.pem"), ca.path("trim.key"));
+    let clients = ca.path("ca.pem");
+    let tls = ["--consul", &address, "--tls-cert", &cert, "--tls-key", &key];
+    for (flags, kind) in [
+        (vec![], "grpc"),
+        (vec!["--check=grpc", "--check-interval=1s"], "grpc"),
+        (vec!["--tls-client-ca", &clients], "ttl"),
+    ] {
+        let mut service = trim_service(&[&tls[..], &flags].concat()).await.unwrap();
+        // Consul has called the health service: until then there is no output.
+        let id = format!("service:{}", service.id);
+        let look = async || {
+            let checks = consul.get("/v1/agent/checks").await.unwrap();
+            let check = checks[&id].clone();
+            let passes = check["Status"] == "passing" && check["Type"] == kind;
+            let has_run = kind == "ttl"
+                || check["Output"]
+                    .as_str()
+                    .is_some_and(|o| o.contains("success"));
+            if passes && has_run {
+                Ok(())
+            } else {
+                Err(checks)
+            }
+        };
+        eventually(kind, LIMIT, look).await.unwrap();
+        service.process.signal(Signal::SIGTERM).unwrap();
+        assert_eq!(service.process.exit(LIMIT).await.unwrap().code(), Some(0));
+    }
 }
 
 #[tokio::test]

@@ -209,13 +209,18 @@ pub(crate) async fn add_over(trims: &[TrimService], flags: &[&str]) -> AddServic
         .unwrap()
 }
 
+/// A file for `--trim-config`.
+pub(crate) fn trim_config(json: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(json.as_bytes()).unwrap();
+    file
+}
+
 /// A file for `--trim-config` that keeps slow answers of a busy machine from beginning second attempts.
 pub(crate) fn without_learning() -> tempfile::NamedTempFile {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    let config =
-        r#"{"methodConfig": [{"name": [{}], "discovery": {"learnAttemptTimeout": false}}]}"#;
-    file.write_all(config.as_bytes()).unwrap();
-    file
+    trim_config(
+        r#"{"methodConfig": [{"name": [{}], "discovery": {"learnAttemptTimeout": false}}]}"#,
+    )
 }
 
 /// An add service without instances. `Sum` works without them.

@@ -2,7 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 
-use clap::{Arg, Command, Parser};
+use clap::{
+    Arg, Command, Parser,
+    error::{ContextKind, ContextValue},
+};
+use tracing::warn;
 
 /// The flags that select the source of instances. They exclude each other.
 const SOURCES: [&str; 3] = ["consul", "registry", "static"];
@@ -10,15 +14,85 @@ const SOURCES: [&str; 3] = ["consul", "registry", "static"];
 /// Environment variables that are also read under an older name: the current name, the older one.
 const RENAMED: [(&str, &str); 1] = [("ADD_STATIC", "ADD_FIXED")];
 
+/// Flags that have become fields of a file. Their variables were named after them.
+#[derive(Clone, Copy, Debug)]
+#[allow(
+    clippy::exhaustive_structs,
+    reason = "a table that is written as a constant"
+)]
+pub struct Moved {
+    /// The flag that names the file.
+    pub file: &'static str,
+    /// The prefix of the variables, without the underscore.
+    pub prefix: &'static str,
+    /// Each flag, and the path of the field.
+    pub fields: &'static [(&'static str, &'static str)],
+}
+
+impl Moved {
+    /// No flag has moved.
+    pub const NONE: Self = Self {
+        file: "",
+        prefix: "",
+        fields: &[],
+    };
+
+    /// Logs a warning for each variable of such a flag that is set: it has no effect. Call it when the
+    /// log is set up.
+    pub fn warn(&self) {
+        for (variable, field) in self.set(|name| std::env::var_os(name)) {
+            let file = self.file;
+            warn!("{variable} has no effect: set {field} in the file of {file}");
+        }
+    }
+
+    /// The variables that are set, with their fields.
+    fn set(
+        &self,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> impl Iterator<Item = (String, &'static str)> {
+        self.fields.iter().filter_map(move |(flag, field)| {
+            let name = flag.trim_start_matches('-').replace('-', "_");
+            let name = format!("{}_{}", self.prefix, name.to_ascii_uppercase());
+            let value = variable(&name)?;
+            (!value.is_empty()).then_some((name, *field))
+        })
+    }
+
+    /// Adds the field to the error about a flag that has moved.
+    fn explain(&self, mut error: clap::Error) -> clap::Error {
+        let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
+            return error;
+        };
+        let name = flag.split('=').next().unwrap_or(flag);
+        let Some((flag, field)) = self.fields.iter().find(|(moved, _)| *moved == name) else {
+            return error;
+        };
+        let tip = format!(
+            "set {field} in the file of {}, in place of {flag}",
+            self.file
+        );
+        // A flag with a similar name is not what was meant.
+        error.remove(ContextKind::SuggestedArg);
+        error.insert(
+            ContextKind::Suggested,
+            ContextValue::StyledStrs(vec![tip.into()]),
+        );
+        error
+    }
+}
+
 /// Reads the flags, and the environment for flags that are not given. Ends the process with exit
-/// code 2 on an invalid value, and with 0 after `--help` and `--version`.
+/// code 2 on an invalid value, and with 0 after `--help` and `--version`. The error about a flag that
+/// has moved names its field.
 ///
 /// A source of instances on the command line overrides every variable that names another source.
 #[must_use]
-pub fn parse<A: Parser>() -> A {
+pub fn parse<A: Parser>(moved: &Moved) -> A {
     let arguments: Vec<_> = std::env::args_os().collect();
     let command = command_line_first(A::command(), &arguments, |name| std::env::var_os(name));
-    let mut matches = command.clone().get_matches_from(arguments);
+    let matches = command.clone().try_get_matches_from(arguments);
+    let mut matches = matches.unwrap_or_else(|error| moved.explain(error).exit());
     A::from_arg_matches_mut(&mut matches)
         .unwrap_or_else(|error| error.format(&mut command.clone()).exit())
 }
@@ -109,6 +183,43 @@ mod tests {
         ] {
             assert_eq!(variables(line), all[1..], "{line:?}");
         }
+    }
+
+    const MOVED: Moved = Moved {
+        file: "--file",
+        prefix: "X",
+        fields: &[("--log-levels", "log.levels"), ("--zone", "zone")],
+    };
+
+    #[test]
+    fn the_error_about_a_flag_that_has_moved_names_its_field() {
+        let error = |flag: &str| {
+            let command = LogArgs::augment_args(Command::new("x"));
+            let error = command.try_get_matches_from(["x", flag]).unwrap_err();
+            MOVED.explain(error).to_string()
+        };
+        for flag in ["--log-levels=a", "--log-levels"] {
+            let text = error(flag);
+            let tip = "tip: set log.levels in the file of --file, in place of --log-levels\n";
+            assert!(
+                text.contains("unexpected argument '--log-levels'"),
+                "{text}"
+            );
+            assert!(text.contains(tip) && !text.contains("similar"), "{text}");
+        }
+        let text = error("--log-leve=a");
+        assert!(text.contains("'--log-level'"), "{text}");
+    }
+
+    #[test]
+    fn the_variable_of_a_flag_that_has_moved_is_found() {
+        let set = MOVED.set(|name| match name {
+            "X_LOG_LEVELS" => Some("1".into()),
+            "X_ZONE" => Some("".into()),
+            _ => None,
+        });
+        let expected = ("X_LOG_LEVELS".to_owned(), "log.levels");
+        assert_eq!(set.collect::<Vec<_>>(), [expected]);
     }
 
     #[test]

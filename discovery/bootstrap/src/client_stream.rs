@@ -5,6 +5,7 @@
 //!   HTTP/1 includes the wait for the next request.
 //! - On a port for HTTP/2 only, a client that speaks something else is closed. hyper leaves the rest of
 //!   its bytes unread, and the kernel then resets the connection instead of closing it.
+//! - A client that begins with TLS on a port without is closed, and the log says so.
 //! - A flood of control frames ends the connection with GOAWAY and `ENHANCE_YOUR_CALM`.
 
 use std::{
@@ -28,6 +29,7 @@ use crate::{
     flood::{Flood, FloodGuard},
     frames::Frames,
     thinned::Thinned,
+    tls::HANDSHAKE,
 };
 
 /// The preface of HTTP/2 (RFC 9113, section 3.4).
@@ -36,6 +38,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 static FLOODS: Thinned = Thinned::new();
+static TLS: Thinned = Thinned::new();
 
 /// The time limits of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +78,8 @@ pub(crate) struct ClientStream<S> {
     peer: IpAddr,
     times: Times,
     http2_only: bool,
+    /// True if this is the inside of TLS.
+    inside_tls: bool,
     activity: Arc<Activity>,
     protocol: Protocol,
     sent: Frames,
@@ -92,6 +97,7 @@ impl<S> ClientStream<S> {
             peer,
             activity,
             http2_only: false,
+            inside_tls: false,
             protocol: Protocol::Unknown(0),
             sent: Frames::default(),
             flood: FloodGuard::new(),
@@ -105,6 +111,19 @@ impl<S> ClientStream<S> {
     pub(crate) fn http2_only(mut self, only: bool) -> Self {
         self.http2_only = only;
         self
+    }
+
+    /// Says that the stream is the inside of TLS, in which bytes of another handshake mean nothing.
+    pub(crate) fn inside_tls(mut self, inside: bool) -> Self {
+        self.inside_tls = inside;
+        self
+    }
+
+    /// True if these first bytes are TLS, on a port without.
+    fn begins_tls(&self, bytes: &[u8]) -> bool {
+        !self.inside_tls
+            && matches!(self.protocol, Protocol::Unknown(0))
+            && bytes.first() == Some(&HANDSHAKE)
     }
 
     fn received(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
@@ -224,6 +243,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
             return self.poll_limit(cx).map(Err);
         };
         let bytes = &buffer.filled()[before..];
+        if self.begins_tls(bytes) {
+            buffer.set_filled(before);
+            if let Some(suppressed) = TLS.line() {
+                warn!(
+                    client = %self.peer,
+                    suppressed,
+                    "connection refused: the client uses TLS, and this port has none (--tls-cert, \
+                     --tls-key)"
+                );
+            }
+            let message = "the client uses TLS on a port without";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, message)));
+        }
         if !bytes.is_empty()
             && let Err(flood) = self.received(bytes)
         {

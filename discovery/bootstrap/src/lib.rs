@@ -7,6 +7,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`args`] | reads the command line and the environment |
+//! | [`files`] | the versions of files that are read again |
 //! | [`logging`] | log output and its flags |
 //! | [`registry`] | the flags that select a registry |
 //! | [`values`] | parsers of flag values |
@@ -18,6 +19,7 @@ mod batched;
 mod cancel_on_shutdown;
 mod client_stream;
 mod deadline;
+pub mod files;
 mod flood;
 mod frames;
 #[macro_use]
@@ -38,6 +40,8 @@ mod serve;
 mod server;
 pub mod signals;
 mod thinned;
+mod tls;
+mod transport;
 pub mod values;
 
 pub use self::{
@@ -49,5 +53,6 @@ pub use self::{
     runtime::block_on,
     server::{Listen, Server, Serving, Stage, announce},
     thinned::Thinned,
+    tls::{ClientAuth, ClientTls, ServerTls},
 };
 pub use tonic::codec::CompressionEncoding;

@@ -41,6 +41,7 @@ use hyper_util::{
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::watch,
     time::{Instant, sleep, timeout_at},
 };
 use tracing::{debug, warn};
@@ -55,6 +56,8 @@ use crate::{
     request_body::{Memory, RequestBody, Reserved},
     requests::{Endless, Requests},
     thinned::Thinned,
+    tls::{Acceptor, accept},
+    transport::Transport,
 };
 
 /// Maximum time that an HTTP/1 connection may wait for its next request, headers included. Longer
@@ -89,7 +92,7 @@ pub(crate) enum Protocol {
 }
 
 /// The limits of a server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Open connections; more wait.
     pub(crate) max_connections: NonZeroU32,
@@ -99,6 +102,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// Time to finish accepted requests after the stop.
     pub(crate) drain: Duration,
+    /// `None` without TLS.
+    pub(crate) tls: Option<Arc<Acceptor>>,
 }
 
 /// Serves until `stop` is done, then finishes the accepted requests within the drain. The
@@ -131,7 +136,9 @@ where
         limits: settings.limits,
         limit: ConnectionLimit::new(settings.max_connections),
         peers: Peers::new(settings.max_connections_per_peer),
+        tls: settings.tls,
         graceful: GracefulShutdown::new(),
+        finish: watch::Sender::new(()),
         requests: Requests::default(),
         ending: Arc::default(),
         service,
@@ -150,8 +157,13 @@ where
         .await;
     drop(listener);
     let Connections {
-        graceful, requests, ..
+        graceful,
+        requests,
+        finish,
+        ..
     } = connections;
+    // Handshakes that are not complete are given up.
+    drop(finish);
     if timeout_at(by, graceful.shutdown()).await.is_ok() {
         return Ok(());
     }
@@ -203,7 +215,10 @@ struct Connections<S> {
     limits: Limits,
     limit: ConnectionLimit,
     peers: Peers,
+    tls: Option<Arc<Acceptor>>,
     graceful: GracefulShutdown,
+    /// Dropped when connections are no longer begun.
+    finish: watch::Sender<()>,
     requests: Requests,
     /// True if answers ask HTTP/1 clients to close their connections.
     ending: Arc<AtomicBool>,
@@ -282,18 +297,15 @@ where
             begin: self.limits.begin,
             receive: self.limits.receive,
         };
-        let stream = ClientStream::new(stream, peer.ip(), times, Arc::clone(&activity))
-            .http2_only(protocol == Protocol::Grpc);
+        let (tls, begin) = (self.tls.clone(), self.limits.begin);
+        let told = Arc::clone(&activity);
         let answer = move |request: Request<Incoming>| {
             let closable = request.version() < Version::HTTP_2;
             let ending = Arc::clone(&ending);
             let (request, mut unfinished) = if closable {
                 // One at a time.
                 let request = request.map(RequestBody::unlimited);
-                (
-                    request,
-                    counter.begin(Held::Http1(Answering::new(&activity))),
-                )
+                (request, counter.begin(Held::Http1(Answering::new(&told))))
             } else {
                 let reserved = Arc::new(Reserved::none(memory.clone()));
                 let held = Held::Http2(Arc::clone(&reserved));
@@ -317,15 +329,36 @@ where
                 Ok::<_, S::Error>(answer)
             }
         };
-        let connection = self
-            .builder
-            .serve_connection(TokioIo::new(stream), service_fn(answer))
-            .into_owned();
+        let builder = self.builder.clone();
         // For every protocol: a connection speaks its own only from its first bytes on.
-        let watched = Batched::new(self.graceful.watch(connection));
+        let (watcher, mut finish) = (self.graceful.watcher(), self.finish.subscribe());
         let key = place.key();
         let task = tokio::spawn(async move {
-            if let Err(error) = watched.await {
+            // The place is held to the end of the connection.
+            let _place = place;
+            let transport = match &tls {
+                None => Transport::Plain(stream),
+                Some(tls) => {
+                    // Boxed: connections without TLS have no room for it.
+                    let accepted = accept(tls, stream, peer, protocol, &activity, begin);
+                    let accepted = Box::pin(accepted);
+                    let transport = tokio::select! {
+                        transport = accepted => transport,
+                        _ended = finish.changed() => None,
+                    };
+                    let Some(transport) = transport else {
+                        return;
+                    };
+                    transport
+                }
+            };
+            let stream = ClientStream::new(transport, peer.ip(), times, activity)
+                .http2_only(protocol == Protocol::Grpc)
+                .inside_tls(tls.is_some());
+            let connection = builder
+                .serve_connection(TokioIo::new(stream), service_fn(answer))
+                .into_owned();
+            if let Err(error) = Batched::new(watcher.watch(connection)).await {
                 debug!(client = %peer, error = &*error, "connection ended");
                 if is_flood(&*error)
                     && let Some(suppressed) = FLOODS.line()
@@ -333,7 +366,6 @@ where
                     warn!(client = %peer.ip(), suppressed, "connection ended: a flood of frames");
                 }
             }
-            drop(place);
         });
         Place::served_by(&self.peers, key, task.abort_handle());
     }

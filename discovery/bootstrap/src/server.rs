@@ -26,6 +26,7 @@ use crate::{
     request_body::RequestBody,
     serve::{Protocol, Settings, serve},
     signals::Shutdown,
+    tls::ServerTls,
 };
 
 /// Time limit of a deregistration.
@@ -48,6 +49,7 @@ pub enum Stage {
 pub struct Listen {
     address: SocketAddr,
     flag: Option<&'static str>,
+    plain: bool,
 }
 
 impl Listen {
@@ -61,6 +63,13 @@ impl Listen {
     #[must_use]
     pub fn flag(mut self, flag: &'static str) -> Self {
         self.flag = Some(flag);
+        self
+    }
+
+    /// No TLS on this port, whatever the [server](Server::tls) has: for a port of operators.
+    #[must_use]
+    pub fn without_tls(mut self) -> Self {
+        self.plain = true;
         self
     }
 
@@ -79,6 +88,7 @@ impl From<SocketAddr> for Listen {
         Self {
             address,
             flag: None,
+            plain: false,
         }
     }
 }
@@ -143,6 +153,7 @@ impl<I: Into<IpAddr>> From<(I, u16)> for Listen {
 pub struct Server {
     drain: Duration,
     limits: Limits,
+    tls: Option<ServerTls>,
     listeners: Vec<(Listen, Serve)>,
     registrations: Vec<Register>,
     on_serving: Vec<OnServing>,
@@ -187,6 +198,7 @@ impl Server {
         Self {
             drain: Duration::from_secs(2),
             limits: Limits::default(),
+            tls: None,
             listeners: Vec::new(),
             registrations: Vec::new(),
             on_serving: Vec::new(),
@@ -205,6 +217,12 @@ impl Server {
     /// The limits of what clients may take, for each listener.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Serves TLS on all ports, except those [without](Listen::without_tls). Default: no TLS.
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -288,8 +306,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When an address is in use, a registration is invalid or the descriptors cannot be read; when
-    /// requests are unfinished at the end of the drain; outside a tokio runtime. An unreachable
+    /// When an address is in use, a registration is invalid, or the descriptors or the TLS files cannot be
+    /// read; when requests are unfinished at the end of the drain; outside a tokio runtime. An unreachable
     /// registry is not an error: the server serves and retries.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         tokio::runtime::Handle::try_current().context("cannot serve")?;
@@ -306,14 +324,29 @@ impl Server {
                 .unwrap_or_else(|| default_limit_per_peer(max_connections)),
             limits,
             drain: self.drain.saturating_sub(before_stop),
+            tls: None,
         };
+        // Dropped at the end, which ends the tasks.
+        let mut background = JoinSet::new();
+        let mut tls = None;
+        if let Some(files) = self.tls {
+            let (acceptor, following) = files.start()?;
+            background.spawn(following);
+            tls = Some(acceptor);
+        }
 
         let mut bound = Vec::new();
         let mut listeners = Vec::new();
         for (listen, service) in self.listeners {
+            let plain = listen.plain;
             let listener = listen.bind().await?;
             bound.push(listener.local_addr().context("no local address")?);
-            listeners.push((listener, service));
+            let tls = if plain { None } else { tls.clone() };
+            let settings = Settings {
+                tls,
+                ..settings.clone()
+            };
+            listeners.push((listener, service, settings));
         }
         let registrations = self.registrations.into_iter();
         let registrations = registrations
@@ -325,7 +358,7 @@ impl Server {
             reported: Vec::new(),
             stage: self.stage,
         };
-        for (listener, service) in listeners {
+        for (listener, service, settings) in listeners {
             running.start(listener, service, settings)?;
         }
         let serving = Serving {

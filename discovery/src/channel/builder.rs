@@ -14,7 +14,9 @@ use tokio::{sync::Semaphore, time::Instant};
 use super::service_config::InUse;
 use super::{
     Channel,
+    chosen_factory::ChosenFactory,
     fixed_settings::FixedSettings,
+    retry_overrides::RetryOverrides,
     settings::{ChosenBalancer, Settings},
     shared::Shared,
 };
@@ -23,7 +25,7 @@ use crate::retry::methods::Methods;
 use crate::{
     backoff::Backoff,
     balance::{Balancer, Policy},
-    connection::{Factory, Http2, origin::with_origin},
+    connection::{Factory, origin::with_origin},
     ejection::EjectionPolicy,
     endpoint::Connector,
     endpointer::{Config, Endpointer, RemovalProtection},
@@ -44,7 +46,7 @@ pub(super) enum Source {
 #[must_use]
 pub struct ChannelBuilder {
     source: Source,
-    query: Query,
+    pub(super) query: Query,
     balancer: ChosenBalancer,
     retry: RetryPolicy,
     overrides: RetryOverrides,
@@ -53,38 +55,17 @@ pub struct ChannelBuilder {
     subset: Option<usize>,
     subset_id: Option<String>,
     locality: Option<Locality>,
-    factory: Arc<dyn Factory>,
+    pub(super) factory: ChosenFactory,
     origin: Option<Uri>,
-    eager: bool,
-    connect_timeout: Duration,
-    connect_backoff: Backoff,
-    connect_parallel: usize,
+    pub(super) eager: bool,
+    pub(super) connect_timeout: Duration,
+    pub(super) connect_backoff: Backoff,
+    pub(super) connect_parallel: usize,
     user_agent: String,
     #[cfg(feature = "service-config")]
-    service_config: crate::config::ServiceConfig,
+    pub(super) service_config: crate::config::ServiceConfig,
     #[cfg(feature = "descriptors")]
     descriptors: Option<std::borrow::Cow<'static, [u8]>>,
-}
-
-/// Settings of the retry policy that were given one by one.
-#[derive(Default)]
-struct RetryOverrides {
-    max_attempts: Option<u32>,
-    timeout: Option<Duration>,
-    attempt_timeout: Option<Duration>,
-    idempotent: HashSet<String>,
-    hedge: Option<Hedge>,
-}
-
-impl RetryOverrides {
-    fn apply(self, mut policy: RetryPolicy) -> RetryPolicy {
-        policy.max_attempts = self.max_attempts.unwrap_or(policy.max_attempts);
-        policy.timeout = self.timeout.or(policy.timeout);
-        policy.attempt_timeout = self.attempt_timeout.or(policy.attempt_timeout);
-        policy.hedge = self.hedge.or(policy.hedge);
-        policy.idempotent.extend(self.idempotent);
-        policy
-    }
 }
 
 /// A channel that cannot be built.
@@ -120,7 +101,7 @@ impl ChannelBuilder {
             subset: None,
             subset_id: None,
             locality: None,
-            factory: Arc::new(Http2::default()),
+            factory: ChosenFactory::default(),
             origin: None,
             eager: true,
             connect_timeout: Duration::from_secs(1),
@@ -281,15 +262,16 @@ impl ChannelBuilder {
         self
     }
 
-    /// The factory that makes connections. Default: [`Http2`].
+    /// The factory that makes connections. Default: [`Http2`](crate::connection::Http2).
     pub fn factory(mut self, factory: impl Factory) -> Self {
-        self.factory = Arc::new(factory);
+        self.factory = ChosenFactory::of(factory);
         self
     }
 
     /// Sets `:scheme` and `:authority` of the requests whose URI has no authority of its own, as
     /// [`tonic::transport::Endpoint::origin`](https://docs.rs/tonic/latest/tonic/transport/struct.Endpoint.html#method.origin)
-    /// does. Needs both parts: `https://trim.example`. Default: the factory's; for [`Http2`] the
+    /// does. Needs both parts: `https://trim.example`. Default: the factory's; for
+    /// [`Http2`](crate::connection::Http2) the
     /// instance's own address.
     pub fn origin(mut self, origin: Uri) -> Self {
         self.origin = Some(origin);
@@ -358,6 +340,20 @@ impl ChannelBuilder {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(BuildError::NoRuntime(service));
         }
+        #[cfg(feature = "service-config")]
+        let this = self
+            .with_fixed_config()
+            .map_err(|setting| BuildError::Setting {
+                service: service.clone(),
+                setting,
+            })?;
+        #[cfg(not(feature = "service-config"))]
+        let this = self;
+        this.start(service)
+    }
+
+    /// Starts the channel to this service.
+    fn start(self, service: String) -> Result<Channel, BuildError> {
         let refuse = |setting| BuildError::Setting {
             service: service.clone(),
             setting,
@@ -387,7 +383,7 @@ impl ChannelBuilder {
             ))
         })?;
         let origin = self.origin.as_ref().map(ToString::to_string);
-        let factory = with_origin(self.factory, self.origin).map_err(|expected| {
+        let factory = with_origin(self.factory.into_shared(), self.origin).map_err(|expected| {
             let value = origin.unwrap_or_default();
             refuse(InvalidSetting::new(
                 "origin",
@@ -416,10 +412,8 @@ impl ChannelBuilder {
             balancer: self.balancer,
             protection: self.protection,
             subset: self.subset,
-            subset_id: match self.subset_id {
-                Some(id) => id.into_bytes(),
-                None => process_id().to_le_bytes().to_vec(),
-            },
+            subset_id: self.subset_id,
+            process_id: process_id(),
             locality: self.locality,
             datacenters: instancer.datacenters(),
         };
@@ -456,7 +450,7 @@ impl ChannelBuilder {
         })
     }
 
-    /// The settings that no service config replaces.
+    /// The settings that no service config replaces after the start.
     fn fixed(&self) -> FixedSettings {
         FixedSettings {
             tags: self.query.tags.clone(),
@@ -466,6 +460,7 @@ impl ChannelBuilder {
             connect_timeout: self.connect_timeout,
             connect_backoff: self.connect_backoff,
             connect_parallel: self.connect_parallel,
+            probes: self.factory.probes(),
         }
     }
 
@@ -524,9 +519,9 @@ impl ChannelBuilder {
 }
 
 /// The name of this process's subset, if none was given.
-fn process_id() -> u64 {
+fn process_id() -> [u8; 8] {
     static ID: OnceLock<u64> = OnceLock::new();
-    *ID.get_or_init(|| fastrand::u64(..))
+    ID.get_or_init(|| fastrand::u64(..)).to_le_bytes()
 }
 
 #[cfg(test)]

@@ -92,7 +92,13 @@ impl<'a, P: Protocol> Call<'a, P> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
         let hash = hash::bytes(path.as_bytes());
-        let policy = Arc::clone(shared.policies.load().of(path, hash));
+        let policies = shared.policies.load();
+        let policy = Arc::clone(policies.of(path, hash));
+        let key = parts.extensions.get::<HashKey>().copied();
+        let key = key
+            .or_else(|| policies.key(&parts.headers))
+            .map(|key| key.0);
+        drop(policies);
         let in_header = P::timeout(&parts.headers)
             .map_err(|error| {
                 let kind = CallErrorKind::InvalidRequest;
@@ -127,7 +133,6 @@ impl<'a, P: Protocol> Call<'a, P> {
             let given = given.map(|time| Deadline::of(now, time));
             Limit::stream(now, caller.into_iter().chain(given).min())
         };
-        let key = parts.extensions.get::<HashKey>().map(|key| key.0);
         let asked = options.and_then(|options| options.target.clone());
         let target = asked.or_else(|| policy.target(&parts.headers, key));
         let mut headers = parts.headers;

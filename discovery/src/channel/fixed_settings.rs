@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::chosen_factory::Probes;
 use crate::{
     backoff::Backoff,
     balance::Policy,
@@ -38,7 +39,7 @@ pub struct ChannelSettings {
     pub connect_parallel: usize,
 }
 
-/// Those of the settings that no service config replaces.
+/// Those of the settings that no service config replaces after the start.
 pub(crate) struct FixedSettings {
     pub(crate) tags: Vec<String>,
     pub(crate) passing_only: bool,
@@ -47,6 +48,12 @@ pub(crate) struct FixedSettings {
     pub(crate) connect_timeout: Duration,
     pub(crate) connect_backoff: Backoff,
     pub(crate) connect_parallel: usize,
+    /// `None` if the factory is the application's own.
+    #[cfg_attr(
+        not(feature = "service-config"),
+        allow(dead_code, reason = "shown as a config")
+    )]
+    pub(crate) probes: Option<Probes>,
 }
 
 impl FixedSettings {

@@ -8,10 +8,12 @@ use std::{
     time::Duration,
 };
 
+use http::{HeaderMap, HeaderName};
+
 use super::options::Target;
 use crate::{
     ejection::EjectionPolicy,
-    hash,
+    hash::{self, HashKey},
     retry::{RetryPolicy, throttle::RetryLimit},
 };
 
@@ -40,14 +42,14 @@ pub(crate) struct MethodPolicy {
 impl MethodPolicy {
     /// The instances that a call of the method may use, if a route says so.
     #[cfg(feature = "service-config")]
-    pub(super) fn target(&self, headers: &http::HeaderMap, key: Option<u64>) -> Option<Target> {
+    pub(super) fn target(&self, headers: &HeaderMap, key: Option<u64>) -> Option<Target> {
         let route = self.routes.iter().find(|route| route.matches(headers))?;
         route.target(key)
     }
 
     #[cfg(not(feature = "service-config"))]
     #[allow(clippy::unused_self, reason = "as with the feature")]
-    pub(super) fn target(&self, _: &http::HeaderMap, _: Option<u64>) -> Option<Target> {
+    pub(super) fn target(&self, _: &HeaderMap, _: Option<u64>) -> Option<Target> {
         None
     }
 }
@@ -59,6 +61,8 @@ pub(crate) struct Policies {
     methods: Table,
     services: Table,
     pub(crate) ejection: Arc<EjectionPolicy>,
+    /// The header whose value is the key of calls that have none.
+    pub(crate) hash_header: Option<HeaderName>,
 }
 
 impl Policies {
@@ -68,6 +72,7 @@ impl Policies {
             methods: Table::default(),
             services: Table::default(),
             ejection,
+            hash_header: None,
         }
     }
 
@@ -94,6 +99,23 @@ impl Policies {
         service
             .and_then(|service| self.services.get(service, hash::bytes(service.as_bytes())))
             .unwrap_or(&self.default)
+    }
+
+    /// The key of a call with these headers, if it has none of its own: the hash of the header's values,
+    /// joined by commas (gRFC A76).
+    pub(crate) fn key(&self, headers: &HeaderMap) -> Option<HashKey> {
+        let mut values = headers.get_all(self.hash_header.as_ref()?).iter();
+        let first = values.next()?;
+        let mut rest = values.peekable();
+        if rest.peek().is_none() {
+            return Some(HashKey::of(first.as_bytes()));
+        }
+        let mut joined = first.as_bytes().to_vec();
+        for value in rest {
+            joined.push(b',');
+            joined.extend_from_slice(value.as_bytes());
+        }
+        Some(HashKey::of(&joined))
     }
 
     /// The policy of the methods that no entry names.

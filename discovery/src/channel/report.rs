@@ -2,13 +2,17 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use http::HeaderName;
 use serde_json::{Map, Value, json};
 
-use super::method_policy::{MethodPolicy, Policies};
+use super::{
+    fixed_settings::FixedSettings,
+    method_policy::{MethodPolicy, Policies},
+};
 use crate::{
     balance::Policy,
     code::Code,
-    config::{MAX_ATTEMPTS, Name, OWN_KEY, RouteConfig},
+    config::{KEEP_ALIVE_TIMEOUT, MAX_ATTEMPTS, Name, OWN_KEY, RouteConfig},
     endpointer::{RemovalProtection, SetPolicy},
     filter::{subset::Subset, zone::Locality},
     retry::{Hedge, throttle::LimitPolicy},
@@ -18,8 +22,10 @@ use crate::{
 pub(super) struct Report<'a> {
     pub(super) policies: &'a Policies,
     pub(super) set: &'a SetPolicy,
+    pub(super) fixed: &'a FixedSettings,
     pub(super) limit: LimitPolicy,
     pub(super) routes: &'a [RouteConfig],
+    pub(super) subset_id: Option<&'a str>,
 }
 
 impl Report<'_> {
@@ -50,7 +56,14 @@ impl Report<'_> {
         let ejection = &self.set.ejection;
         let mut own = json!({
             "balancer": self.set.balancer_name.map(Policy::name),
+            "requestHashHeader": self.policies.hash_header.as_ref().map(HeaderName::as_str),
+            "passingOnly": self.fixed.passing_only,
+            "datacenters": self.fixed.datacenter.as_ref().map(|names| {
+                names.split(',').collect::<Vec<_>>()
+            }),
+            "connections": connections(self.fixed),
             "subset": self.set.subset.as_ref().map(Subset::size),
+            "subsetId": self.subset_id,
             "locality": self.set.locality.as_ref().map(locality),
             "routes": self.routes.iter().map(route).collect::<Vec<_>>(),
             "removalProtection": protection(&self.set.protection),
@@ -99,25 +112,20 @@ fn method_config(name: &Value, policy: &MethodPolicy) -> Value {
                 // Said by the hedging policy.
                 Some(Hedge::Each(_)) => None,
             },
+            "retryCodes": codes(&retry.codes),
             "idempotentCodes": codes(&retry.idempotent_codes),
+            "initialBackoff": seconds(retry.backoff.first),
+            "maxBackoff": seconds(retry.backoff.ceiling),
+            "backoffMultiplier": retry.backoff.multiplier,
             "retryElsewhereAtOnce": retry.elsewhere_at_once,
             "replayLimit": retry.replay_limit,
         },
     });
-    let attempts = retry.max_attempts.clamp(2, MAX_ATTEMPTS);
     if let Some(Hedge::Each(delay)) = retry.hedge {
         config["hedgingPolicy"] = json!({
-            "maxAttempts": attempts,
+            "maxAttempts": retry.max_attempts.clamp(2, MAX_ATTEMPTS),
             "hedgingDelay": seconds(delay),
             "nonFatalStatusCodes": codes(&retry.codes),
-        });
-    } else if !retry.codes.is_empty() {
-        config["retryPolicy"] = json!({
-            "maxAttempts": attempts,
-            "initialBackoff": seconds(retry.backoff.first),
-            "maxBackoff": seconds(retry.backoff.ceiling),
-            "backoffMultiplier": retry.backoff.multiplier,
-            "retryableStatusCodes": codes(&retry.codes),
         });
     }
     config
@@ -158,6 +166,23 @@ fn route(route: &RouteConfig) -> Value {
 fn protection(protection: &RemovalProtection) -> Value {
     let limit = protection.limit.map_or_else(|| "none".to_owned(), seconds);
     json!({"share": protection.share, "limit": limit})
+}
+
+fn connections(fixed: &FixedSettings) -> Value {
+    let mut connections = json!({
+        "eager": fixed.eager,
+        "timeout": seconds(fixed.connect_timeout),
+        "initialBackoff": seconds(fixed.connect_backoff.first),
+        "maxBackoff": seconds(fixed.connect_backoff.ceiling),
+        "parallel": fixed.connect_parallel,
+    });
+    if let Some(probes) = fixed.probes {
+        let (interval, limit) = probes.keep_alive.unzip();
+        connections["keepAlive"] = json!(seconds(interval.unwrap_or_default()));
+        connections["keepAliveTimeout"] = json!(seconds(limit.unwrap_or(KEEP_ALIVE_TIMEOUT)));
+        connections["tcpKeepAlive"] = json!(seconds(probes.tcp_keep_alive.unwrap_or_default()));
+    }
+    connections
 }
 
 fn locality(locality: &Locality) -> Value {

@@ -2,7 +2,9 @@
 
 use std::sync::PoisonError;
 
+use http::HeaderName;
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::{Channel, report::Report, settings::Kept};
 use crate::{config::ServiceConfig, error::InvalidSetting};
@@ -18,7 +20,8 @@ impl Channel {
     ///
     /// Calls that begin afterwards have the new policy; calls under way keep theirs. Connections, their
     /// statistics, the retry budget and the state of the balancer stay, as far as their own settings do
-    /// not change. An empty config restores the builder's settings.
+    /// not change. An empty config restores the builder's settings. The settings that are read when the
+    /// channel is built stay as they are, and a warning is logged if they differ.
     ///
     /// # Errors
     ///
@@ -29,6 +32,13 @@ impl Channel {
         let mut in_use = shared.in_use.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let effective = shared.settings.effective_with(&config, &in_use.kept, now)?;
+        if config.own.fixed != in_use.config.own.fixed {
+            warn!(
+                service = %shared.service,
+                "passingOnly, datacenters and connections of the service config are read when the \
+                 channel is built: they change at the next start"
+            );
+        }
         shared.policies.store(effective.policies);
         shared.endpointer.set_policy(effective.set);
         *in_use = InUse {
@@ -47,10 +57,25 @@ impl Channel {
         Report {
             policies: &shared.policies.load(),
             set: &shared.endpointer.policy(),
+            fixed: &shared.fixed,
             limit: in_use.kept.limit_policy(),
             routes: &in_use.config.own.routes,
+            subset_id: in_use
+                .config
+                .own
+                .subset_id
+                .as_deref()
+                .or(shared.settings.subset_id.as_deref()),
         }
         .to_json()
+    }
+
+    /// The header whose value is the key of calls without a [`HashKey`](crate::HashKey):
+    /// `requestHashHeader` of the service config in use. A service that passes its callers' keys on reads
+    /// the same header of its own requests.
+    #[must_use]
+    pub fn request_hash_header(&self) -> Option<HeaderName> {
+        self.shared.policies.load().hash_header.clone()
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+#[cfg(feature = "service-config")]
+use http::HeaderName;
 use tokio::time::Instant;
 
 use super::method_policy::{MethodPolicy, Policies};
@@ -38,8 +40,10 @@ pub(crate) struct Settings {
     pub(crate) balancer: ChosenBalancer,
     pub(crate) protection: RemovalProtection,
     pub(crate) subset: Option<usize>,
-    /// The name that decides which instances a subset has.
-    pub(crate) subset_id: Vec<u8>,
+    /// The name that decides which instances a subset has, if one is given.
+    pub(crate) subset_id: Option<String>,
+    /// The name in place of it.
+    pub(crate) process_id: [u8; 8],
     pub(crate) locality: Option<Locality>,
     /// The registry's datacenters in order of preference.
     pub(crate) datacenters: Vec<String>,
@@ -116,7 +120,7 @@ impl Settings {
             balancer_name: kept.balancer.name,
             ejection,
             protection: self.protection,
-            subset: self.subset.map(|size| Subset::new(size, &self.subset_id)),
+            subset: self.subset.map(|size| self.subset(size, None)),
             locality: Locality::in_order(self.locality.clone(), &self.datacenters),
         };
         Effective {
@@ -124,6 +128,12 @@ impl Settings {
             set,
             kept,
         }
+    }
+
+    /// A subset under the name that the service config gives, or else the builder's, or this process's.
+    fn subset(&self, size: usize, name: Option<&str>) -> Subset {
+        let name = name.or(self.subset_id.as_deref());
+        Subset::new(size, name.map_or(&self.process_id[..], str::as_bytes))
     }
 
     /// Paths of methods that differ from the others by their declaration.
@@ -172,8 +182,15 @@ impl Settings {
         };
         let ejection = self.ejection_with(config)?;
         let subset = self.subset_with(config);
-        let own_id = config.own.subset_id.as_ref().map(String::as_bytes);
-        let subset_id = own_id.unwrap_or(&self.subset_id);
+        let subset_id = config.own.subset_id.as_deref();
+        if let (Some(id), None) = (subset_id, subset) {
+            let expected = "has no effect without subset";
+            return Err(InvalidSetting::new(
+                "subset_id",
+                format!("{id:?}"),
+                expected,
+            ));
+        }
         let locality = config.own.locality.as_ref().or(self.locality.as_ref());
         let mut protection = self.protection;
         protection.share = config.own.protection_share.unwrap_or(protection.share);
@@ -184,7 +201,7 @@ impl Settings {
                 balancer_name: kept.balancer.name,
                 ejection: Arc::clone(&ejection),
                 protection,
-                subset: subset.map(|size| Subset::new(size, subset_id)),
+                subset: subset.map(|size| self.subset(size, subset_id)),
                 locality: Locality::in_order(locality.cloned(), &self.datacenters),
             },
             policies: Arc::new(self.policies_with(config, &kept.limit, ejection)),
@@ -256,6 +273,7 @@ impl Settings {
             ..self.method_with(None, all, limit)
         };
         let mut policies = Policies::new(default, ejection);
+        policies.hash_header = hash_header(config).cloned();
         let mut methods: HashSet<&str> = self.declared();
         let mut services: HashSet<&str> = HashSet::new();
         let in_methods = config.methods.iter().flat_map(|entry| &entry.names);
@@ -344,9 +362,18 @@ impl Settings {
         let learn = own.learn_attempt_timeout;
         retry.learn_attempt_timeout = learn.unwrap_or(retry.learn_attempt_timeout);
         retry.hedge = own.hedge.unwrap_or(retry.hedge);
+        if let Some(codes) = &own.retry_codes {
+            retry.codes.clone_from(codes);
+        }
         if let Some(codes) = &own.idempotent_codes {
             retry.idempotent_codes.clone_from(codes);
         }
+        let backoff = &mut retry.backoff;
+        backoff.ceiling = own.max_backoff.unwrap_or(backoff.ceiling);
+        // As in gRPC, a first backoff above the maximum is the maximum.
+        backoff.first = own.initial_backoff.unwrap_or(backoff.first);
+        backoff.first = backoff.first.min(backoff.ceiling);
+        backoff.multiplier = own.backoff_multiplier.unwrap_or(backoff.multiplier);
         retry.elsewhere_at_once = own.elsewhere_at_once.unwrap_or(retry.elsewhere_at_once);
         retry.replay_limit = own.replay_limit.unwrap_or(retry.replay_limit);
         policy
@@ -361,6 +388,13 @@ impl Settings {
         policy.validate()?;
         Ok(Arc::new(policy))
     }
+}
+
+/// The header whose value is the key of a call (gRFC A76).
+#[cfg(feature = "service-config")]
+fn hash_header(config: &ServiceConfig) -> Option<&HeaderName> {
+    let own = config.own.hash_header.as_ref();
+    own.or(config.balancing.hash_header.as_ref())
 }
 
 /// Sets what gRFC A50 has. An algorithm that is absent there is off.

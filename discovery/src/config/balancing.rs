@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::{
     error::{ConfigError, ConfigWarning},
     node::{Node, Object},
@@ -23,6 +25,8 @@ pub(crate) struct Balancing {
     pub(crate) balancer: Option<Policy>,
     pub(crate) subset: Option<usize>,
     pub(crate) outliers: Option<Outliers>,
+    /// The header whose value is the key of a call.
+    pub(crate) hash_header: Option<HeaderName>,
 }
 
 /// Outlier detection (gRFC A50), with its defaults.
@@ -137,10 +141,11 @@ impl Balancing {
                     return Ok(None);
                 };
                 let mut object = config.object()?;
-                settings(balancer, config, &mut object, warnings)?;
+                let hash_header = settings(balancer, config, &mut object, warnings)?;
                 object.finish(warnings);
                 Self {
                     balancer: Some(balancer),
+                    hash_header,
                     ..Self::default()
                 }
             }
@@ -170,13 +175,14 @@ fn child(
     Balancing::nested(&child, warnings, depth + 1)
 }
 
-/// Checks the settings of a policy without children. This crate's policies have none of them.
+/// Checks the settings of a policy without children. The one that this crate's policies have is the
+/// header of the hash (gRFC A76), which is returned.
 fn settings(
     balancer: Policy,
     config: &Node<'_>,
     object: &mut Object<'_>,
     warnings: &mut Vec<ConfigWarning>,
-) -> Result<(), ConfigError> {
+) -> Result<Option<HeaderName>, ConfigError> {
     match balancer {
         Policy::LeastRequest => {
             if let Some(count) = object.take("choiceCount")
@@ -198,9 +204,7 @@ fn settings(
             {
                 return Err(config.invalid("minRingSize must be at most maxRingSize"));
             }
-            if let Some(header) = object.take("requestHashHeader") {
-                warnings.push(header.warning("has no effect: the key is the request's HashKey"));
-            }
+            return object.optional("requestHashHeader", Node::header);
         }
         Policy::WeightedRoundRobin => {
             let reason = "has no effect: the weights are those of the registry";
@@ -227,7 +231,7 @@ fn settings(
         }
         _ => {}
     }
-    Ok(())
+    Ok(None)
 }
 
 /// A percentage as a share.

@@ -33,7 +33,14 @@
 //! | `locality`: `zone`, `datacenter`, `overprovisioningFactor`, `fallbackDatacenters` | [`Locality`](crate::Locality) |
 //! | `subset`, `subsetId` | [`ChannelBuilder::subset`](crate::ChannelBuilder::subset) |
 //! | `retryBudget`: `share`, `reserve` | [`BudgetPolicy`](crate::BudgetPolicy) |
+//! | `requestHashHeader` | `ring_hash_experimental` (gRFC A76): the header whose value is the key of calls without a [`HashKey`](crate::HashKey), for the balancer `consistent-hash` |
+//! | `passingOnly`, `datacenters` | [`ChannelBuilder::passing_only`](crate::ChannelBuilder::passing_only), [`datacenter`](crate::ChannelBuilder::datacenter) |
+//! | `connections`: `eager`, `timeout`, `initialBackoff`, `maxBackoff`, `parallel` | [`ChannelBuilder::eager`](crate::ChannelBuilder::eager) and the `connect_` settings after it |
+//! | `connections`: `keepAlive`, `keepAliveTimeout` (5 s), `tcpKeepAlive` | [`Http2::with_keep_alive`](crate::connection::Http2::with_keep_alive), [`with_tcp_keep_alive`](crate::connection::Http2::with_tcp_keep_alive); `"0s"` is off |
 //! | `routes` | see below |
+//!
+//! `passingOnly`, `datacenters` and `connections` are read when the channel is built. A later config that
+//! changes them has its other settings applied, and a warning is logged.
 //!
 //! The first of the `routes` that matches a call decides which instances it may use, unless its
 //! [`CallOptions`](crate::CallOptions) do. `name` is as in `methodConfig` (absent: all methods), and
@@ -57,6 +64,7 @@
 //! |---|---|
 //! | `idempotent` | the method may, or must not, be executed twice |
 //! | `attemptTimeout`, `learnAttemptTimeout`, `idempotentCodes`, `maxAttempts`, `replayLimit` | as in [`RetryPolicy`](crate::RetryPolicy) |
+//! | `retryCodes`, `initialBackoff`, `maxBackoff`, `backoffMultiplier` | as in a `retryPolicy`, each by itself; they win over it |
 //! | `hedge` | `"off"`, `"p95"` or a delay |
 //! | `retryElsewhereAtOnce` | the second attempt goes to another instance without a backoff; `false` with a `retryPolicy`, otherwise `true` |
 //!
@@ -99,6 +107,7 @@ mod error;
 mod method;
 mod node;
 mod own;
+mod own_fixed;
 mod own_method;
 mod routes;
 #[cfg(test)]
@@ -111,6 +120,7 @@ pub(crate) use self::{
     balancing::{Balancing, Outliers},
     method::{MethodConfig, Name},
     own::{Own, OwnEjection},
+    own_fixed::{KEEP_ALIVE_TIMEOUT, OwnConnections},
     routes::{Destination, RouteConfig},
 };
 use crate::retry::ThrottlePolicy;

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
+use http::HeaderName;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -131,6 +132,18 @@ impl<'a> Node<'a> {
             return Err(self.invalid("must not be empty"));
         }
         Ok(text)
+    }
+
+    /// The name of a header with a text as its value, as gRPC's metadata have it.
+    pub(super) fn header(&self) -> Result<HeaderName, ConfigError> {
+        const EXPECTED: &str =
+            "expected the name of a header, in lower case and without -bin at the end";
+        let name = HeaderName::from_lowercase(self.string()?.as_bytes())
+            .map_err(|_| self.invalid(EXPECTED))?;
+        if name.as_str().ends_with("-bin") {
+            return Err(self.invalid(EXPECTED));
+        }
+        Ok(name)
     }
 
     /// A whole number of at least `min`. Protobuf's JSON mapping also has it in quotes.

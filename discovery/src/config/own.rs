@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::{
     error::{ConfigError, ConfigWarning},
     node::Node,
+    own_fixed::OwnFixed,
     routes::RouteConfig,
 };
 use crate::{balance::Policy, filter::zone::Locality};
@@ -24,6 +27,8 @@ pub(crate) struct Own {
     pub(crate) budget_share: Option<f64>,
     pub(crate) budget_reserve: Option<u32>,
     pub(crate) routes: Vec<RouteConfig>,
+    pub(crate) hash_header: Option<HeaderName>,
+    pub(crate) fixed: OwnFixed,
 }
 
 /// The settings of outlier ejection. They win over `outlier_detection_experimental`.
@@ -68,6 +73,8 @@ impl Own {
                 .optional("subset", |node| node.number(1))?
                 .map(|size| usize::try_from(size).unwrap_or(usize::MAX)),
             subset_id: object.optional("subsetId", Node::name)?,
+            hash_header: object.optional("requestHashHeader", Node::header)?,
+            fixed: OwnFixed::read(&mut object, warnings)?,
             ..Self::default()
         };
         for route in object.optional("routes", Node::array)?.unwrap_or_default() {

@@ -17,7 +17,11 @@ pub(crate) struct OwnMethod {
     /// `Some(None)` turns hedging off.
     #[allow(clippy::option_option, reason = "absent, off, or a value")]
     pub(crate) hedge: Option<Option<Hedge>>,
+    pub(crate) retry_codes: Option<Vec<Code>>,
     pub(crate) idempotent_codes: Option<Vec<Code>>,
+    pub(crate) initial_backoff: Option<Duration>,
+    pub(crate) max_backoff: Option<Duration>,
+    pub(crate) backoff_multiplier: Option<f64>,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) elsewhere_at_once: Option<bool>,
     pub(crate) replay_limit: Option<usize>,
@@ -34,7 +38,13 @@ impl OwnMethod {
             attempt_timeout: object.optional("attemptTimeout", Node::positive_duration)?,
             learn_attempt_timeout: object.optional("learnAttemptTimeout", Node::boolean)?,
             hedge: object.optional("hedge", hedge)?,
+            retry_codes: object.optional("retryCodes", Node::codes)?,
             idempotent_codes: object.optional("idempotentCodes", Node::codes)?,
+            initial_backoff: object.optional("initialBackoff", Node::positive_duration)?,
+            max_backoff: object.optional("maxBackoff", Node::positive_duration)?,
+            backoff_multiplier: object.optional("backoffMultiplier", |node| {
+                node.float(|it| it > 0.0, "must be a number greater than zero")
+            })?,
             max_attempts: object.optional("maxAttempts", |node| node.number(1))?,
             elsewhere_at_once: object.optional("retryElsewhereAtOnce", Node::boolean)?,
             replay_limit: object.optional("replayLimit", Node::size)?,

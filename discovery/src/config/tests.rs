@@ -158,6 +158,16 @@ fn a_bad_method_config_is_refused_with_its_field_and_what_is_allowed() {
             "\"off\", \"p95\"",
         ),
         (
+            method("\"discovery\": {\"backoffMultiplier\": 0}"),
+            "discovery.backoffMultiplier",
+            "must be a number greater than zero",
+        ),
+        (
+            method("\"discovery\": {\"maxBackoff\": \"0s\"}"),
+            "discovery.maxBackoff",
+            "must be greater than zero",
+        ),
+        (
             method("\"discovery\": {\"maxAttempts\": 0}"),
             "discovery.maxAttempts",
             "from 1 to",
@@ -296,6 +306,26 @@ fn other_bad_fields_are_refused() {
             "zone or datacenter is required",
         ),
         ("{\"discovery\": {\"subset\": 0}}", "discovery.subset is 0"),
+        (
+            "{\"discovery\": {\"requestHashHeader\": \"a b\"}}",
+            "expected the name of a header, in lower case and without -bin",
+        ),
+        (
+            "{\"loadBalancingConfig\": [{\"ring_hash_experimental\": {\"requestHashHeader\": \"id-bin\"}}]}",
+            "requestHashHeader is \"id-bin\": expected the name",
+        ),
+        (
+            "{\"discovery\": {\"datacenters\": [\"a,b\"]}}",
+            "discovery.datacenters is [\"a,b\"]: expected at least one name, each without a comma",
+        ),
+        (
+            "{\"discovery\": {\"connections\": {\"parallel\": 0}}}",
+            "discovery.connections.parallel is 0",
+        ),
+        (
+            "{\"discovery\": {\"connections\": {\"timeout\": \"0s\"}}}",
+            "discovery.connections.timeout is \"0s\": must be greater than zero",
+        ),
         (
             "{\"discovery\": {\"ejection\": {\"maxShare\": 2}}}",
             "discovery.ejection.maxShare is 2: must be a number from 0 to 1",

@@ -44,7 +44,7 @@ use self::{
     transport::Http2Transport,
 };
 #[cfg(feature = "tls")]
-use super::tls::{Tls, TlsError, TlsHandshake};
+use super::tls::{RotatingTls, Tls, TlsError, explain};
 use super::{
     ConnectError, Connection, Factory,
     descriptors::{Descriptors, Taken},
@@ -75,7 +75,7 @@ pub struct Http2 {
     max_connections: usize,
     descriptors: Descriptors,
     #[cfg(feature = "tls")]
-    tls: Option<TlsHandshake>,
+    tls: Option<RotatingTls>,
 }
 
 impl Default for Http2 {
@@ -120,6 +120,21 @@ impl Http2 {
     pub fn with_keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
         self.keep_alive = Some((interval, timeout));
         self
+    }
+
+    /// As [`with_keep_alive`](Self::with_keep_alive), or off.
+    #[cfg(feature = "service-config")]
+    pub(crate) fn with_keep_alives(mut self, times: Option<(Duration, Duration)>) -> Self {
+        self.keep_alive = times;
+        self
+    }
+
+    pub(crate) fn keep_alive(&self) -> Option<(Duration, Duration)> {
+        self.keep_alive
+    }
+
+    pub(crate) fn tcp_keep_alive(&self) -> Option<Duration> {
+        self.tcp_keep_alive
     }
 
     /// TCP keep-alive: the kernel probes a silent connection after `idle`, then five times within
@@ -173,9 +188,16 @@ impl Http2 {
     ///
     /// The first setting that cannot be used.
     #[cfg(feature = "tls")]
-    pub fn with_tls(mut self, tls: Tls) -> Result<Self, TlsError> {
-        self.tls = Some(tls.handshake()?);
-        Ok(self)
+    pub fn with_tls(self, tls: Tls) -> Result<Self, TlsError> {
+        Ok(self.with_rotating_tls(&RotatingTls::new(tls)?))
+    }
+
+    /// Uses TLS with settings that can be replaced later. Default: no TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_rotating_tls(mut self, tls: &RotatingTls) -> Self {
+        self.tls = Some(tls.clone());
+        self
     }
 
     /// The origin of the requests to this instance.
@@ -231,8 +253,9 @@ impl Http2 {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let origin = self.origin(Scheme::HTTPS, instance)?;
-            let stream = tls.perform(stream, instance).await?;
-            return self.establish(stream, taken, origin).await;
+            let stream = tls.handshake(stream, instance).await?;
+            let connection = self.establish(stream, taken, origin).await;
+            return connection.map_err(explain::first_bytes);
         }
         let origin = self.origin(Scheme::HTTP, instance)?;
         self.establish(stream, taken, origin).await
@@ -283,14 +306,16 @@ impl Http2 {
         tokio::select! {
             biased;
             first = &mut preface => match first {
-                Ok(true) => {}
-                Ok(false) => return Err(handshake(NOT_HTTP2.into())),
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => return Err(handshake(NOT_HTTP2.into())),
+                Ok(Err(error)) => return Err(handshake(error.into())),
                 Err(_) => return Err(handshake(CLOSED_EARLY.into())),
             },
             ended = &mut driver => return Err(handshake(match (ended, preface.try_recv()) {
                 // The bytes received say more than h2's error.
-                (Err(_), Ok(false)) => NOT_HTTP2.into(),
-                (Ok(()), Ok(true)) => WENT_AWAY.into(),
+                (Err(_), Ok(Ok(false))) => NOT_HTTP2.into(),
+                (Ok(()), Ok(Ok(true))) => WENT_AWAY.into(),
+                (_, Ok(Err(error))) => error.into(),
                 (Ok(()), _) => CLOSED_EARLY.into(),
                 (Err(error), _) => error,
             })),

@@ -1,5 +1,8 @@
 //! TLS settings of the connections to instances.
 
+pub(super) mod explain;
+mod rotating;
+
 use std::{fmt, sync::Arc};
 
 use rustls::{
@@ -9,14 +12,9 @@ use rustls::{
         pem::{self, PemObject as _},
     },
 };
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::ConnectError;
-use crate::{
-    instance::Instance,
-    provider::{NO_PROVIDER, provider},
-};
+pub use self::rotating::RotatingTls;
+use crate::provider::{NO_PROVIDER, provider};
 
 /// TLS settings, for [`Http2::with_tls`](super::Http2::with_tls): which servers are trusted, and
 /// how this client identifies itself.
@@ -98,7 +96,7 @@ impl Tls {
         self
     }
 
-    pub(super) fn handshake(self) -> Result<TlsHandshake, TlsError> {
+    fn settings(self) -> Result<Settings, TlsError> {
         let domain = match self.domain {
             None => None,
             Some(name) => Some(
@@ -114,7 +112,7 @@ impl Tls {
             None => client_config(&self.authorities, self.native_roots, self.identity)?,
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(TlsHandshake {
+        Ok(Settings {
             config: Arc::new(config),
             domain,
         })
@@ -227,30 +225,10 @@ pub enum TlsError {
     Provider(#[source] rustls::Error),
 }
 
-/// Performs the TLS handshake of every connection.
-#[derive(Clone, Debug)]
-pub(super) struct TlsHandshake {
+/// Settings that were checked.
+#[derive(Debug)]
+struct Settings {
     config: Arc<ClientConfig>,
+    /// The name to verify in place of the instance's host.
     domain: Option<ServerName<'static>>,
-}
-
-impl TlsHandshake {
-    pub(super) async fn perform<S>(
-        &self,
-        stream: S,
-        instance: &Instance,
-    ) -> Result<TlsStream<S>, ConnectError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let name = match &self.domain {
-            Some(name) => name.clone(),
-            None => ServerName::try_from(instance.host.clone())
-                .map_err(|error| ConnectError::Handshake(error.into()))?,
-        };
-        TlsConnector::from(Arc::clone(&self.config))
-            .connect(name, stream)
-            .await
-            .map_err(|error| ConnectError::Handshake(error.into()))
-    }
 }

@@ -32,6 +32,13 @@ pub struct Registration {
     /// The time that a check may be critical before the registry drops the instance. `None`:
     /// without limit. Consul's minimum is one minute.
     pub deregister_critical_after: Option<Duration>,
+    /// True if the instance serves TLS. Consul's [`Check::Default`] then calls it with TLS, and Eureka
+    /// lists the port as a secure one too. Default: false.
+    pub tls: bool,
+    /// True if the instance refuses clients without a certificate. Consul's [`Check::Default`] is then
+    /// [`Check::ttl`] with 15 s: an agent has a certificate for its checks only with
+    /// `enable_agent_tls_for_checks`. Default: false.
+    pub client_certificates: bool,
 }
 
 impl Registration {
@@ -41,7 +48,24 @@ impl Registration {
             instance,
             check: check.into(),
             deregister_critical_after: None,
+            tls: false,
+            client_certificates: false,
         }
+    }
+
+    /// Sets [`tls`](Self::tls).
+    #[must_use]
+    pub fn with_tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// Sets [`tls`](Self::tls) and [`client_certificates`](Self::client_certificates).
+    #[must_use]
+    pub fn with_client_certificates(mut self) -> Self {
+        self.tls = true;
+        self.client_certificates = true;
+        self
     }
 
     /// Sets [`deregister_critical_after`](Self::deregister_critical_after).
@@ -79,6 +103,7 @@ impl Check {
         GrpcCheck {
             service: String::new(),
             tls: false,
+            skip_verify: false,
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(1),
         }
@@ -98,8 +123,10 @@ pub struct GrpcCheck {
     /// The service name in the request, for example `pb.Trim`. Empty: the overall health.
     pub service: String,
     /// True if the registry connects with TLS. Consul verifies the certificate against its own
-    /// certificate authorities.
+    /// certificate authorities, unless [`skip_verify`](Self::skip_verify) is set.
     pub tls: bool,
+    /// True if any certificate of the instance is accepted. Default: false.
+    pub skip_verify: bool,
     /// The time between two checks. Consul's minimum is 1 s.
     pub interval: Duration,
     /// The time that one check may take.
@@ -118,6 +145,13 @@ impl GrpcCheck {
     #[must_use]
     pub fn with_tls(mut self) -> Self {
         self.tls = true;
+        self
+    }
+
+    /// Sets [`skip_verify`](Self::skip_verify).
+    #[must_use]
+    pub fn with_skip_verify(mut self) -> Self {
+        self.skip_verify = true;
         self
     }
 

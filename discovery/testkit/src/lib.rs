@@ -3,6 +3,7 @@
 
 mod aged;
 mod browser;
+mod ca;
 pub mod conformance;
 mod consul;
 pub mod fake;
@@ -21,6 +22,7 @@ mod wait;
 pub use self::{
     aged::AgedServer,
     browser::Browser,
+    ca::TestCa,
     consul::{Consul, MASTER_TOKEN, Options},
     http::{http_client, http_client_builder},
     ports::free_ports,

@@ -34,7 +34,7 @@ const RESETS: usize = 16;
 /// A stream that reports the arrival of the server's first frame, and if it is a valid one.
 pub(super) struct PrefaceStream<S> {
     stream: S,
-    first_frame: Option<oneshot::Sender<bool>>,
+    first_frame: Option<oneshot::Sender<io::Result<bool>>>,
     frames: Frames,
     /// The latest streams that the server has reset, and the next place in this list.
     resets: [u32; RESETS],
@@ -49,12 +49,13 @@ pub(super) struct PrefaceStream<S> {
 }
 
 impl<S> PrefaceStream<S> {
-    /// The stream, and a receiver of true if its first frame is HTTP/2's.
+    /// The stream, and a receiver of true if its first frame is HTTP/2's, or of the error in place of one.
+    /// h2 keeps only the text of an error, which says less than its type.
     pub(super) fn of(
         stream: S,
         answered: Arc<AtomicBool>,
         last_read: Option<Arc<LastRead>>,
-    ) -> (Self, oneshot::Receiver<bool>) {
+    ) -> (Self, oneshot::Receiver<io::Result<bool>>) {
         let (first_frame, is_http2) = oneshot::channel();
         let preface = Self {
             stream,
@@ -78,7 +79,7 @@ impl<S> PrefaceStream<S> {
                 && let Some(first_frame) = self.first_frame.take()
             {
                 // The receiver is dropped if the attempt was cancelled.
-                let _cancelled = first_frame.send(kind == SETTINGS);
+                let _cancelled = first_frame.send(Ok(kind == SETTINGS));
             }
             if !is_whole {
                 return;
@@ -113,7 +114,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for PrefaceStream<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let mut polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Poll::Ready(Err(error)) = &mut polled
+            && let Some(first_frame) = self.first_frame.take()
+        {
+            let text = io::Error::new(error.kind(), error.to_string());
+            // The receiver is dropped if the attempt was cancelled.
+            let _cancelled = first_frame.send(Err(std::mem::replace(error, text)));
+        }
         if polled.is_ready() {
             self.inspect(&mut buf.filled_mut()[before..]);
         }
@@ -126,13 +134,40 @@ impl<S: AsyncRead + Unpin> AsyncRead for PrefaceStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for PrefaceStream<S> {
+impl<S: AsyncRead + Unpin> PrefaceStream<S> {
+    /// Looks for the server's reason when a write fails before the first frame: with TLS 1.3 a refusal
+    /// arrives after the handshake, and a write to the closed connection may come first.
+    fn read_refusal(&mut self, cx: &mut Context<'_>) {
+        let mut buffer = [0; 512];
+        let mut buffer = ReadBuf::new(&mut buffer);
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_read(cx, &mut buffer)
+            && let Some(first_frame) = self.first_frame.take()
+        {
+            // The receiver is dropped if the attempt was cancelled.
+            let _cancelled = first_frame.send(Err(error));
+        }
+    }
+
+    fn wrote<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if self.first_frame.is_some() && matches!(written, Poll::Ready(Err(_))) {
+            self.read_refusal(cx);
+        }
+        written
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for PrefaceStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(cx, written)
     }
 
     fn poll_write_vectored(
@@ -140,7 +175,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PrefaceStream<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -148,7 +184,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PrefaceStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.wrote(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -179,7 +216,10 @@ mod tests {
         for part in bytes.chunks(part) {
             preface.inspect(&mut part.to_vec());
         }
-        (first.try_recv().ok(), answered.load(Ordering::Relaxed))
+        (
+            first.try_recv().ok().and_then(Result::ok),
+            answered.load(Ordering::Relaxed),
+        )
     }
 
     /// The bytes that h2 gets.

@@ -35,6 +35,8 @@ enum Kind {
         target: String,
         #[serde(rename = "GRPCUseTLS", skip_serializing_if = "std::ops::Not::not")]
         tls: bool,
+        #[serde(rename = "TLSSkipVerify", skip_serializing_if = "std::ops::Not::not")]
+        skip_verify: bool,
         interval: String,
         timeout: String,
     },
@@ -83,6 +85,7 @@ impl Kind {
         Ok(Self::Grpc {
             target,
             tls: check.tls,
+            skip_verify: check.skip_verify,
             interval: text("interval", check.interval)?,
             timeout: text("timeout", check.timeout)?,
         })

@@ -11,9 +11,12 @@ mod held;
 mod own_check;
 mod visible;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -32,6 +35,9 @@ use crate::{
     },
     watch,
 };
+
+/// The TTL of the check of an instance that Consul's agent cannot call.
+const HEARTBEATS: Duration = Duration::from_secs(15);
 
 pub(super) struct ConsulRegistration {
     client: Arc<Client>,
@@ -57,7 +63,7 @@ impl ConsulRegistration {
         mut registration: Registration,
     ) -> Result<Self, RegistryError> {
         if registration.check == Check::Default {
-            registration.check = Check::grpc().into();
+            registration.check = default_check(&registration);
         }
         let registration = &registration;
         let id = &registration.instance.id;
@@ -133,6 +139,19 @@ impl ConsulRegistration {
             Err(self.client.refused(&action, &answer))
         }
     }
+}
+
+/// The check that Consul prefers: calls of the health service, as far as an agent without settings of its
+/// own can make them. It knows no private certificate authority, and has no certificate.
+fn default_check(registration: &Registration) -> Check {
+    if registration.client_certificates {
+        return Check::ttl(HEARTBEATS);
+    }
+    let check = Check::grpc();
+    if registration.tls {
+        return check.with_tls().with_skip_verify().into();
+    }
+    check.into()
 }
 
 impl RegistrationClient for ConsulRegistration {

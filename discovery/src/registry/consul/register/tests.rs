@@ -48,6 +48,22 @@ fn the_check_is_of_the_kind_asked_for() {
 }
 
 #[test]
+fn the_default_check_is_one_that_an_agent_without_certificates_can_make() {
+    let default = registration(Check::Default);
+    assert_eq!(default_check(&default), Check::grpc().into());
+    let tls = default.clone().with_tls();
+    let check = default_check(&tls);
+    assert_eq!(check, Check::grpc().with_tls().with_skip_verify().into());
+    let check = &body(&registration(check))["Check"];
+    assert_eq!(
+        (&check["GRPCUseTLS"], &check["TLSSkipVerify"]),
+        (&json!(true), &json!(true))
+    );
+    let both = default.with_client_certificates();
+    assert_eq!(default_check(&both), Check::ttl(Duration::from_secs(15)));
+}
+
+#[test]
 fn a_grpc_check_names_its_service_and_uses_tls() {
     let check = Check::grpc().with_service("pb.Trim").with_tls();
     let check = &body(&registration(check))["Check"];

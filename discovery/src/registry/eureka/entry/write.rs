@@ -18,6 +18,8 @@ pub(crate) struct Written {
     /// The time between two renewals, and the time after which the lease may end, in seconds.
     renewal: u64,
     duration: u64,
+    /// True if the port serves TLS.
+    tls: bool,
 }
 
 impl Written {
@@ -37,13 +39,26 @@ impl Written {
             instance: instance.clone(),
             renewal: renewal.as_secs().max(1),
             duration: duration.as_secs(),
+            tls: false,
         })
+    }
+
+    /// Lists the port as a secure one too: clients that know TLS by it use it, those of this crate do not
+    /// distinguish.
+    pub(crate) fn with_tls(mut self, tls: bool) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// The body of the registration with this status. `dirty` is the time of this change, in milliseconds
     /// since 1970: Eureka keeps the entry that was changed last.
     pub(crate) fn body(&self, status: &str, dirty: i64) -> Bytes {
         let instance = &self.instance;
+        let secure_port = if self.tls {
+            json!({ "$": instance.port, "@enabled": "true" })
+        } else {
+            json!({ "$": 443, "@enabled": "false" })
+        };
         let entry = json!({
             "instanceId": instance.id,
             "app": application(&instance.service),
@@ -54,7 +69,7 @@ impl Written {
             "secureVipAddress": instance.service,
             "status": status,
             "port": { "$": instance.port, "@enabled": "true" },
-            "securePort": { "$": 443, "@enabled": "false" },
+            "securePort": secure_port,
             "dataCenterInfo": { "@class": DATA_CENTER, "name": "MyOwn" },
             "leaseInfo": {
                 "renewalIntervalInSecs": self.renewal,

@@ -58,7 +58,7 @@ impl EurekaRegistration {
         let lease = Lease::new(lease);
         Ok(Self {
             id: id.clone(),
-            entry: OwnEntry::new(Arc::clone(&client), instance, &lease).map_err(invalid)?,
+            entry: OwnEntry::new(Arc::clone(&client), registration, &lease).map_err(invalid)?,
             lease,
             client,
             conflicts: Conflicts::default(),

@@ -16,9 +16,8 @@ use serde::Deserialize;
 
 use super::lease::Lease;
 use crate::{
-    instance::Instance,
     registry::{
-        CheckState, RegistryError,
+        CheckState, Registration, RegistryError,
         eureka::{
             client::{Client, Request},
             entry::{self, DOWN, Entry, UP, Written},
@@ -54,10 +53,12 @@ impl OwnEntry {
     /// Fails with the reason why Eureka cannot hold the instance.
     pub(super) fn new(
         client: Arc<Client>,
-        instance: &Instance,
+        registration: &Registration,
         lease: &Lease,
     ) -> Result<Self, String> {
+        let instance = &registration.instance;
         let written = Written::new(instance, lease.beat(), lease.duration())?;
+        let written = written.with_tls(registration.tls);
         let name = entry::application(&instance.service);
         let application = format!("/apps/{}", segment(&name));
         Ok(Self {

@@ -33,6 +33,21 @@ fn what_was_written_is_read() {
 }
 
 #[test]
+fn the_port_of_an_instance_with_tls_is_a_secure_one_too() {
+    let second = Duration::from_secs(1);
+    let written = |tls| {
+        let written = Written::new(&instance(), second, second).unwrap();
+        let body: Value = serde_json::from_slice(&written.with_tls(tls).body(UP, 1)).unwrap();
+        body["instance"].clone()
+    };
+    let entry = written(true);
+    let port = json!({ "$": instance().port, "@enabled": "true" });
+    assert_eq!((&entry["port"], &entry["securePort"]), (&port, &port));
+    assert_eq!(read(&entry.to_string()).unwrap().port, instance().port);
+    assert_eq!(written(false)["securePort"]["@enabled"], "false");
+}
+
+#[test]
 fn an_entry_is_ours_whatever_its_status_and_added_metadata() {
     let given = instance().with_meta([("version", "2")]);
     let second = Duration::from_secs(1);

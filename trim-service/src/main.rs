@@ -38,7 +38,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         Listen::on(args.listen, args.port).flag("--port"),
         Services::new(proto::FILE_DESCRIPTOR_SET).add(trim),
     );
-    for registry in args.registry.open_each()? {
+    let registries = if args.register {
+        args.registry.open_each()?
+    } else {
+        Vec::new()
+    };
+    for registry in registries {
         let args = Arc::clone(&args);
         server = server.register(registry, move |bound| {
             let instance = instance(&args, ip, bound[0].port())?;
@@ -48,7 +53,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     server
         .on_serving(move |serving| {
             let address = SocketAddr::new(ip, serving.addresses[0].port());
-            let id = &serving.instances[0];
+            let id = instance(&args, ip, address.port())?.id;
             announce(&format!("trim-service listening grpc={address} id={id}"))
         })
         .run()

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use tokio::time::Instant;
 
 use super::{Channel, report::Report, settings::Kept};
-use crate::{config::ServiceConfig, error::InvalidSetting};
+use crate::{config::ServiceConfig, error::InvalidSetting, event::ChannelEventKind};
 
 /// The service config in use.
 pub(crate) struct InUse {
@@ -18,7 +18,8 @@ impl Channel {
     ///
     /// Calls that begin afterwards have the new policy; calls under way keep theirs. Connections, their
     /// statistics, the retry budget and the state of the balancer stay, as far as their own settings do
-    /// not change. An empty config restores the builder's settings.
+    /// not change. An empty config restores the builder's settings. A config that differs from the old
+    /// one is an [event](Self::events).
     ///
     /// # Errors
     ///
@@ -31,10 +32,14 @@ impl Channel {
         let effective = shared.settings.effective_with(&config, &in_use.kept, now)?;
         shared.policies.store(effective.policies);
         shared.endpointer.set_policy(effective.set);
+        let is_same = in_use.config == config;
         *in_use = InUse {
             config,
             kept: effective.kept,
         };
+        if !is_same {
+            shared.endpointer.emit(|| ChannelEventKind::ConfigChanged);
+        }
         Ok(())
     }
 

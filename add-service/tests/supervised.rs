@@ -14,7 +14,7 @@ use crate::support::LIMIT;
 /// The balancer that the state of the channel names.
 async fn balancer(page: &str) -> String {
     let url = format!("{page}debug/channel");
-    let state = http_client().get(url).send().await.unwrap();
+    let state = http_client().unwrap().get(url).send().await.unwrap();
     let state: serde_json::Value = state.json().await.unwrap();
     state["policy"]["balancer"].as_str().unwrap().to_owned()
 }

@@ -297,7 +297,9 @@ deploy_systemd() {
     [[ -z $findings ]] || die "systemd-analyze verify: $findings"
     for unit in trim-service@ add-service; do
         # In tenths of what it prints: 0 is a service without any access.
-        systemd-analyze security --offline=true --no-pager --threshold=15 "$2/systemd/$unit.service" | tail -n 1
+        systemd-analyze security --offline=true --no-pager --threshold=15 "$2/systemd/$unit.service" >"$2/security" ||
+            die "$unit.service has more access than it needs: $(cat "$2/security")"
+        tail -n 1 "$2/security"
     done
 }
 
@@ -310,11 +312,13 @@ deploy_kubernetes() {
     }
     local -x PYTHONPATH=$packages PYTHONDONTWRITEBYTECODE=1
     for version in 1.27.0 1.37.0; do
-        python3 -m kubernetes_validate --strict --quiet -k "$version" scripts/kubernetes/*.yaml
+        python3 -m kubernetes_validate --strict --quiet -k "$version" scripts/kubernetes/*.yaml ||
+            die "a manifest does not fit the schemas of Kubernetes $version"
     done
-    scripts/kubernetes/check.py scripts/kubernetes
+    scripts/kubernetes/check.py scripts/kubernetes || die "the manifests do not fit together"
     mapfile -t variables < <(scripts/kubernetes/check.py scripts/kubernetes add-service)
-    env -i "${variables[@]}" "$bin/add-service" --print-config >/dev/null
+    env -i "${variables[@]}" "$bin/add-service" --print-config >/dev/null ||
+        die "add-service does not accept the manifest's variables"
     mapfile -t variables < <(scripts/kubernetes/check.py scripts/kubernetes trim-service)
     touch "$work/trim.log"
     start "$work/trim.log" env -i "${variables[@]}" TRIM_LISTEN=127.0.0.1 TRIM_PORT=0 TRIM_DRAIN=100ms "$bin/trim-service"

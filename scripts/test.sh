@@ -17,7 +17,8 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
   loom      the hand-written atomic protocols, in every order of the threads' steps
   scripts   the demo (--once; also over etcd) and its Ctrl-C, trim-instances.sh, registry.sh and their
             Ctrl-C, bad arguments
-  readme    the flags and answers that the services' READMEs quote are the real ones
+  readme    the flags and answers that the services' READMEs quote are the real ones; README.zh-CN.md is in
+            step with them
   compose   docker-compose.yml is well-formed
   deploy    the systemd units pass systemd-analyze, the Kubernetes manifests their schemas; their settings
             are those that the services have
@@ -221,6 +222,7 @@ part_readme() {
     cargo build --locked --quiet --workspace --bins
     local bin=${CARGO_TARGET_DIR:-$root/target}/debug name
     (($(wc -l <README.md) <= 200)) || die "README.md is longer than 200 lines"
+    scripts/check-readme.py || die "README.zh-CN.md is not in step, see above"
     for name in trim-service add-service; do
         # The block that follows the line `$ NAME -h`, up to the end of its fence.
         diff <(sed -n "/^\\\$ $name -h\$/,/^\`\`\`/p" "$name/README.md" | sed '1d;$d') \

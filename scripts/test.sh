@@ -2,7 +2,7 @@
 # All the tests, with what they need.
 set -euo pipefail
 
-parts=(lint test doc package loom scripts readme compose h2spec bench drill gokit interop)
+parts=(lint test doc package loom scripts readme compose deploy h2spec bench drill gokit interop)
 usage() {
     cat <<EOF
 usage: test.sh [PART...]
@@ -17,8 +17,11 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
   loom      the hand-written atomic protocols, in every order of the threads' steps
   scripts   the demo (--once; also over etcd) and its Ctrl-C, trim-instances.sh, registry.sh and their
             Ctrl-C, bad arguments
-  readme    the flags and answers that the services' READMEs quote are the real ones
+  readme    the flags and answers that the services' READMEs quote are the real ones; README.zh-CN.md is in
+            step with them
   compose   docker-compose.yml is well-formed
+  deploy    the systemd units pass systemd-analyze, the Kubernetes manifests their schemas; their settings
+            are those that the services have
   h2spec    h2spec against the ports of both services; skipped where there is no Go
   bench     every benchmark runs once, and a small simulation
   drill     the fault drill, every row for four seconds; over the other registries those about the registry,
@@ -220,6 +223,7 @@ part_readme() {
     cargo build --locked --quiet --workspace --bins
     local bin=${CARGO_TARGET_DIR:-$root/target}/debug name
     (($(wc -l <README.md) <= 200)) || die "README.md is longer than 200 lines"
+    scripts/check-readme.py || die "README.zh-CN.md is not in step, see above"
     for name in trim-service add-service; do
         # The block that follows the line `$ NAME -h`, up to the end of its fence.
         diff <(sed -n "/^\\\$ $name -h\$/,/^\`\`\`/p" "$name/README.md" | sed '1d;$d') \
@@ -259,6 +263,82 @@ readme_calls() {
 part_compose() {
     need docker-compose docker-compose
     docker-compose -f docker-compose.yml config -q
+}
+
+# What a tool is missing for is said, or fails in CI.
+skipped() {
+    [[ ${CI:-false} == false ]] || die "CI must not skip $1: $2"
+    say "SKIPPED: $1: $2" >&2
+}
+
+part_deploy() {
+    cargo build --locked --quiet -p trim-service -p add-service
+    local bin=${CARGO_TARGET_DIR:-$root/target}/debug work
+    work=$(mktemp -d)
+    trap 'end_all 20; rm -rf "$work"' EXIT
+    deploy_systemd "$bin" "$work"
+    deploy_kubernetes "$bin" "$work"
+    known_settings "$bin/trim-service" scripts/systemd/trim-service@.service scripts/kubernetes/trim-service.yaml
+    known_settings "$bin/add-service" scripts/systemd/add-service.service scripts/systemd/add-service.service.d/*.conf \
+        scripts/kubernetes/add-service.yaml
+    rm -rf "$work"
+    trap - EXIT
+}
+
+# The units are without a finding, and their services have little access to the machine.
+deploy_systemd() {
+    command -v systemd-analyze >/dev/null || {
+        skipped "the systemd units" "there is no systemd-analyze; install it with: apt-get install systemd"
+        return
+    }
+    cp -r scripts/systemd "$2"
+    # The program of a unit must exist.
+    sed -i "s|=/usr/local/bin/|=$1/|" "$2"/systemd/*.service
+    local findings unit units=("$2/systemd/trim-service@8975.service" "$2/systemd/add-service.service")
+    # An unknown setting is a line of its output only, not an error.
+    findings=$(systemd-analyze verify --man=no --recursive-errors=no "${units[@]}" 2>&1) || findings+=$'\nfailed'
+    [[ -z $findings ]] || die "systemd-analyze verify: $findings"
+    for unit in trim-service@ add-service; do
+        # In tenths of what it prints: 0 is a service without any access.
+        systemd-analyze security --offline=true --no-pager --threshold=15 "$2/systemd/$unit.service" >"$2/security" ||
+            die "$unit.service has more access than it needs: $(cat "$2/security")"
+        tail -n 1 "$2/security"
+    done
+}
+
+# The manifests fit their schemas and each other, and the services start with their variables.
+deploy_kubernetes() {
+    local bin=$1 work=$2 packages trim version variables=()
+    packages=$(scripts/get-kubernetes-validate.sh) || {
+        skipped "the Kubernetes manifests" "kubernetes-validate cannot be had, see above"
+        return
+    }
+    local -x PYTHONPATH=$packages PYTHONDONTWRITEBYTECODE=1
+    for version in 1.27.0 1.37.0; do
+        python3 -m kubernetes_validate --strict --quiet -k "$version" scripts/kubernetes/*.yaml ||
+            die "a manifest does not fit the schemas of Kubernetes $version"
+    done
+    scripts/kubernetes/check.py scripts/kubernetes || die "the manifests do not fit together"
+    mapfile -t variables < <(scripts/kubernetes/check.py scripts/kubernetes add-service)
+    env -i "${variables[@]}" "$bin/add-service" --print-config >/dev/null ||
+        die "add-service does not accept the manifest's variables"
+    mapfile -t variables < <(scripts/kubernetes/check.py scripts/kubernetes trim-service)
+    touch "$work/trim.log"
+    start "$work/trim.log" env -i "${variables[@]}" TRIM_LISTEN=127.0.0.1 TRIM_PORT=0 TRIM_DRAIN=100ms "$bin/trim-service"
+    trim=$pid
+    wait_until 30 "the trim service to listen" listening_or_died "$trim" "$work/trim.log"
+    listening "$work/trim.log" || { cat "$work/trim.log" >&2; die "trim-service does not start with the manifest's variables"; }
+    end_all 20
+}
+
+# known_settings PROGRAM FILE...: every flag and variable in the files is one of the program.
+known_settings() {
+    local program=$1 help name
+    shift
+    help=$("$program" --help)
+    while IFS= read -r name; do
+        grep -qw -e "$name" <<<"$help" || die "$(basename "$program") has no $name, which stands in $*"
+    done < <(grep -hv '^ *#' "$@" | grep -oE '\b(ADD|TRIM|REGISTRY|LOG)_[A-Z_]+|[ =]--[a-z][a-z-]*' | tr -d ' =' | sort -u)
 }
 
 part_h2spec() {

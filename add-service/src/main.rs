@@ -22,7 +22,7 @@ mod trim_config;
 use std::{net::SocketAddr, sync::Arc};
 
 use bootstrap::{Listen, Server, announce, args::parse, block_on, logging, raise_open_files};
-use tokio::sync::Notify;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     args::{Args, MOVED},
@@ -66,9 +66,9 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         server = server.tls(tls);
     }
     if let Some(file) = trim_config {
-        let hangup = Arc::new(Notify::new());
-        tokio::spawn(file.follow(channel.clone(), Arc::clone(&hangup)));
-        server = server.on_hangup(move || hangup.notify_one());
+        let (hangups, asked) = mpsc::channel(1);
+        tokio::spawn(file.follow(channel.clone(), asked));
+        server = server.on_hangup(move || read_again(hangups.clone()));
     }
     let mut operator = operator::routes(Readiness {
         channel: channel.clone(),
@@ -108,6 +108,15 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         })
         .run()
         .await
+}
+
+/// Has the file of the policy read again, and waits until it is in use or refused.
+async fn read_again(hangups: mpsc::Sender<oneshot::Sender<()>>) {
+    let (done, finished) = oneshot::channel();
+    if hangups.send(done).await.is_ok() {
+        // An error means that the service ends.
+        let _ended = finished.await;
+    }
 }
 
 /// The line that says where the service listens: on HTTP, on gRPC, and on a port for operators if it has

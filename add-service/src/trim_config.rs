@@ -6,7 +6,11 @@ use std::{fs::File, io::Read as _, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use bootstrap::files::FileVersion;
 use discovery::{Channel, config::ServiceConfig};
-use tokio::{sync::Notify, task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+    time::timeout,
+};
 use tracing::{error, info, warn};
 
 /// Interval between two looks at the file. A look is one system call.
@@ -50,10 +54,21 @@ impl TrimConfig {
         Ok(config)
     }
 
-    /// Applies the file to the channel when it changes and when `hangup` is notified, without end.
-    pub(crate) async fn follow(mut self, channel: Channel, hangup: Arc<Notify>) {
+    /// Applies the file to the channel when it changes, and when `asked` for, to which it answers
+    /// afterwards. It ends when the sender of requests is dropped.
+    pub(crate) async fn follow(
+        mut self,
+        channel: Channel,
+        mut asked: mpsc::Receiver<oneshot::Sender<()>>,
+    ) {
         loop {
-            let asked = timeout(INTERVAL, hangup.notified()).await.is_ok();
+            // Used or dropped by the end of this round: both end the wait for it.
+            let done = match timeout(INTERVAL, asked.recv()).await {
+                Ok(Some(done)) => Some(done),
+                Ok(None) => return,
+                Err(_) => None,
+            };
+            let asked = done.is_some();
             let file = self.clone();
             // The version is that before the read: a change meanwhile is seen by the next look.
             let look = spawn_blocking(move || {
@@ -72,6 +87,10 @@ impl TrimConfig {
             match applied {
                 Ok(()) => info!("trim config {} applied", self.path.display()),
                 Err(error) => error!("the policy stays as it is: {error:#}"),
+            }
+            if let Some(done) = done {
+                // An error means that the service ends.
+                let _ended = done.send(());
             }
         }
     }

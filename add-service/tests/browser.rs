@@ -4,9 +4,9 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs, path::Path};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::{Browser, Signal, TrimService, add_service, eventually, trim_service};
 
@@ -243,6 +243,103 @@ async fn a_reader_of_chinese_on_a_phone_has_all_of_it_in_reach_of_the_keyboard()
         .map(tag => document.querySelectorAll(tag).length)";
     let landmarks = browser.run(landmarks).await.unwrap();
     assert_eq!(landmarks, serde_json::json!([1, 1, 1, 1, 1]));
+    quiet(&browser).await;
+    browser.close().await.unwrap();
+}
+
+/// A static file of the folder registry: instances that nobody runs, in two zones.
+fn unreachable_instances(folder: &Path, zones: &[(&str, u16)]) {
+    let mut port = 0;
+    let lists = zones.iter().map(|(zone, count)| {
+        let targets = (0..*count).map(|_| {
+            port += 1;
+            // Nothing listens on the lowest ports of this address.
+            format!("127.0.0.2:{port}")
+        });
+        json!({"targets": targets.collect::<Vec<_>>(), "labels": {"zone": zone}})
+    });
+    let service = folder.join("trim_service");
+    fs::create_dir_all(&service).unwrap();
+    let file = service.join("fleet.static.json");
+    let json = Value::Array(lists.collect()).to_string();
+    fs::write(file.with_extension("new"), json).unwrap();
+    fs::rename(file.with_extension("new"), file).unwrap();
+}
+
+/// The table, as the text of each row.
+async fn rows(browser: &Browser) -> Vec<String> {
+    let rows = "return [...document.querySelectorAll('#rows tr')].map(row => row.innerText)";
+    serde_json::from_value(browser.run(rows).await.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn many_instances_are_grouped_by_zone_and_a_changed_policy_is_an_event() {
+    let Some(browser) = Browser::start("en").await.unwrap() else {
+        return;
+    };
+    let folder = TempDir::new().unwrap();
+    unreachable_instances(folder.path(), &[("east", 30), ("west", 20)]);
+    let registry = format!("embedded://{}", folder.path().display());
+    let good = trim_service(&["--registry", &registry]).await.unwrap();
+    let config = folder.path().join("trim-config.json");
+    fs::write(&config, "{}").unwrap();
+    let config_flag = config.to_str().unwrap();
+    let add = add_service(&["--registry", &registry, "--trim-config", config_flag])
+        .await
+        .unwrap();
+    browser
+        .open(&format!("http://{}/", add.http))
+        .await
+        .unwrap();
+    let grouped = has("#more", "51 instances, grouped by zone");
+    until(&browser, "the groups", &grouped).await;
+    let row = |name: &str, texts: &[&str]| {
+        let texts = texts
+            .iter()
+            .map(|text| format!("row.innerText.includes({text:?})"));
+        let all: Vec<_> = texts.collect();
+        format!(
+            "[...document.querySelectorAll('#rows tr')].some(row => \
+             row.querySelector('.id').innerText === {name:?} && {})",
+            all.join(" && ")
+        )
+    };
+    for (zone, texts) in [
+        ("east", ["30 instances", "30 Unreachable"]),
+        ("west", ["20 instances", "20 Unreachable"]),
+        ("Without a zone, and others", ["1 instances", "1 Serving"]),
+    ] {
+        until(&browser, zone, &row(zone, &texts)).await;
+    }
+    // Three groups, and the most of those that receive no calls that are listed one by one.
+    let seen = rows(&browser).await;
+    assert_eq!(seen.len(), 3 + 16, "{seen:#?}");
+    assert!(seen.iter().all(|row| !row.contains(&good.id)), "{seen:#?}");
+
+    // A smaller fleet has a row for each.
+    unreachable_instances(folder.path(), &[("east", 3)]);
+    until(
+        &browser,
+        "no groups",
+        "document.getElementById('more').hidden && document.querySelectorAll('#rows tr').length === 4",
+    )
+    .await;
+    until(
+        &browser,
+        "the zone",
+        &row("127.0.0.2:1", &["east", "Unreachable"]),
+    )
+    .await;
+    until(&browser, "the instance", &shows(&good, &["Serving"])).await;
+
+    fs::write(
+        &config,
+        r#"{"loadBalancingConfig": [{"least_request_experimental": {}}]}"#,
+    )
+    .unwrap();
+    let changed = has("#events", "The configuration was changed");
+    until(&browser, "the event", &changed).await;
+    until(&browser, "the balancer", &has("#facts", "least-request")).await;
     quiet(&browser).await;
     browser.close().await.unwrap();
 }

@@ -159,6 +159,12 @@ impl Endpointer {
         in_effect(self.policy(), self.instancer.authoritative())
     }
 
+    /// Sends an event about the channel as a whole, if someone reads.
+    #[cfg(feature = "service-config")]
+    pub(crate) fn emit(&self, kind: impl FnOnce() -> crate::event::ChannelEventKind) {
+        self.connector.events.emit(kind);
+    }
+
     /// The events from now on.
     pub(crate) fn events(&self) -> broadcast::Receiver<ChannelEvent> {
         self.connector.events.subscribe()

@@ -1,6 +1,6 @@
 //! What happened to a channel and its instances, as typed events for any number of readers.
 //!
-//! The background tasks emit events; calls do not. An event is built only if someone reads.
+//! The background tasks and the replacement of the service config emit events; calls do not. An event is built only if someone reads.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -117,6 +117,9 @@ pub enum ChannelEventKind {
         /// Number of instances that it lists.
         instances: usize,
     },
+    /// [`Channel::set_service_config`](crate::Channel::set_service_config) has replaced the service config
+    /// by a different one.
+    ConfigChanged,
     /// The reader was too slow and has lost this many events before the next one.
     Missed {
         /// Number of lost events.
@@ -139,7 +142,10 @@ impl ChannelEventKind {
             | Self::Admitted { instance }
             | Self::Protected { instance, .. }
             | Self::Returned { instance } => Some(instance),
-            Self::RegistryLost { .. } | Self::RegistryBack { .. } | Self::Missed { .. } => None,
+            Self::RegistryLost { .. }
+            | Self::RegistryBack { .. }
+            | Self::ConfigChanged
+            | Self::Missed { .. } => None,
         }
     }
 }

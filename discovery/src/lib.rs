@@ -167,7 +167,8 @@ pub use self::{
     retry::{Attempt, BudgetPolicy, CallError, CallErrorKind, EarlierAttempts, Hedge, RetryPolicy},
 };
 
-/// The README's Rust, compiled.
+/// The Rust of the READMEs, compiled.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
+#[doc = include_str!("../../README.zh-CN.md")]
 struct Readme;

@@ -478,6 +478,26 @@ async fn a_config_that_cannot_work_with_the_builders_settings_is_refused_and_the
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replaced_config_is_an_event_and_one_that_is_equal_or_refused_is_not() {
+    let memory = Memory::with_servers(1);
+    let (channel, _) = built(builder(&memory)).await;
+    let mut events = channel.events();
+    let changed = method(r#""timeout": "0.1s""#);
+    channel.set_service_config(changed.clone()).unwrap();
+    channel.set_service_config(changed).unwrap();
+    let refused = config(r#"{"discovery": {"ejection": {"baseTime": "3600s"}}}"#);
+    assert!(channel.set_service_config(refused).is_err());
+    channel.set_service_config(config("{}")).unwrap();
+    drop(channel);
+    let mut seen = Vec::new();
+    while let Ok(event) = events.next().await {
+        assert!(event.kind.instance().is_none());
+        seen.push(format!("{:?}", event.kind));
+    }
+    assert_eq!(seen, ["ConfigChanged", "ConfigChanged"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_policy_in_effect_is_a_config_that_has_the_same_effect() {
     let memory = Memory::with_servers(1);
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/service_config/samples");

@@ -57,6 +57,9 @@ pub(crate) struct Args {
     #[arg(long, env = "TRIM_MAX_STREAMS", value_name = "N", default_value = "256", value_parser = positive_number)]
     max_streams: NonZeroU32,
 
+    /// Register in the registry; false where something else lists the instances, as Kubernetes does
+    #[arg(long, env = "TRIM_REGISTER", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Registration")]
+    pub(crate) register: bool,
     /// Service name to register; the ID is NAME-IP-PORT
     #[arg(long, env = "TRIM_NAME", value_name = "NAME", default_value = "trim_service", value_parser = name, help_heading = "Registration")]
     pub(crate) name: String,

@@ -43,7 +43,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     if let Some(tls) = args.tls.server() {
         server = server.tls(tls);
     }
-    for registry in args.registry.open_each()? {
+    let registries = if args.register {
+        args.registry.open_each()?
+    } else {
+        Vec::new()
+    };
+    for registry in registries {
         let args = Arc::clone(&args);
         server = server.register(registry, move |bound| {
             let instance = instance(&args, ip, bound[0].port())?;
@@ -53,7 +58,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     server
         .on_serving(move |serving| {
             let address = SocketAddr::new(ip, serving.addresses[0].port());
-            let id = &serving.instances[0];
+            let id = instance(&args, ip, address.port())?.id;
             announce(&format!("trim-service listening grpc={address} id={id}"))
         })
         .run()

@@ -22,9 +22,10 @@ const SYMBOLS = {
   returned: "serving",
   registry_lost: "registry",
   registry_back: "registry",
+  config_changed: "policy",
   missed: "gone",
 };
-const ANNOUNCED = ["added", "removed", "unreachable", "ejected", "admitted", "registry_lost", "registry_back"];
+const ANNOUNCED = ["added", "removed", "unreachable", "ejected", "admitted", "registry_lost", "registry_back", "config_changed"];
 const ANNOUNCE_MS = 2000;
 
 const connection = document.getElementById("connection");

@@ -1,8 +1,8 @@
 //! The parts of a service around its handlers: flags, logging, signals, health, reflection, serving,
 //! registration and an orderly shutdown.
 //!
-//! [`Server`] runs the whole life of a service in one call, inside [`block_on`]. The other modules are
-//! for its `main`:
+//! [`Server`] runs the whole life of a service in one call, inside [`block_on`]. It also speaks to the
+//! service manager (systemd's `sd_notify`), if there is one. The other modules are for its `main`:
 //!
 //! | module | contents |
 //! |---|---|
@@ -30,6 +30,7 @@ mod limit;
 mod limits;
 pub mod logging;
 mod messages;
+mod notify;
 mod one_message;
 mod peers;
 pub mod registry;
@@ -39,6 +40,7 @@ mod runtime;
 mod serve;
 mod server;
 pub mod signals;
+mod supervision;
 mod thinned;
 mod tls;
 mod transport;

@@ -16,7 +16,12 @@ use discovery::{
 };
 use futures_util::future::{BoxFuture, join_all};
 use http::{Request, Response};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::sleep,
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -27,10 +32,13 @@ use crate::{
     serve::{Protocol, Settings, serve},
     signals::Shutdown,
     tls::ServerTls,
+    supervision::{Registered, Reload, Supervision},
 };
 
 /// Time limit of a deregistration.
 const DEREGISTER: Duration = Duration::from_secs(2);
+/// Time between the end of the drain and the end of the process, for the limit of the service manager.
+const EXIT: Duration = Duration::from_secs(1);
 
 /// The phase of a server's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +113,9 @@ impl<I: Into<IpAddr>> From<(I, u16)> for Listen {
 /// SIGTERM, SIGHUP or SIGQUIT it reports unhealthy, deregisters, waits until clients have seen that, finishes the
 /// accepted requests and returns. A second signal ends the process at once.
 ///
+/// Under systemd it says that it is ready once each registration was tried, keeps its status and the
+/// watchdog up to date, and says when it stops (`sd_notify(3)`).
+///
 /// ```no_run
 /// use bootstrap::{Server, Services, values::advertised};
 /// use discovery::{Instance, registry::{self, Check, Registration}};
@@ -157,7 +168,7 @@ pub struct Server {
     listeners: Vec<(Listen, Serve)>,
     registrations: Vec<Register>,
     on_serving: Vec<OnServing>,
-    on_hangup: Option<OnHangup>,
+    reload: Option<Reload>,
     stage: watch::Sender<Stage>,
 }
 
@@ -190,8 +201,6 @@ type Register =
 
 type OnServing = Box<dyn FnOnce(&Serving) -> anyhow::Result<()> + Send>;
 
-type OnHangup = Box<dyn Fn() + Send>;
-
 impl Server {
     /// A server without listeners, with a drain of two seconds.
     pub fn new() -> Self {
@@ -202,7 +211,7 @@ impl Server {
             listeners: Vec::new(),
             registrations: Vec::new(),
             on_serving: Vec::new(),
-            on_hangup: None,
+            reload: None,
             stage: watch::Sender::new(Stage::Serving),
         }
     }
@@ -275,10 +284,17 @@ impl Server {
         self
     }
 
-    /// Calls `action` at each SIGHUP in place of the shutdown: for a service that reads its settings
-    /// again.
-    pub fn on_hangup(mut self, action: impl Fn() + Send + 'static) -> Self {
-        self.on_hangup = Some(Box::new(action));
+    /// Runs `action` at SIGHUP in place of the shutdown: for a service that reads its settings again.
+    /// It should be done when the new settings are in use, of which the service manager is notified.
+    /// Signals that arrive meanwhile are one further call.
+    pub fn on_hangup<F>(mut self, action: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.reload = Some(Reload {
+            asked: Arc::new(Notify::new()),
+            action: Box::new(move || Box::pin(action())),
+        });
         self
     }
 
@@ -294,10 +310,13 @@ impl Server {
     /// # Errors
     ///
     /// As [`run_until`](Self::run_until), and when the system refuses the signal handlers.
-    pub async fn run(mut self) -> anyhow::Result<()> {
+    pub async fn run(self) -> anyhow::Result<()> {
         let mut shutdown = Shutdown::listen().context("cannot handle signals")?;
-        if let Some(action) = self.on_hangup.take() {
-            shutdown = shutdown.on_hangup(action).context("cannot handle SIGHUP")?;
+        if let Some(reload) = &self.reload {
+            let asked = Arc::clone(&reload.asked);
+            shutdown = shutdown
+                .on_hangup(move || asked.notify_one())
+                .context("cannot handle SIGHUP")?;
         }
         self.run_until(shutdown.requested()).await
     }
@@ -370,7 +389,14 @@ impl Server {
         }
         let registrars = registrations.into_iter().map(Registrar::start);
         let registrars = registrars.collect::<Result<Vec<_>, _>>()?;
+        let registered = serving.instances.into_iter().zip(&registrars);
+        let registered = registered.map(|(id, registrar)| Registered {
+            id,
+            state: registrar.state(),
+        });
+        let mut supervision = Supervision::start(registered.collect(), self.reload);
         stop.await;
+        supervision.stopping(DEREGISTER + self.drain + EXIT).await;
         running.leave(registrars, before_stop).await
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{Channel, report::Report, settings::Kept};
-use crate::{config::ServiceConfig, error::InvalidSetting};
+use crate::{config::ServiceConfig, error::InvalidSetting, event::ChannelEventKind};
 
 /// The service config in use.
 pub(crate) struct InUse {
@@ -21,7 +21,8 @@ impl Channel {
     /// Calls that begin afterwards have the new policy; calls under way keep theirs. Connections, their
     /// statistics, the retry budget and the state of the balancer stay, as far as their own settings do
     /// not change. An empty config restores the builder's settings. The settings that are read when the
-    /// channel is built stay as they are, and a warning is logged if they differ.
+    /// channel is built stay as they are, and a warning is logged if they differ. A config that differs
+    /// from the old one is an [event](Self::events).
     ///
     /// # Errors
     ///
@@ -41,10 +42,14 @@ impl Channel {
         }
         shared.policies.store(effective.policies);
         shared.endpointer.set_policy(effective.set);
+        let is_same = in_use.config == config;
         *in_use = InUse {
             config,
             kept: effective.kept,
         };
+        if !is_same {
+            shared.endpointer.emit(|| ChannelEventKind::ConfigChanged);
+        }
         Ok(())
     }
 

@@ -14,6 +14,7 @@ mod process;
 mod reflection;
 pub mod registries;
 mod response;
+mod service_manager;
 mod services;
 pub mod simulation;
 mod table;
@@ -29,6 +30,7 @@ pub use self::{
     process::{Process, Signal},
     reflection::reflected_services,
     response::{grpc_message, grpc_status},
+    service_manager::ServiceManager,
     services::{AddService, TrimService, add_service, service_binary, trim_service},
     table::Table,
     wait::{Look, eventually},

@@ -3,6 +3,9 @@
 //!
 //! The live instances are small gRPC servers in this process, the dead ones are addresses on which nothing
 //! listens. The add service reads all of them from a file of the embedded registry.
+//!
+//! With `--viewers N`, its page has that many viewers in every second slice of the load. The ratio of the CPU
+//! time with them to that without them is the cost of looking.
 
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
 
@@ -15,6 +18,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
+use nix::{time::clock_getcpuclockid, unistd::Pid};
 use proto::{
     TrimRequest, TrimResponse,
     trim_server::{Trim, TrimServer},
@@ -34,6 +38,8 @@ use tonic::{Request, Response, Status, transport::Server};
 const DEAD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Time for the set to settle: every instance was tried, and those that refuse are tried ever more rarely.
 const SETTLE: Duration = Duration::from_secs(20);
+/// Length of a slice of the load, with or without viewers. The page has two frames a second.
+const SLICE: Duration = Duration::from_secs(2);
 
 /// Measures the add service with large sets of instances.
 #[derive(Debug, Parser)]
@@ -46,8 +52,11 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=120))]
     seconds: u64,
     /// Calls per second
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=5_000))]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     rate: u32,
+    /// Viewers of the page in every second slice of two seconds of the load
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=32))]
+    viewers: u32,
 }
 
 /// The instances of one row.
@@ -103,6 +112,7 @@ async fn main() -> Result<()> {
         "p99 ms",
         "CPU at rest",
         "CPU under load",
+        "viewed / not",
         "memory",
         "open files",
     ]);
@@ -129,7 +139,7 @@ async fn row(set: Set, args: &Args) -> Result<Vec<String>> {
     sleep(Duration::from_secs(args.seconds)).await;
     let at_rest = share(cpu(&add)?.saturating_sub(before), begun);
     let (before, begun) = (cpu(&add)?, Instant::now());
-    let calls = load(&http, args).await?;
+    let (calls, viewed) = tokio::try_join!(load(&http, args), looked_at(&add, &http, args))?;
     let under_load = share(cpu(&add)?.saturating_sub(before), begun);
     let failed = calls.iter().filter(|call| call.is_none()).count();
     let mut latencies: Vec<_> = calls.iter().flatten().copied().collect();
@@ -148,6 +158,7 @@ async fn row(set: Set, args: &Args) -> Result<Vec<String>> {
         ),
         at_rest,
         under_load,
+        viewed.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}")),
         format!("{} MB", memory(&add)? / 1_000),
         fs::read_dir(format!("/proc/{}/fd", add.id()))?
             .count()
@@ -242,15 +253,50 @@ async fn load(http: &str, args: &Args) -> Result<Vec<Option<Duration>>> {
     Ok(calls.join_all().await)
 }
 
+/// The ratio of the CPU time of the service with viewers to that without, by slices in turn.
+async fn looked_at(add: &Process, http: &str, args: &Args) -> Result<Option<f64>> {
+    if args.viewers == 0 {
+        return Ok(None);
+    }
+    let client = http_client_builder()?.build()?;
+    let url = format!("http://{http}/debug/live");
+    let mut shares = [Vec::new(), Vec::new()];
+    let end = Instant::now() + Duration::from_secs(args.seconds);
+    let mut has_viewers = false;
+    while Instant::now() + SLICE <= end {
+        let mut viewers = JoinSet::new();
+        for _ in 0..if has_viewers { args.viewers } else { 0 } {
+            let request = client.get(&url).send();
+            viewers.spawn(async move {
+                let mut stream = request.await?.error_for_status()?;
+                let mut bytes = 0;
+                while let Some(part) = stream.chunk().await? {
+                    bytes += part.len();
+                }
+                anyhow::bail!("the stream ended after {bytes} bytes")
+            });
+        }
+        let (before, begun) = (cpu(add)?, Instant::now());
+        tokio::select! {
+            Some(ended) = viewers.join_next() => return ended?,
+            () = sleep(SLICE) => {}
+        }
+        let used = cpu(add)?.saturating_sub(before).as_secs_f64();
+        shares[usize::from(has_viewers)].push(used / begun.elapsed().as_secs_f64());
+        has_viewers = !has_viewers;
+    }
+    let mut ratios: Vec<_> = shares[1]
+        .iter()
+        .zip(&shares[0])
+        .map(|(viewed, not)| viewed / not)
+        .collect();
+    ratios.sort_unstable_by(f64::total_cmp);
+    Ok(ratios.get(ratios.len() / 2).copied())
+}
+
 /// The CPU time of the service so far.
 fn cpu(add: &Process) -> Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", add.id()))?;
-    let (_, fields) = stat.rsplit_once(')').context("no such process")?;
-    let fields: Vec<_> = fields.split_whitespace().collect();
-    let ticks =
-        |index: usize| -> Result<u64> { Ok(fields.get(index).context("a short stat")?.parse()?) };
-    // The user and system time, in hundredths of a second on Linux.
-    Ok(Duration::from_millis(10 * (ticks(11)? + ticks(12)?)))
+    Ok(clock_getcpuclockid(Pid::from_raw(add.id()))?.now()?.into())
 }
 
 fn share(cpu: Duration, begun: Instant) -> String {

@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, Command, Parser};
 
+use crate::generate;
+
 /// The flags that select the source of instances. They exclude each other.
 const SOURCES: [&str; 3] = ["consul", "registry", "static"];
 
@@ -13,10 +15,14 @@ const RENAMED: [(&str, &str); 1] = [("ADD_STATIC", "ADD_FIXED")];
 /// Reads the flags, and the environment for flags that are not given. Ends the process with exit
 /// code 2 on an invalid value, and with 0 after `--help` and `--version`.
 ///
+/// `--generate KIND` as the first argument prints a file for packages, see
+/// [`generate`](crate::generate), and ends the process.
+///
 /// A source of instances on the command line overrides every variable that names another source.
 #[must_use]
 pub fn parse<A: Parser>() -> A {
     let arguments: Vec<_> = std::env::args_os().collect();
+    generate::if_requested(&A::command(), &arguments);
     let command = command_line_first(A::command(), &arguments, |name| std::env::var_os(name));
     let mut matches = command.clone().get_matches_from(arguments);
     A::from_arg_matches_mut(&mut matches)

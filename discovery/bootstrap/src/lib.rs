@@ -7,6 +7,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`args`] | reads the command line and the environment |
+//! | [`generate`] | completions and manual pages, for packages |
 //! | [`logging`] | log output and its flags |
 //! | [`registry`] | the flags that select a registry |
 //! | [`values`] | parsers of flag values |
@@ -20,6 +21,7 @@ mod client_stream;
 mod deadline;
 mod flood;
 mod frames;
+pub mod generate;
 #[macro_use]
 mod grpc;
 mod guarded;

@@ -90,7 +90,7 @@ async fn a_call_is_made_in_json_and_its_attempts_are_shown() {
             &["/pb.Trim/TrimSpace in ", &good.grpc.to_string(), "  OK"],
         );
         assert_eq!(found.json(), json!({"s": "ab"}));
-        let attempt = format!("1. {} ({})  UNAVAILABLE  ", bad.grpc, bad.grpc);
+        let attempt = format!("  1. {}  UNAVAILABLE  ", bad.grpc);
         (found.stderr.contains(&attempt) && found.stderr.contains("2. ")).then_some(())
     };
     eventually("a run whose first attempt fails", LIMIT, look)

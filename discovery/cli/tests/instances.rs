@@ -141,17 +141,14 @@ async fn a_watch_reports_each_change_as_a_line() {
 #[tokio::test]
 async fn a_consul_watch_shows_health_and_filters_by_it() {
     let consul = shared_consul(Consul::options()).await;
-    let set = async |status: &str| {
-        let body = json!({
-            "ID": "w-1", "Name": "watched", "Address": "127.0.0.1", "Port": 1, "Tags": ["blue"],
-            "Check": {"TTL": "1h", "Status": status},
-        });
-        consul
-            .put("/v1/agent/service/register", &body)
-            .await
-            .unwrap();
-    };
-    set("passing").await;
+    let body = json!({
+        "ID": "w-1", "Name": "watched", "Address": "127.0.0.1", "Port": 1, "Tags": ["blue"],
+        "Check": {"TTL": "1h", "Status": "passing"},
+    });
+    consul
+        .put("/v1/agent/service/register", &body)
+        .await
+        .unwrap();
     let line = ["watch", &consul.url(), "watched", "--tag", "blue"];
     let all = Process::spawn(binary(), line).unwrap();
     let passing = Process::spawn(binary(), [&line[..], &["--passing"]].concat()).unwrap();
@@ -159,7 +156,10 @@ async fn a_consul_watch_shows_health_and_filters_by_it() {
         .await
         .unwrap();
     passing.stdout_line(" + w-1", LIMIT).await.unwrap();
-    set("critical").await;
+    consul
+        .put("/v1/agent/check/fail/service:w-1", &json!({}))
+        .await
+        .unwrap();
     all.stdout_line("~ w-1  health: passing -> critical", LIMIT)
         .await
         .unwrap();
@@ -189,6 +189,8 @@ async fn a_command_is_registered_once_it_listens_until_a_signal() {
         &port,
         "--consul",
         "127.0.0.1:1",
+        "--drain",
+        "200ms",
     ];
     let flags = [
         &*url, "--name", "wrapped", "--port", &port, "--tag", "a,b", "--zone", "z1",
@@ -217,7 +219,9 @@ async fn a_command_is_registered_once_it_listens_until_a_signal() {
 #[tokio::test]
 async fn the_exit_code_is_that_of_the_command() {
     let (url, _folder) = folder();
-    let flags = [&*url, "--name", "brief", "--port", "1", "--check", "ttl"];
+    let flags = [
+        &*url, "--name", "brief", "--port", "1", "--check", "default",
+    ];
     for (command, code) in [
         (&["sh", "-c", "exit 7"][..], 7),
         (&["sh", "-c", "kill -KILL $$"], 137),
@@ -301,6 +305,8 @@ async fn consul_and_etcd_learn_of_the_registration_too() {
         &port,
         "--consul",
         "127.0.0.1:1",
+        "--drain",
+        "200ms",
     ];
     let mut urls = vec![(consul.url(), "grpc")];
     let etcd = Server::start(Etcd).await.unwrap();
@@ -336,7 +342,7 @@ async fn consul_and_etcd_learn_of_the_registration_too() {
             "grpc",
         ];
         let found = ended(&mut register(&flags, &["true"])).await;
-        found.says(125, &["error: ", "gRPC"]);
+        found.says(125, &["error: ", "etcd does not call instances"]);
     }
 }
 
@@ -366,7 +372,7 @@ async fn a_second_signal_does_not_wait_for_the_registry() {
         "-c",
         "trap 'echo got it; exit 3' TERM; echo up; while :; do sleep 0.05; done",
     ];
-    let mut process = register(&flags, &command);
+    let process = register(&flags, &command);
     process.stdout_line("up", LIMIT).await.unwrap();
     process.stderr_line("registered x-", LIMIT).await.unwrap();
     process.signal(Signal::SIGTERM).unwrap();

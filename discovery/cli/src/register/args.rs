@@ -139,9 +139,12 @@ impl RegisterArgs {
         })
     }
 
-    /// The check that the registry makes. Where this program checks, heartbeats tell that it runs.
+    /// The check that the registry makes. Where this program checks, it only tells that this program
+    /// runs: by heartbeats in Consul, and in others by their own way (a lease, a session, a lock).
     fn registry_check(&self) -> Check {
+        let is_consul = self.url.starts_with("consul");
         match self.check {
+            CheckKind::Tcp | CheckKind::Http if !is_consul => Check::Default,
             CheckKind::Tcp | CheckKind::Http | CheckKind::Ttl => {
                 Check::ttl(self.check_interval.saturating_mul(3))
             }

@@ -68,19 +68,18 @@ fn generate(mut command: Command, words: &[String]) -> Result<Vec<u8>, Error> {
 
 /// The command whose page is wanted: that of the subcommand with these names.
 fn page(mut command: Command, names: &[String]) -> Result<Command, Error> {
+    // `help` has no page.
+    command = command.disable_help_subcommand(true);
     // Gives subcommands their full names.
     command.build();
     for name in names {
-        command = match command.find_subcommand(name) {
-            Some(found) => found.clone(),
-            None => {
-                let message = format!("no subcommand '{name}'");
-                return Err(command.error(ErrorKind::InvalidSubcommand, message));
-            }
+        let Some(found) = command.find_subcommand(name).cloned() else {
+            let message = format!("no subcommand '{name}'");
+            return Err(command.error(ErrorKind::InvalidSubcommand, message));
         };
+        command = found;
     }
-    // A page has no use for the list of what `help` prints.
-    Ok(command.disable_help_subcommand(true))
+    Ok(command)
 }
 
 fn shell(kind: &str) -> Option<Shell> {
@@ -138,6 +137,8 @@ mod tests {
             let page = run(line).unwrap().unwrap();
             assert!(page.contains(".TH discovery 1"), "{page}");
             assert!(page.contains("Port to listen on"), "{page}");
+            assert!(page.contains("discovery\\-watch(1)"), "{page}");
+            assert!(!page.contains("discovery\\-help(1)"), "{page}");
         }
     }
 

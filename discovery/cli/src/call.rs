@@ -31,7 +31,7 @@ use self::{
 };
 use crate::{
     exit,
-    target::{ConnectionArgs, Target},
+    target::{ConnectionArgs, Filters, Target},
 };
 
 #[derive(Args, Debug)]
@@ -53,12 +53,14 @@ pub(crate) struct CallArgs {
     /// Maximum number of attempts
     #[arg(long, value_name = "N", env = "DISCOVERY_ATTEMPTS", default_value = "3", value_parser = positive_number)]
     attempts: NonZeroU32,
-    /// The call may be executed twice [default: as the method's idempotency_level says]
+    /// The call may be executed twice [default: as the method's description says]
     #[arg(long)]
     idempotent: bool,
     /// Print each attempt with its instance, code and time, and the headers, on standard error
     #[arg(short, long)]
     verbose: bool,
+    #[command(flatten)]
+    filters: Filters,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
@@ -92,7 +94,7 @@ pub(crate) async fn run(args: CallArgs) -> anyhow::Result<u8> {
             Ok(exit::FINE)
         }
         Err(status) => {
-            outcome::print_status(status, method.parent_pool())?;
+            outcome::print_status(status, method.parent_pool());
             // A gRPC code is at most 16.
             let code = u8::try_from(i32::from(status.code())).unwrap_or_default();
             Ok(exit::USAGE + code)
@@ -114,15 +116,12 @@ impl CallArgs {
     }
 
     fn channel(&self) -> anyhow::Result<Channel> {
-        let target = &self.target;
-        let mut builder = Channel::from_registry(target.open()?, &target.service)
-            .tags(&target.filters.tags)
+        let builder = self
+            .filters
+            .channel(self.target.open()?, &self.target)
             .factory(self.connection.factory()?)
             .retry_max(self.attempts.get())
             .retry_timeout(self.deadline);
-        if let Some(name) = &target.filters.datacenter {
-            builder = builder.datacenter(name);
-        }
         Ok(builder.build()?)
     }
 

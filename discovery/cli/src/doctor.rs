@@ -37,7 +37,7 @@ use self::{
 };
 use crate::{
     output,
-    target::{ConnectionArgs, Target},
+    target::{ConnectionArgs, Filters, Target},
 };
 
 /// Number of instances that are examined at the same time.
@@ -56,6 +56,8 @@ pub(crate) struct DoctorArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    filters: Filters,
     #[command(flatten)]
     connection: ConnectionArgs,
 }

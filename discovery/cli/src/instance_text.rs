@@ -15,13 +15,11 @@ pub(crate) fn health(health: InstanceHealth) -> &'static str {
 
 /// All that is known of an instance, as `name=value` after its ID and address.
 pub(crate) fn whole(instance: &Instance) -> String {
-    let mut text = format!("{}  {}", instance.id, instance.authority());
-    for (name, value) in fields(instance) {
-        if !value.is_empty() {
-            text.push_str(&format!("  {name}={value}"));
-        }
-    }
-    text
+    let known = fields(instance).into_iter();
+    let known = known.filter(|(_, value)| !value.is_empty());
+    let mut parts = vec![instance.id.clone(), instance.authority()];
+    parts.extend(known.map(|(name, value)| format!("{name}={value}")));
+    parts.join("  ")
 }
 
 /// The fields that differ, as `name: old -> new`.

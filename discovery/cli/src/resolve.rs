@@ -9,22 +9,24 @@ use discovery::Instance;
 use crate::{
     exit, instance_text, output,
     table::table,
-    target::{Target, first_answer},
+    target::{Filters, Target, first_answer},
 };
 
 #[derive(Args, Debug)]
 pub(crate) struct ResolveArgs {
     #[command(flatten)]
     target: Target,
-    /// Only instances whose checks in the registry pass, which are those that a channel calls
-    #[arg(long, help_heading = "Filters")]
-    passing: bool,
     /// Print a JSON array
     #[arg(long)]
     json: bool,
     /// Time to wait for the registry
     #[arg(long, value_name = "DURATION", env = "DISCOVERY_TIMEOUT", default_value = "5s", value_parser = positive_duration)]
     timeout: Duration,
+    #[command(flatten)]
+    filters: Filters,
+    /// Only instances whose checks in the registry pass, which are those that a channel calls
+    #[arg(long, help_heading = "Filters")]
+    passing: bool,
 }
 
 /// Prints the instances.
@@ -34,7 +36,7 @@ pub(crate) struct ResolveArgs {
 /// When the registry cannot be asked or does not answer.
 pub(crate) async fn run(args: ResolveArgs) -> anyhow::Result<u8> {
     let registry = args.target.open()?;
-    let query = args.target.query(args.passing);
+    let query = args.filters.query(&args.target, args.passing);
     let set = first_answer(&*registry, &query, args.timeout).await?;
     let wanted = |instance: &&Instance| !args.passing || instance.health.is_usable();
     let instances = set.instances.iter().map(|instance| &**instance);

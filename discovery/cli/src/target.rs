@@ -7,7 +7,10 @@ use std::{sync::Arc, time::Duration};
 
 use bootstrap::{registry::url_parser, values};
 use clap::Args;
-use discovery::registry::{InstanceSet, Query, Registry, RegistryError, connect};
+use discovery::{
+    Channel, ChannelBuilder,
+    registry::{InstanceSet, Query, Registry, RegistryError, connect},
+};
 use tokio::time::timeout;
 
 pub(crate) use self::connection::ConnectionArgs;
@@ -22,8 +25,6 @@ pub(crate) struct Target {
     /// The service's name in the registry
     #[arg(value_parser = values::name)]
     pub(crate) service: String,
-    #[command(flatten)]
-    pub(crate) filters: Filters,
 }
 
 /// The filters on instances.
@@ -43,15 +44,26 @@ impl Target {
     pub(crate) fn open(&self) -> Result<Arc<dyn Registry>, RegistryError> {
         connect(&self.url)
     }
+}
 
-    /// The query for the service's instances with the filters.
-    pub(crate) fn query(&self, passing: bool) -> Query {
-        let query = Query::new(&self.service)
-            .with_tags(&self.filters.tags)
+impl Filters {
+    /// The query for a service's instances with these filters.
+    pub(crate) fn query(&self, target: &Target, passing: bool) -> Query {
+        let query = Query::new(&target.service)
+            .with_tags(&self.tags)
             .with_passing_only(passing);
-        match &self.filters.datacenter {
+        match &self.datacenter {
             Some(name) => query.with_datacenter(name),
             None => query,
+        }
+    }
+
+    /// A channel to a service's instances with these filters.
+    pub(crate) fn channel(&self, registry: Arc<dyn Registry>, target: &Target) -> ChannelBuilder {
+        let builder = Channel::from_registry(registry, &target.service).tags(&self.tags);
+        match &self.datacenter {
+            Some(name) => builder.datacenter(name),
+            None => builder,
         }
     }
 }

@@ -6,18 +6,23 @@ use anyhow::Context as _;
 use clap::Args;
 
 use self::changes::{Change, Known};
-use crate::{instance_text, output, target::Target};
+use crate::{
+    instance_text, output,
+    target::{Filters, Target},
+};
 
 #[derive(Args, Debug)]
 pub(crate) struct WatchArgs {
     #[command(flatten)]
     target: Target,
-    /// Only instances whose checks in the registry pass: one that fails is reported as removed
-    #[arg(long, help_heading = "Filters")]
-    passing: bool,
     /// Print one JSON object per line
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    filters: Filters,
+    /// Only instances whose checks in the registry pass: one that fails is reported as removed
+    #[arg(long, help_heading = "Filters")]
+    passing: bool,
 }
 
 /// Prints changes until the process is ended.
@@ -27,7 +32,7 @@ pub(crate) struct WatchArgs {
 /// When the registry cannot be asked.
 pub(crate) async fn run(args: WatchArgs) -> anyhow::Result<u8> {
     let registry = args.target.open()?;
-    let instancer = registry.instancer(&args.target.query(args.passing))?;
+    let instancer = registry.instancer(&args.filters.query(&args.target, args.passing))?;
     let mut sets = instancer.watch();
     let mut known = Known::new(args.passing);
     loop {

@@ -46,7 +46,8 @@ async fn generate(program: &Path, arguments: &[&str]) -> String {
     let output = output(program, &line).await.unwrap();
     assert!(
         output.status.success(),
-        "{program:?} {arguments:?}: {output:?}"
+        "{} {arguments:?}: {output:?}",
+        program.display()
     );
     String::from_utf8(output.stdout).unwrap()
 }

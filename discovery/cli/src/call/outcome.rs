@@ -97,11 +97,7 @@ pub(super) fn print_message(method: &MethodDescriptor, bytes: &Bytes) -> anyhow:
 }
 
 /// Prints an error with its details.
-///
-/// # Errors
-///
-/// When the output is gone.
-pub(super) fn print_status(status: &Status, pool: &DescriptorPool) -> anyhow::Result<()> {
+pub(super) fn print_status(status: &Status, pool: &DescriptorPool) {
     output::note(&format!("error: {}: {}", code(status), status.message()));
     for detail in details::decode(status.details(), pool) {
         output::note(&format!("detail: {detail:#}"));
@@ -117,5 +113,4 @@ pub(super) fn print_status(status: &Status, pool: &DescriptorPool) -> anyhow::Re
     }) {
         output::note("`discovery doctor` looks for the cause");
     }
-    Ok(())
 }

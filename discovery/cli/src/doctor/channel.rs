@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use discovery::{
-    Channel,
-    registry::{InstanceSet, Registry},
-};
+use discovery::registry::{InstanceSet, Registry};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -31,13 +28,9 @@ pub(super) async fn examine(
             "follow the remedies above",
         );
     }
-    let target = &patient.args.target;
-    let mut builder = Channel::from_registry(Arc::clone(registry), &target.service)
-        .tags(&target.filters.tags)
-        .factory(patient.http2.clone());
-    if let Some(name) = &target.filters.datacenter {
-        builder = builder.datacenter(name);
-    }
+    let args = patient.args;
+    let builder = args.filters.channel(Arc::clone(registry), &args.target);
+    let builder = builder.factory(patient.http2.clone());
     let channel = match builder.build() {
         Ok(channel) => channel,
         Err(error) => {

@@ -54,9 +54,10 @@ pub(super) async fn examine(patient: &Patient<'_>, instance: &Arc<Instance>) -> 
 }
 
 fn is_selected(patient: &Patient<'_>, instance: &Instance) -> bool {
-    let target = &patient.args.target;
-    let query = Query::new(&target.service).with_tags(&target.filters.tags);
-    query.selects(instance)
+    let query = Query::new(&patient.args.target.service);
+    query
+        .with_tags(&patient.args.filters.tags)
+        .selects(instance)
 }
 
 /// The registry's own view.

@@ -12,7 +12,7 @@ use super::{
     Finding, Patient, certificate,
     sniff::{Spoken, sniff},
 };
-use crate::target::{NoAnswer, first_answer};
+use crate::target::{Filters, NoAnswer, first_answer};
 
 const STEP: &str = "registry";
 
@@ -105,12 +105,12 @@ pub(super) async fn examine(
     registry: &dyn Registry,
 ) -> (Option<InstanceSet>, Vec<Finding>) {
     let begun = Instant::now();
-    // The filters are applied afterwards, so that what they leave out can be said.
-    let query = discovery::registry::Query::new(&patient.args.target.service);
-    let query = match &patient.args.target.filters.datacenter {
-        Some(name) => query.with_datacenter(name),
-        None => query,
+    // The tags are applied afterwards, so that what they leave out can be said.
+    let everything = Filters {
+        tags: Vec::new(),
+        ..patient.args.filters.clone()
     };
+    let query = everything.query(&patient.args.target, true);
     let error = match first_answer(registry, &query, patient.args.timeout).await {
         Ok(set) => {
             let took = begun.elapsed();
@@ -267,9 +267,9 @@ fn server(host: &str, wire: Wire, spoken: &Spoken, message: &str, limit: Duratio
 mod tests {
     use super::*;
 
-    fn cause(scheme: &str, spoken: Spoken) -> &'static str {
+    fn cause(scheme: &str, spoken: &Spoken) -> &'static str {
         let wire = Wire::of(scheme).unwrap();
-        server("h:1", wire, &spoken, "message", Duration::from_secs(1)).cause
+        server("h:1", wire, spoken, "message", Duration::from_secs(1)).cause
     }
 
     #[test]
@@ -294,11 +294,7 @@ mod tests {
             ("zookeeper", Spoken::Silent, "registry_fails"),
             ("eureka", Spoken::NoSuchHost(String::new()), "no_such_host"),
         ] {
-            assert_eq!(
-                cause(scheme, spoken.clone()),
-                expected,
-                "{scheme} {spoken:?}"
-            );
+            assert_eq!(cause(scheme, &spoken), expected, "{scheme} {spoken:?}");
         }
         assert!(Wire::of("dns").is_none() && Wire::of("static").is_none());
     }

@@ -38,40 +38,37 @@ impl Report {
     /// The findings as lines: the mark, the step, what was found, and below it the remedy.
     pub(super) fn text(&self) -> String {
         let registry = self.registry.as_deref().unwrap_or("(no registry)");
-        let mut text = format!("{} in {registry}\n", self.service);
+        let mut lines = vec![format!("{} in {registry}", self.service)];
         let mut last = None;
         for finding in &self.findings {
             if finding.instance != last {
-                if let Some(id) = &finding.instance {
-                    text.push_str(&format!("{id}\n"));
-                }
+                lines.extend(finding.instance.clone());
                 last.clone_from(&finding.instance);
             }
             let indent = if finding.instance.is_some() { "  " } else { "" };
             let (mark, step) = (finding.result.mark(), finding.step);
-            text.push_str(&format!(
-                "{indent}{mark}  {step:<11}  {}\n",
-                finding.message
-            ));
+            lines.push(format!("{indent}{mark}  {step:<11}  {}", finding.message));
             if let Some(remedy) = &finding.remedy {
-                text.push_str(&format!("{indent}      {:<11}  -> {remedy}\n", ""));
+                lines.push(format!("{indent}      {:<11}  -> {remedy}", ""));
             }
         }
-        let wrong = self
-            .findings
-            .iter()
-            .filter(|finding| finding.result >= Weight::Warning);
+        lines.push(self.summary());
+        lines.join("\n") + "\n"
+    }
+
+    fn summary(&self) -> String {
+        let wrong = self.findings.iter();
+        let wrong = wrong.filter(|finding| finding.result >= Weight::Warning);
         let wrong = match wrong.count() {
             1 => "1 finding".to_owned(),
             count => format!("{count} findings"),
         };
         let usable = instances(self.usable);
-        text.push_str(&match self.outcome {
-            Outcome::Fine => format!("fine: calls can use {usable}\n"),
-            Outcome::Warnings => format!("warnings: calls can use {usable}; {wrong}\n"),
-            Outcome::Broken => format!("broken: calls can use no instance; {wrong}\n"),
-        });
-        text
+        match self.outcome {
+            Outcome::Fine => format!("fine: calls can use {usable}"),
+            Outcome::Warnings => format!("warnings: calls can use {usable}; {wrong}"),
+            Outcome::Broken => format!("broken: calls can use no instance; {wrong}"),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn examine(
     if set.instances.is_empty() {
         return vec![unknown(patient, registry).await];
     }
-    let tags = &patient.args.target.filters.tags;
+    let tags = &patient.args.filters.tags;
     let query = Query::new(service).with_tags(tags);
     let count = set.instances.len();
     let selected = set
@@ -49,7 +49,7 @@ pub(super) async fn examine(
             "filtered_out",
             format!(
                 "none of the instances of {service} ({count}) has the tags {}",
-                patient.args.target.filters.tags.join(", ")
+                patient.args.filters.tags.join(", ")
             ),
             format!(
                 "leave out --tag, or use tags that they have: {}",
@@ -151,16 +151,12 @@ fn listed(names: &[String]) -> String {
     if names.is_empty() {
         return "none".to_owned();
     }
-    let mut text = names
-        .iter()
-        .take(SHOWN)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
-    if names.len() > SHOWN {
-        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    let shown: Vec<_> = names.iter().take(SHOWN).map(String::as_str).collect();
+    let shown = shown.join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
-    text
 }
 
 #[cfg(test)]

@@ -95,7 +95,6 @@ async fn report(mut states: Receiver<RegistrationState>, names: String) {
 
 fn describe(state: &RegistrationState, names: &str) -> Option<String> {
     match state {
-        RegistrationState::Registering(None) => None,
         RegistrationState::Registering(Some(error)) => {
             Some(format!("not registered, trying again: {}", chain(&**error)))
         }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use reqwest::Method;
-use serde::de::IgnoredAny;
 
 use super::{
     client::{Client, Request},
@@ -29,7 +28,8 @@ pub(super) async fn services(
         .into_iter()
         .collect();
     let answer = client.call_ok(request).await?;
-    let names: BTreeMap<String, IgnoredAny> = serde_json::from_slice(&answer.body)
+    // The values are the tags of all instances.
+    let names: BTreeMap<String, Vec<String>> = serde_json::from_slice(&answer.body)
         .map_err(|error| client.malformed(ACTION, error.to_string()))?;
     Ok(names.into_keys().collect())
 }

@@ -73,11 +73,11 @@ fn one_or_several<'de, D: Deserializer<'de>>(
 pub(crate) fn applications(body: &[u8]) -> Result<Vec<String>, String> {
     let text = String::from_utf8_lossy(body);
     let all = parse::<SeveralApplications<'_>>(&text)?.applications;
-    let named = all.application.iter();
-    let named = named.filter_map(|raw| serde_json::from_str::<Named>(raw.get()).ok());
-    let mut names: Vec<_> = named.map(|application| application.name).collect();
-    names.sort_unstable();
-    Ok(names)
+    let applications = all.application.iter();
+    let applications = applications.filter_map(|raw| serde_json::from_str::<Named>(raw.get()).ok());
+    let mut sorted: Vec<_> = applications.map(|application| application.name).collect();
+    sorted.sort_unstable();
+    Ok(sorted)
 }
 
 /// Decodes the answer to a request for the query's service. Fails with the reason if it is not such an

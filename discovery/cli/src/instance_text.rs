@@ -13,6 +13,14 @@ pub(crate) fn health(health: InstanceHealth) -> &'static str {
     }
 }
 
+/// A number of instances in words.
+pub(crate) fn count(number: usize) -> String {
+    match number {
+        1 => "1 instance".to_owned(),
+        number => format!("{number} instances"),
+    }
+}
+
 /// All that is known of an instance, as `name=value` after its ID and address.
 pub(crate) fn whole(instance: &Instance) -> String {
     let known = fields(instance).into_iter();

@@ -52,7 +52,9 @@ pub(crate) async fn run(args: WatchArgs) -> anyhow::Result<u8> {
 /// A change in words, after a mark that tells its kind without colour.
 fn human(change: &Change, registry: &str) -> String {
     match change {
-        Change::Answered { instances } => format!("* {registry} answers: {instances} instances"),
+        Change::Answered { instances } => {
+            format!("* {registry} answers: {}", instance_text::count(*instances))
+        }
         Change::Lost { reason } => format!("! {reason}"),
         Change::Added(instance) => format!("+ {}", instance_text::whole(instance)),
         Change::Removed(instance) => format!("- {}", instance_text::whole(instance)),

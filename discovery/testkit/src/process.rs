@@ -21,8 +21,9 @@ use tokio::{
 };
 
 /// Prefixes of variables that are not inherited from the environment of the test run.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 9] = [
     "CONSUL_",
+    "DISCOVERY_",
     "ETCD",
     "ZOOKEEPER_",
     "EUREKA_",

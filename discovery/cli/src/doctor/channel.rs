@@ -5,10 +5,8 @@ use std::sync::Arc;
 use discovery::registry::{InstanceSet, Registry};
 use tokio::time::{Instant, timeout};
 
-use super::{
-    Finding, Patient,
-    finding::{Weight, instances},
-};
+use super::{Finding, Patient, finding::Weight};
+use crate::instance_text;
 
 const STEP: &str = "channel";
 
@@ -44,7 +42,7 @@ pub(super) async fn examine(
     let ready = channel.status().ready;
     let message = format!(
         "connected to {ready} of {} in {:.1?}",
-        instances(listed),
+        instance_text::count(listed),
         begun.elapsed()
     );
     if matches!(in_time, Ok(Ok(_))) {

@@ -93,14 +93,6 @@ impl Finding {
     }
 }
 
-/// A number of instances in words.
-pub(super) fn instances(count: usize) -> String {
-    match count {
-        1 => "1 instance".to_owned(),
-        count => format!("{count} instances"),
-    }
-}
-
 /// The outcome for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

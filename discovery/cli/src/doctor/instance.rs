@@ -71,6 +71,7 @@ fn health(instance: &Instance) -> Finding {
             "the registry has lost the instance's node or session: a channel does not call it",
             "check the registry's agent on its machine, and the network between both",
         ),
+        InstanceHealth::Unknown => Finding::ok("health", "listed, without a check in the registry"),
         health if health.is_usable() => Finding::ok("health", format!("{word} in the registry")),
         _ => Finding::new(
             "health",

@@ -161,11 +161,17 @@ async fn unreached(
     error: Option<&RegistryError>,
     message: &str,
 ) -> Vec<Finding> {
+    let scheme = url.as_ref().map(|url| url.scheme().to_owned());
     let hosts = url
         .zip(wire)
         .and_then(|(url, wire)| Some((url.hosts(wire.port).ok()?, wire)));
     let Some((hosts, wire)) = hosts.filter(|(hosts, _)| !hosts.is_empty()) else {
-        let remedy = "check that the registry is there and that this user may read it";
+        let remedy = match scheme.as_deref() {
+            Some("dns" | "dns+a") => {
+                "check the address of the name server in the URL, and its answer with `dig @SERVER NAME SRV`"
+            }
+            _ => "check that the registry is there, and that this user may read it and write to it",
+        };
         return vec![Finding::broken(STEP, "no_answer", message, remedy)];
     };
     let limit = patient.args.timeout;

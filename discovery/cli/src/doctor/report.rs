@@ -2,10 +2,8 @@
 
 use serde::Serialize;
 
-use super::{
-    Finding, Outcome,
-    finding::{Weight, instances},
-};
+use super::{Finding, Outcome, finding::Weight};
+use crate::instance_text;
 
 /// The findings about a service. Its JSON form is what `--json` prints.
 #[derive(Debug, Serialize)]
@@ -63,7 +61,7 @@ impl Report {
             1 => "1 finding".to_owned(),
             count => format!("{count} findings"),
         };
-        let usable = instances(self.usable);
+        let usable = instance_text::count(self.usable);
         match self.outcome {
             Outcome::Fine => format!("fine: calls can use {usable}"),
             Outcome::Warnings => format!("warnings: calls can use {usable}; {wrong}"),

@@ -6,10 +6,8 @@ use discovery::{
 };
 use tokio::time::timeout;
 
-use super::{
-    Finding, Patient,
-    finding::{Weight, instances},
-};
+use super::{Finding, Patient, finding::Weight};
+use crate::instance_text;
 
 const STEP: &str = "service";
 /// Number of names that are shown.
@@ -92,7 +90,7 @@ pub(super) async fn examine(
     };
     vec![Finding::ok(
         STEP,
-        format!("{service} has {}{healthy}", instances(count)),
+        format!("{service} has {}{healthy}", instance_text::count(count)),
     )]
 }
 

@@ -59,7 +59,8 @@ impl Folder {
         self.path.join(encode(service))
     }
 
-    /// The names of the services that have a folder, sorted. None if the folder itself does not exist.
+    /// The names of the services whose folder has a file, sorted. A watch creates a folder, too. None if the
+    /// folder itself does not exist.
     pub(super) fn services(&self) -> io::Result<Vec<String>> {
         let entries = match fs::read_dir(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -72,6 +73,7 @@ impl Folder {
             let decoded = percent_decode(name.as_encoded_bytes()).decode_utf8();
             if let Ok(name) = decoded
                 && entry.file_type()?.is_dir()
+                && fs::read_dir(entry.path())?.next().is_some()
             {
                 names.push(name.into_owned());
             }
@@ -152,8 +154,9 @@ mod tests {
         let folder = Folder::given(temp.path().join("d"));
         assert!(folder.services().unwrap().is_empty());
         for name in ["..", "trim", "a/b"] {
-            folder.create(name).unwrap();
+            fs::write(folder.create(name).unwrap().join("entry"), "").unwrap();
         }
+        folder.create("watched").unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
         assert_eq!(folder.services().unwrap(), ["..", "a/b", "trim"]);
     }

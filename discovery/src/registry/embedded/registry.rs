@@ -108,7 +108,7 @@ impl Registry for Embedded {
         let registration = FileRegistration::new(&self.name, &self.folder, &registration)?;
         Ok(Arc::new(registration))
     }
-    /// Services that have a folder, also those without an instance.
+    /// Services with an entry in their folder, which may be that of a process that has ended.
     fn services(&self) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
         let services = self.folder.services();
         let unreadable = |source: std::io::Error| RegistryError::Unreachable {

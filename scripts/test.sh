@@ -17,8 +17,8 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
   loom      the hand-written atomic protocols, in every order of the threads' steps
   scripts   the demo (--once; also over etcd) and its Ctrl-C, trim-instances.sh, registry.sh and their
             Ctrl-C, bad arguments
-  readme    the flags and answers that the services' READMEs quote are the real ones; README.zh-CN.md is in
-            step with them
+  readme    the flags and answers that the READMEs of the binaries quote are the real ones; README.zh-CN.md
+            is in step with README.md
   compose   docker-compose.yml is well-formed
   deploy    the systemd units pass systemd-analyze, the Kubernetes manifests their schemas; their settings
             are those that the services have
@@ -152,6 +152,7 @@ part_scripts() {
     ctrl_c_on_demo
     ctrl_c_on_instances
     ctrl_c_on_registry
+    shell_files
     local script
     for script in scripts/*.sh; do
         [[ $script == */lib*.sh ]] && continue
@@ -219,17 +220,39 @@ ctrl_c_on_registry() {
     say "registry.sh: stopped by Ctrl-C"
 }
 
+# Every file that packages install is written.
+shell_files() {
+    local work
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    cargo build --locked --quiet --workspace --bins
+    scripts/shell-files.sh --bin "${CARGO_TARGET_DIR:-target}/debug" "$work"
+    (($(find "$work" -type f -size +100c | wc -l) == 17)) || die "shell-files.sh did not write 17 files"
+    rm -rf "$work"
+    trap - EXIT
+}
+
 part_readme() {
     cargo build --locked --quiet --workspace --bins
     local bin=${CARGO_TARGET_DIR:-$root/target}/debug name
     (($(wc -l <README.md) <= 200)) || die "README.md is longer than 200 lines"
     scripts/check-readme.py || die "README.zh-CN.md is not in step, see above"
-    for name in trim-service add-service; do
-        # The block that follows the line `$ NAME -h`, up to the end of its fence.
-        diff <(sed -n "/^\\\$ $name -h\$/,/^\`\`\`/p" "$name/README.md" | sed '1d;$d') \
-            <("$bin/$name" -h </dev/null 2>/dev/null) || die "$name/README.md: the block of $name -h is not its current output"
+    readme_help trim-service/README.md trim-service
+    readme_help add-service/README.md add-service
+    readme_help discovery/cli/README.md discovery
+    for name in watch resolve call register doctor; do
+        readme_help discovery/cli/README.md discovery "$name"
     done
     readme_calls "$bin"
+}
+
+# readme_help FILE COMMAND...: compares the block that follows the line `$ COMMAND -h`, up to the end of its
+# fence, with the output. Uses `bin`.
+readme_help() {
+    local file=$1
+    shift
+    diff <(sed -n "/^\\\$ $* -h\$/,/^\`\`\`/p" "$file" | sed '1d;$d') \
+        <("$bin/$1" "${@:2}" -h </dev/null 2>/dev/null) || die "$file: the block of $* -h is not its current output"
 }
 
 # Makes the curl calls that add-service/README.md shows, and compares their answers.

@@ -165,6 +165,23 @@ pub trait Registry: Send + Sync + 'static {
         &self,
         registration: Registration,
     ) -> Result<Arc<dyn RegistrationClient>, RegistryError>;
+
+    /// The names of the services in the registry, sorted, as far as the credentials allow. It is for
+    /// people and tools, such as a message about a misspelt name; it may read every entry.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Unsupported`] by default: for a registry that cannot list its services, such as
+    /// DNS. [`RegistryError::NoRuntime`] outside a tokio runtime.
+    fn services(&self) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
+        let registry = self.name().to_owned();
+        Box::pin(async {
+            Err(RegistryError::Unsupported {
+                registry,
+                action: "list its services".to_owned(),
+            })
+        })
+    }
 }
 
 /// The watch of one service in one registry. It reconnects and backs off by itself.

@@ -8,6 +8,8 @@ use clap::{
 };
 use tracing::warn;
 
+use crate::generate;
+
 /// The flags that select the source of instances. They exclude each other.
 const SOURCES: [&str; 3] = ["consul", "registry", "static"];
 
@@ -86,10 +88,14 @@ impl Moved {
 /// code 2 on an invalid value, and with 0 after `--help` and `--version`. The error about a flag that
 /// has moved names its field.
 ///
+/// `--generate KIND` as the first argument prints a file for packages, see
+/// [`generate`](crate::generate), and ends the process.
+///
 /// A source of instances on the command line overrides every variable that names another source.
 #[must_use]
 pub fn parse<A: Parser>(moved: &Moved) -> A {
     let arguments: Vec<_> = std::env::args_os().collect();
+    generate::if_requested(&A::command(), &arguments);
     let command = command_line_first(A::command(), &arguments, |name| std::env::var_os(name));
     let matches = command.clone().try_get_matches_from(arguments);
     let mut matches = matches.unwrap_or_else(|error| moved.explain(error).exit());

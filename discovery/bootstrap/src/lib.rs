@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`args`] | reads the command line and the environment |
 //! | [`files`] | the versions of files that are read again |
+//! | [`generate`] | completions and manual pages, for packages |
 //! | [`logging`] | log output and its flags |
 //! | [`registry`] | the flags that select a registry |
 //! | [`values`] | parsers of flag values |
@@ -22,6 +23,7 @@ mod deadline;
 pub mod files;
 mod flood;
 mod frames;
+pub mod generate;
 #[macro_use]
 mod grpc;
 mod guarded;

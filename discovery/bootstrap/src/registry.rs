@@ -67,6 +67,12 @@ impl RegistryArgs {
     }
 }
 
+/// The parser of a registry's URL as a flag or an argument. Its errors do not show a password.
+#[must_use]
+pub fn url_parser() -> impl TypedValueParser<Value = String> {
+    Private(registry_url)
+}
+
 /// Checks a registry's URL without contacting the registry.
 ///
 /// # Errors

@@ -28,8 +28,7 @@ impl Shutdown {
     /// When the system refuses the handlers, or outside a tokio runtime.
     pub fn listen() -> io::Result<Self> {
         tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let hangup = (!ignores_hangup(&status)).then_some(SIGHUP);
+        let hangup = (!hangup_is_ignored()).then_some(SIGHUP);
         let signals = Signals::new([SIGINT, SIGTERM, SIGQUIT].into_iter().chain(hangup))?;
         Ok(Self {
             handle: signals.handle(),
@@ -89,6 +88,12 @@ fn name(signal: i32) -> &'static str {
         SIGQUIT => "SIGQUIT",
         _ => "signal",
     }
+}
+
+/// True if this process ignores SIGHUP, as `nohup` has it. Ask before the first handler is installed.
+#[must_use]
+pub fn hangup_is_ignored() -> bool {
+    ignores_hangup(&fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
 /// True if SIGHUP is ignored, by the text of `/proc/self/status`. Its mask has a bit per signal, the

@@ -21,8 +21,9 @@ use tokio::{
 };
 
 /// Prefixes of variables that are not inherited from the environment of the test run.
-const SETTINGS: [&str; 10] = [
+const SETTINGS: [&str; 11] = [
     "CONSUL_",
+    "DISCOVERY_",
     "ETCD",
     "ZOOKEEPER_",
     "EUREKA_",

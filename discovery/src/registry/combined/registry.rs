@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::{instancer::CombinedInstancer, rule::Rule};
-use crate::registry::{
-    Instancer, Query, Registration, RegistrationClient, Registry, RegistryError,
+use crate::{
+    future::BoxFuture,
+    registry::{Instancer, Query, Registration, RegistrationClient, Registry, RegistryError},
 };
 
 /// The instances of several registries together.
@@ -69,6 +70,11 @@ impl Registry for Union {
     ) -> Result<Arc<dyn RegistrationClient>, RegistryError> {
         Err(unsupported(&self.name, &registration))
     }
+
+    /// The services of each registry that can list them.
+    fn services(&self) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
+        Box::pin(services(&self.parts))
+    }
 }
 
 /// A registry, and a second one that is used while the first lists nothing or has not answered.
@@ -121,6 +127,11 @@ impl Registry for OrElse {
     ) -> Result<Arc<dyn RegistrationClient>, RegistryError> {
         Err(unsupported(&self.name, &registration))
     }
+
+    /// The services of each registry that can list them.
+    fn services(&self) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
+        Box::pin(services(&self.parts))
+    }
 }
 
 fn start(
@@ -135,6 +146,26 @@ fn start(
         parts,
         &query.service,
     )?))
+}
+
+/// The names in all registries that list theirs. The first error, if none does.
+async fn services(parts: &[Arc<dyn Registry>]) -> Result<Vec<String>, RegistryError> {
+    let (mut names, mut failure) = (None::<Vec<String>>, None);
+    for part in parts {
+        match part.services().await {
+            Ok(listed) => names.get_or_insert_default().extend(listed),
+            Err(error) => _ = failure.get_or_insert(error),
+        }
+    }
+    match (names, failure) {
+        (None, Some(error)) => Err(error),
+        (names, _) => {
+            let mut names = names.unwrap_or_default();
+            names.sort_unstable();
+            names.dedup();
+            Ok(names)
+        }
+    }
 }
 
 fn unsupported(registry: &str, registration: &Registration) -> RegistryError {

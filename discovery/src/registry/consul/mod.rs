@@ -91,6 +91,7 @@ mod health;
 mod path;
 mod register;
 mod registry;
+mod services;
 #[cfg(feature = "tls")]
 mod tls;
 mod watch;

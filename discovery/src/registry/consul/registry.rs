@@ -7,10 +7,14 @@ use super::{
     config::{Config, datacenters},
     path::pathable,
     register::ConsulRegistration,
+    services::services,
     watch::{self, Datacenters},
 };
-use crate::registry::{
-    Instancer, Query, Registration, RegistrationClient, Registry, RegistryError, shared,
+use crate::{
+    future::BoxFuture,
+    registry::{
+        Instancer, Query, Registration, RegistrationClient, Registry, RegistryError, shared,
+    },
 };
 
 /// A Consul agent or cluster.
@@ -127,5 +131,8 @@ impl Registry for Consul {
     ) -> Result<Arc<dyn RegistrationClient>, RegistryError> {
         let client = Arc::clone(&self.client);
         Ok(Arc::new(ConsulRegistration::new(client, registration)?))
+    }
+    fn services(&self) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
+        Box::pin(services(&self.client, &self.config))
     }
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 use rustix::process::geteuid;
 
 /// The characters of a name that are percent-encoded. A leading dot is encoded by itself.
@@ -57,6 +57,29 @@ impl Folder {
     /// The folder of one service. It need not exist.
     pub(super) fn service(&self, service: &str) -> PathBuf {
         self.path.join(encode(service))
+    }
+
+    /// The names of the services whose folder has a file, sorted. A watch creates a folder, too. None if the
+    /// folder itself does not exist.
+    pub(super) fn services(&self) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let decoded = percent_decode(name.as_encoded_bytes()).decode_utf8();
+            if let Ok(name) = decoded
+                && entry.file_type()?.is_dir()
+                && fs::read_dir(entry.path())?.next().is_some()
+            {
+                names.push(name.into_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// Creates the folder of one service where it is missing.
@@ -123,6 +146,19 @@ mod tests {
         ] {
             assert_eq!(encode(name), expected);
         }
+    }
+
+    #[test]
+    fn services_are_listed_by_their_own_names() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = Folder::given(temp.path().join("d"));
+        assert!(folder.services().unwrap().is_empty());
+        for name in ["..", "trim", "a/b"] {
+            fs::write(folder.create(name).unwrap().join("entry"), "").unwrap();
+        }
+        folder.create("watched").unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        assert_eq!(folder.services().unwrap(), ["..", "a/b", "trim"]);
     }
 
     #[test]

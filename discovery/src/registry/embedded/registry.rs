@@ -3,9 +3,12 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{folder::Folder, register::FileRegistration, watch::FolderSource};
-use crate::registry::{
-    Instancer, Query, Registration, RegistrationClient, Registry, RegistryError, RegistryUrl,
-    WatchDriver, shared,
+use crate::{
+    future::BoxFuture,
+    registry::{
+        Instancer, Query, Registration, RegistrationClient, Registry, RegistryError, RegistryUrl,
+        WatchDriver, shared,
+    },
 };
 
 /// A registry in a folder of this machine.
@@ -104,5 +107,15 @@ impl Registry for Embedded {
     ) -> Result<Arc<dyn RegistrationClient>, RegistryError> {
         let registration = FileRegistration::new(&self.name, &self.folder, &registration)?;
         Ok(Arc::new(registration))
+    }
+    /// Services with an entry in their folder, which may be that of a process that has ended.
+    fn services(&self) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
+        let services = self.folder.services();
+        let unreadable = |source: std::io::Error| RegistryError::Unreachable {
+            registry: self.name.clone(),
+            action: "list the services".to_owned(),
+            source: source.into(),
+        };
+        Box::pin(std::future::ready(services.map_err(unreadable)))
     }
 }

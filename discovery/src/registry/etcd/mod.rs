@@ -57,6 +57,7 @@ mod layout;
 mod proto;
 mod register;
 mod registry;
+mod services;
 #[cfg(feature = "tls")]
 mod tls;
 mod watch;

@@ -4,11 +4,14 @@ use std::{fmt::Write as _, sync::Arc};
 
 use super::{
     client::Client, config::Config, layout::check_service, register::EtcdRegistration,
-    watch::EtcdSource,
+    services::services, watch::EtcdSource,
 };
-use crate::registry::{
-    Instancer, Query, Registration, RegistrationClient, Registry, RegistryError, WatchDriver,
-    shared,
+use crate::{
+    future::BoxFuture,
+    registry::{
+        Instancer, Query, Registration, RegistrationClient, Registry, RegistryError, WatchDriver,
+        shared,
+    },
 };
 
 /// An etcd cluster.
@@ -117,5 +120,8 @@ impl Registry for Etcd {
     ) -> Result<Arc<dyn RegistrationClient>, RegistryError> {
         let client = Arc::clone(&self.client);
         Ok(Arc::new(EtcdRegistration::new(client, &registration)?))
+    }
+    fn services(&self) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
+        Box::pin(services(&self.client))
     }
 }

@@ -2,13 +2,21 @@
 
 use std::sync::Arc;
 
+use reqwest::Method;
+
 use super::{
-    client::Client, config::Config, entry::check_service, register::EurekaRegistration,
+    client::{Client, Request},
+    config::Config,
+    entry::{applications, check_service},
+    register::EurekaRegistration,
     watch::PollSource,
 };
-use crate::registry::{
-    Instancer, Query, Registration, RegistrationClient, Registry, RegistryError, WatchDriver,
-    shared,
+use crate::{
+    future::BoxFuture,
+    registry::{
+        Instancer, Query, Registration, RegistrationClient, Registry, RegistryError, WatchDriver,
+        http::Answer, shared,
+    },
 };
 
 /// A Eureka server or several peers.
@@ -97,5 +105,13 @@ impl Registry for Eureka {
     ) -> Result<Arc<dyn RegistrationClient>, RegistryError> {
         let client = Arc::clone(&self.client);
         Ok(Arc::new(EurekaRegistration::new(client, &registration)?))
+    }
+    /// The applications, in upper case as Eureka keeps them. Reads all entries.
+    fn services(&self) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
+        Box::pin(async {
+            let request = Request::new(Method::GET, "/apps".to_owned(), "list the services");
+            let read = |answer: Answer| std::future::ready(applications(&answer.body));
+            self.client.call(&request, read).await
+        })
     }
 }

@@ -2,16 +2,22 @@
 
 use std::{fmt, sync::Arc};
 
+use tokio::runtime::Handle;
+
 use super::{
-    client::Ensemble,
+    client::{Ensemble, Failure},
     config::Config,
     path,
+    protocol::Code,
     register::NodeRegistration,
     watch::{NodeSource, Nodes},
 };
-use crate::registry::{
-    Instancer, Query, Registration, RegistrationClient, Registry, RegistryError, WatchDriver,
-    shared,
+use crate::{
+    future::BoxFuture,
+    registry::{
+        Instancer, Query, Registration, RegistrationClient, Registry, RegistryError, WatchDriver,
+        shared,
+    },
 };
 
 /// A ZooKeeper server or ensemble.
@@ -49,6 +55,20 @@ impl ZooKeeper {
             ensemble: Arc::new(Ensemble::new(servers, &config)?),
             config: Arc::new(config),
         })
+    }
+
+    /// The names below the base path, sorted.
+    async fn children(&self) -> Result<Vec<String>, Failure> {
+        let timeout = self.config.session_timeout;
+        let connection = self.ensemble.connect(timeout, None).await?;
+        let mut names = match connection.children(&self.config.base_path).await {
+            Err(Failure::Refused(Code::NO_NODE)) => Vec::new(),
+            names => names?,
+        };
+        // A session that is not closed ends by its timeout.
+        let _closed = connection.close().await;
+        names.sort_unstable();
+        Ok(names)
     }
 
     fn invalid(&self, reason: String) -> RegistryError {
@@ -108,6 +128,20 @@ impl Registry for ZooKeeper {
         let config = &self.config;
         let registration = NodeRegistration::new(&self.name, config, ensemble, &registration)?;
         Ok(Arc::new(registration))
+    }
+
+    /// The nodes below the base path. Each listing opens a session of its own.
+    fn services(&self) -> BoxFuture<'_, Result<Vec<String>, RegistryError>> {
+        Box::pin(async {
+            let action = "list the services";
+            if Handle::try_current().is_err() {
+                return Err(RegistryError::NoRuntime {
+                    action: action.to_owned(),
+                });
+            }
+            let names = self.children().await;
+            names.map_err(|failure| failure.into_error(&self.name, action))
+        })
     }
 }
 

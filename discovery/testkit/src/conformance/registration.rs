@@ -3,7 +3,10 @@
 use std::{slice, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use discovery::{Instance, registry::Registration};
+use discovery::{
+    Instance,
+    registry::{Registration, RegistryError},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -38,6 +41,15 @@ pub(super) async fn seen<S: Subject>(subject: &mut S) -> Result<Finding> {
         entries.add(subject, &[port]).await?;
         watched.until_usable(port, bound).await?;
         times.push(begun.elapsed());
+    }
+    match registry.services().await {
+        // Eureka keeps names in upper case.
+        Ok(names) => ensure!(
+            names.iter().any(|name| name.eq_ignore_ascii_case(service)),
+            "the registry lists the services {names:?}"
+        ),
+        Err(RegistryError::Unsupported { .. }) => {}
+        Err(error) => return Err(error).context("the services are not listed"),
     }
     entries.clear(subject).await?;
     Ok(measured(times))

@@ -49,6 +49,11 @@ struct Application<'a> {
     instance: Vec<&'a RawValue>,
 }
 
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
 /// A list, or its only element without the list, as Eureka's XML encoding of JSON writes it.
 fn one_or_several<'de, D: Deserializer<'de>>(
     deserializer: D,
@@ -61,6 +66,18 @@ fn one_or_several<'de, D: Deserializer<'de>>(
         _ if raw.get() == "null" => Ok(Vec::new()),
         _ => Err(D::Error::custom("expected a list")),
     }
+}
+
+/// The names in the answer to a request for all applications, sorted. Fails with the reason if it is not
+/// such an answer.
+pub(crate) fn applications(body: &[u8]) -> Result<Vec<String>, String> {
+    let text = String::from_utf8_lossy(body);
+    let all = parse::<SeveralApplications<'_>>(&text)?.applications;
+    let applications = all.application.iter();
+    let applications = applications.filter_map(|raw| serde_json::from_str::<Named>(raw.get()).ok());
+    let mut sorted: Vec<_> = applications.map(|application| application.name).collect();
+    sorted.sort_unstable();
+    Ok(sorted)
 }
 
 /// Decodes the answer to a request for the query's service. Fails with the reason if it is not such an

@@ -9,7 +9,7 @@ mod read;
 mod write;
 
 pub(super) use self::{
-    list::{Lookup, decode},
+    list::{Lookup, applications, decode},
     read::Entry,
     write::Written,
 };

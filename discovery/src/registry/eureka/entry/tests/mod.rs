@@ -21,6 +21,14 @@ const JAVASCRIPT: &str = r#"{"app":"trim_service","instanceId":"trim_service-127
 /// The answer of Eureka 5.0.3 about one application, whose instance an operator took out of service.
 const ANSWER: &str = r#"{"application":{"name":"TRIM_SERVICE","instance":[{"instanceId":"trim_service-127.0.0.1-8975","hostName":"127.0.0.1","app":"TRIM_SERVICE","ipAddr":"127.0.0.1","status":"OUT_OF_SERVICE","overriddenStatus":"OUT_OF_SERVICE","port":{"$":8975,"@enabled":"true"},"securePort":{"$":443,"@enabled":"false"},"countryId":1,"dataCenterInfo":{"@class":"com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo","name":"MyOwn"},"leaseInfo":{"renewalIntervalInSecs":5,"durationInSecs":600,"registrationTimestamp":1795643013576,"lastRenewalTimestamp":1795643013576,"evictionTimestamp":0,"serviceUpTimestamp":1795643013585},"metadata":{"text":"a, \"b\"; ü/{}","tags":"blue,Grün,a=b","empty":"","weight":"7"},"vipAddress":"trim_service","isCoordinatingDiscoveryServer":"false","lastUpdatedTimestamp":"1795643013585","lastDirtyTimestamp":"1795579905875","actionType":"ADDED"}]}}"#;
 
+#[test]
+fn the_names_of_all_applications_are_listed() {
+    let all = r#"{"applications":{"apps__hashcode":"UP_2_","application":[{"name":"B","instance":[]},
+        {"name":"A","instance":[]},{"no":"name"}]}}"#;
+    assert_eq!(applications(all.as_bytes()).unwrap(), ["A", "B"]);
+    assert!(applications(b"<html>").is_err());
+}
+
 fn list(body: &str) -> Result<Listing, String> {
     let query = Query::new("trim_service");
     decode(body.as_bytes(), Lookup::Application, &query)

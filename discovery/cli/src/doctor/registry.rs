@@ -1,0 +1,307 @@
+//! The steps about the registry: it is reached, it takes the credentials, it is what the URL says.
+
+use std::{sync::Arc, time::Duration};
+
+use discovery::{
+    chain,
+    registry::{InstanceSet, Registry, RegistryError, RegistryUrl},
+};
+use tokio::time::Instant;
+
+use super::{
+    Finding, Patient, certificate,
+    sniff::{Spoken, sniff},
+};
+use crate::target::{Filters, NoAnswer, first_answer};
+
+const STEP: &str = "registry";
+
+/// How a kind of registry is spoken to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wire {
+    /// The registry's own name.
+    product: &'static str,
+    /// Its default port.
+    pub(super) port: u16,
+    pub(super) is_tls: bool,
+    /// HTTP/1; otherwise HTTP/2 (etcd) or a protocol of its own (ZooKeeper).
+    pub(super) is_http1: bool,
+    is_http2: bool,
+    /// The scheme with TLS, or without if this one has it.
+    other: &'static str,
+    /// The way to give credentials.
+    credentials: &'static str,
+}
+
+impl Wire {
+    /// That of the scheme of a URL. `None` for registries without a TCP server.
+    pub(super) fn of(scheme: &str) -> Option<Self> {
+        let (kind, is_tls) = match scheme.strip_suffix('s') {
+            Some(kind) if ["consul", "etcd", "zookeeper", "eureka"].contains(&kind) => (kind, true),
+            _ => (scheme, false),
+        };
+        let wire = |product, port, other: [&'static str; 2], credentials| Self {
+            product,
+            port,
+            is_tls,
+            is_http1: ["consul", "eureka"].contains(&kind),
+            is_http2: kind == "etcd",
+            other: other[usize::from(!is_tls)],
+            credentials,
+        };
+        Some(match kind {
+            "consul" => wire(
+                "Consul",
+                if is_tls { 8501 } else { 8500 },
+                ["consul", "consuls"],
+                "set CONSUL_HTTP_TOKEN (or CONSUL_HTTP_TOKEN_FILE) to a token whose policy has \
+                 service:read for this service and node:read",
+            ),
+            "etcd" => wire(
+                "etcd",
+                2379,
+                ["etcd", "etcds"],
+                "give a user who may read the prefix: etcd://USER:PASSWORD@HOST:PORT, or \
+                 ETCDCTL_USER=USER:PASSWORD",
+            ),
+            "zookeeper" => wire(
+                "ZooKeeper",
+                2181,
+                ["zookeeper", "zookeepers"],
+                "give a user who may read the path: zookeeper://USER:PASSWORD@HOST:PORT",
+            ),
+            "eureka" => wire(
+                "Eureka",
+                8761,
+                ["eureka", "eurekas"],
+                "give a user and a password: eureka://USER:PASSWORD@HOST:PORT",
+            ),
+            _ => return None,
+        })
+    }
+
+    /// True if a server of this kind may speak so.
+    fn fits(self, spoken: &Spoken) -> bool {
+        match spoken {
+            Spoken::Http1 { .. } => self.is_http1 && !self.is_tls,
+            Spoken::Http2 => self.is_http2 && !self.is_tls,
+            Spoken::Tls { .. } => self.is_tls,
+            // ZooKeeper closes a connection that begins with something else.
+            Spoken::Silent | Spoken::Other(_) => !self.is_http1 && !self.is_http2,
+            Spoken::Refused | Spoken::NoSuchHost(_) | Spoken::Unreachable(_) => false,
+        }
+    }
+}
+
+/// The finding about a URL that cannot be opened.
+pub(super) fn not_opened(error: &RegistryError) -> Finding {
+    let remedy = "correct the URL or the environment variable that the message names";
+    Finding::broken(STEP, "invalid_settings", chain(error), remedy)
+}
+
+/// Asks the registry for the service's instances. `None` without an answer.
+pub(super) async fn examine(
+    patient: &Patient<'_>,
+    registry: &dyn Registry,
+) -> (Option<InstanceSet>, Vec<Finding>) {
+    let begun = Instant::now();
+    // The tags are applied afterwards, so that what they leave out can be said.
+    let everything = Filters {
+        tags: Vec::new(),
+        ..patient.args.filters.clone()
+    };
+    let query = everything.query(&patient.args.target, true);
+    let error = match first_answer(registry, &query, patient.args.timeout).await {
+        Ok(set) => {
+            let took = begun.elapsed();
+            let name = registry.name();
+            let message = format!("{name} answered in {took:.1?}");
+            return (Some(set), vec![Finding::ok(STEP, message)]);
+        }
+        Err(error) => error,
+    };
+    (None, explain(patient, registry.name(), &error).await)
+}
+
+/// Looks for the cause of a missing answer.
+async fn explain(patient: &Patient<'_>, name: &str, error: &NoAnswer) -> Vec<Finding> {
+    let url = RegistryUrl::parse(name).ok();
+    let wire = url.as_ref().and_then(|url| Wire::of(url.scheme()));
+    let message = match error {
+        NoAnswer::Failed(error) => chain(&**error),
+        NoAnswer::Late { .. } => error.to_string(),
+    };
+    let cause = match error {
+        NoAnswer::Failed(error) => &**error,
+        NoAnswer::Late { .. } => return unreached(patient, url, wire, None, &message).await,
+    };
+    match cause {
+        RegistryError::Denied { .. } => {
+            let remedy = wire.map_or("check the credentials", |wire| wire.credentials);
+            vec![Finding::broken(STEP, "denied", message, remedy)]
+        }
+        RegistryError::InvalidSetting { .. } | RegistryError::InvalidUrl { .. } => {
+            vec![not_opened(cause)]
+        }
+        RegistryError::Unsupported { .. } => vec![Finding::broken(
+            STEP,
+            "unsupported",
+            message,
+            "leave out the filter that this registry does not have",
+        )],
+        _ => unreached(patient, url, wire, Some(cause), &message).await,
+    }
+}
+
+/// The findings about each server of a registry that gave no usable answer.
+async fn unreached(
+    patient: &Patient<'_>,
+    url: Option<RegistryUrl>,
+    wire: Option<Wire>,
+    error: Option<&RegistryError>,
+    message: &str,
+) -> Vec<Finding> {
+    let scheme = url.as_ref().map(|url| url.scheme().to_owned());
+    let hosts = url
+        .zip(wire)
+        .and_then(|(url, wire)| Some((url.hosts(wire.port).ok()?, wire)));
+    let Some((hosts, wire)) = hosts.filter(|(hosts, _)| !hosts.is_empty()) else {
+        let remedy = match scheme.as_deref() {
+            Some("dns" | "dns+a") => {
+                "check the address of the name server in the URL, and its answer with `dig @SERVER NAME SRV`"
+            }
+            _ => "check that the registry is there, and that this user may read it and write to it",
+        };
+        return vec![Finding::broken(STEP, "no_answer", message, remedy)];
+    };
+    let limit = patient.args.timeout;
+    let mut findings = Vec::new();
+    for host in hosts {
+        let spoken = sniff(&host, limit).await;
+        let finding = certificate_of(error, wire, &spoken)
+            .and_then(|error| certificate::refused(STEP, &error, &spoken, patient.skew))
+            .unwrap_or_else(|| server(&host, wire, &spoken, message, limit));
+        findings.push(finding);
+    }
+    findings
+}
+
+/// The reason why TLS failed, if the server has it as the URL says.
+fn certificate_of(
+    error: Option<&RegistryError>,
+    wire: Wire,
+    spoken: &Spoken,
+) -> Option<Arc<rustls::Error>> {
+    let is_tls = wire.is_tls && matches!(spoken, Spoken::Tls { .. });
+    error
+        .filter(|_| is_tls)
+        .and_then(|error| certificate::cause(error))
+}
+
+/// The finding about one server.
+fn server(host: &str, wire: Wire, spoken: &Spoken, message: &str, limit: Duration) -> Finding {
+    let Wire {
+        product,
+        port,
+        other,
+        ..
+    } = wire;
+    let correct =
+        format!("correct the host and the port in the URL ({product}'s default is {port})");
+    match spoken {
+        Spoken::Refused => Finding::broken(
+            STEP,
+            "registry_down",
+            format!("nothing listens at {host} (connection refused)"),
+            format!("start {product} there, or {correct}"),
+        ),
+        Spoken::NoSuchHost(error) => Finding::broken(
+            STEP,
+            "no_such_host",
+            format!("{host}: the name has no address ({error})"),
+            "correct the host in the URL, or the name servers of this machine",
+        ),
+        Spoken::Unreachable(error) => Finding::broken(
+            STEP,
+            "registry_unreachable",
+            format!("no connection to {host}: {error}"),
+            format!("check the route and the firewalls from here to {host}, and the address"),
+        ),
+        Spoken::Tls { .. } if !wire.is_tls => Finding::broken(
+            STEP,
+            "registry_needs_tls",
+            format!(
+                "{host} is {}, and the URL asks for no TLS",
+                spoken.describe()
+            ),
+            format!("use {other}://, or name the port without TLS"),
+        ),
+        Spoken::Http1 { .. } | Spoken::Http2
+            if wire.is_tls
+                && Wire {
+                    is_tls: false,
+                    ..wire
+                }
+                .fits(spoken) =>
+        {
+            Finding::broken(
+                STEP,
+                "registry_has_no_tls",
+                format!("{host} is {}, and the URL asks for TLS", spoken.describe()),
+                format!("use {other}://, or name the port with TLS"),
+            )
+        }
+        spoken if wire.fits(spoken) => Finding::broken(
+            STEP,
+            "registry_fails",
+            format!("{message} ({host} accepts connections)"),
+            format!(
+                "check that {host} is {product}, with its path, and its own log; raise --timeout \
+                 (now {limit:?}) if it is slow"
+            ),
+        ),
+        spoken => Finding::broken(
+            STEP,
+            "wrong_port",
+            format!("{host} is not {product}: there is {}", spoken.describe()),
+            correct,
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cause(scheme: &str, spoken: &Spoken) -> &'static str {
+        let wire = Wire::of(scheme).unwrap();
+        server("h:1", wire, spoken, "message", Duration::from_secs(1)).cause
+    }
+
+    #[test]
+    fn what_speaks_at_the_address_is_the_cause() {
+        let http1 = || Spoken::Http1 { date: None };
+        let tls = || Spoken::Tls {
+            alpn: None,
+            certificate: None,
+        };
+        for (scheme, spoken, expected) in [
+            ("consul", Spoken::Refused, "registry_down"),
+            ("consul", tls(), "registry_needs_tls"),
+            ("consuls", http1(), "registry_has_no_tls"),
+            ("consuls", Spoken::Http2, "wrong_port"),
+            ("consul", Spoken::Http2, "wrong_port"),
+            ("consul", Spoken::Silent, "wrong_port"),
+            ("consul", http1(), "registry_fails"),
+            ("etcd", http1(), "wrong_port"),
+            ("etcds", Spoken::Http2, "registry_has_no_tls"),
+            ("etcd", Spoken::Http2, "registry_fails"),
+            ("zookeeper", http1(), "wrong_port"),
+            ("zookeeper", Spoken::Silent, "registry_fails"),
+            ("eureka", Spoken::NoSuchHost(String::new()), "no_such_host"),
+        ] {
+            assert_eq!(cause(scheme, &spoken), expected, "{scheme} {spoken:?}");
+        }
+        assert!(Wire::of("dns").is_none() && Wire::of("static").is_none());
+    }
+}

@@ -1,0 +1,394 @@
+//! `watch`, `resolve` and `register` with real registries and processes.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::{LIMIT, binary, ended, run, shared_consul};
+use tempfile::TempDir;
+use testkit::{
+    Consul, Process, Signal, eventually,
+    fake::{FakeServer, Reply},
+    free_ports,
+    registries::{Etcd, Server},
+    service_binary, trim_service,
+};
+
+/// A registry in a folder.
+fn folder() -> (String, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (format!("embedded://{}", folder.path().display()), folder)
+}
+
+/// Waits until the registry lists so many instances that pass.
+async fn until_listed(url: &str, service: &str, count: usize) -> Value {
+    let look = async || {
+        let found = run(&["resolve", url, service, "--passing", "--json"]).await;
+        let list = found.json();
+        let (length, code) = (list.as_array().unwrap().len(), i32::from(count == 0));
+        if length == count && found.code == code {
+            Ok(list)
+        } else {
+            Err(found)
+        }
+    };
+    eventually("the number of instances", LIMIT, look)
+        .await
+        .unwrap()
+        .0
+}
+
+fn register(arguments: &[&str], command: &[&str]) -> Process {
+    let line = [
+        &["register"],
+        arguments,
+        &["--ip", "127.0.0.1", "--"],
+        command,
+    ]
+    .concat();
+    Process::spawn(binary(), line).unwrap()
+}
+
+#[tokio::test]
+async fn a_service_is_resolved_as_a_table_and_as_json() {
+    let (url, _folder) = folder();
+    let none = run(&["resolve", &url, "trim_service"]).await;
+    none.says(
+        1,
+        &[
+            "no instance of \"trim_service\" in embedded://",
+            "`discovery doctor` says why",
+        ],
+    );
+    let flags = [
+        "--registry",
+        &url,
+        "--ip",
+        "127.0.0.1",
+        "--tag",
+        "blue",
+        "--weight",
+        "7",
+    ];
+    let trim = trim_service(&flags).await.unwrap();
+    let list = until_listed(&url, "trim_service", 1).await;
+    assert_eq!(list[0]["id"], trim.id);
+    assert_eq!(list[0]["port"], trim.grpc.port());
+    let table = run(&["resolve", &url, "trim_service", "--tag", "blue"]).await;
+    table.says(
+        0,
+        &["ID  ", "WEIGHT", &trim.grpc.to_string(), "  7  ", "blue"],
+    );
+    run(&["resolve", &url, "trim_service", "--tag", "green"])
+        .await
+        .says(1, &[]);
+}
+
+#[tokio::test]
+async fn a_registry_that_does_not_answer_is_an_error_of_resolve() {
+    let [port] = free_ports().unwrap();
+    let url = format!("consul://127.0.0.1:{port}");
+    let found = run(&["resolve", &url, "trim_service"]).await;
+    found.says(
+        2,
+        &[
+            "error: ",
+            &url,
+            "did not answer while trying to watch trim_service",
+        ],
+    );
+    let silent = FakeServer::start(|_| Reply::hang()).await.unwrap();
+    let url = format!("consul://{}", silent.address());
+    let found = run(&["resolve", &url, "trim_service", "--timeout", "300ms"]).await;
+    found.says(2, &["has not answered within 300ms"]);
+}
+
+#[tokio::test]
+async fn a_watch_reports_each_change_as_a_line() {
+    let (url, _folder) = folder();
+    let json = Process::spawn(binary(), ["watch", &url, "trim_service", "--json"]).unwrap();
+    let human = Process::spawn(binary(), ["watch", &url, "trim_service", "--passing"]).unwrap();
+    json.stdout_line("\"registry_answered\"", LIMIT)
+        .await
+        .unwrap();
+    human
+        .stdout_line("answers: 0 instances", LIMIT)
+        .await
+        .unwrap();
+    let mut trim = trim_service(&["--registry", &url, "--ip", "127.0.0.1"])
+        .await
+        .unwrap();
+    let line = json.stdout_line("\"added\"", LIMIT).await.unwrap();
+    let added: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(added["instance"]["id"], trim.id);
+    assert!(added["time"].as_str().unwrap().ends_with('Z'), "{added}");
+    human
+        .stdout_line(&format!(" + {}  {}", trim.id, trim.grpc), LIMIT)
+        .await
+        .unwrap();
+    trim.process.signal(Signal::SIGKILL).unwrap();
+    trim.process.exit(LIMIT).await.unwrap();
+    json.stdout_line("\"removed\"", LIMIT).await.unwrap();
+    human
+        .stdout_line(&format!(" - {}", trim.id), LIMIT)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_consul_watch_shows_health_and_filters_by_it() {
+    let consul = shared_consul(Consul::options()).await;
+    let body = json!({
+        "ID": "w-1", "Name": "watched", "Address": "127.0.0.1", "Port": 1, "Tags": ["blue"],
+        "Check": {"TTL": "1h", "Status": "passing"},
+    });
+    consul
+        .put("/v1/agent/service/register", &body)
+        .await
+        .unwrap();
+    let line = ["watch", &consul.url(), "watched", "--tag", "blue"];
+    let all = Process::spawn(binary(), line).unwrap();
+    let passing = Process::spawn(binary(), [&line[..], &["--passing"]].concat()).unwrap();
+    all.stdout_line("health=passing  tags=blue", LIMIT)
+        .await
+        .unwrap();
+    passing.stdout_line(" + w-1", LIMIT).await.unwrap();
+    consul
+        .put("/v1/agent/check/fail/service:w-1", &json!({}))
+        .await
+        .unwrap();
+    all.stdout_line("~ w-1  health: passing -> critical", LIMIT)
+        .await
+        .unwrap();
+    passing.stdout_line(" - w-1", LIMIT).await.unwrap();
+    let table = run(&["resolve", &consul.url(), "watched"]).await;
+    table.says(0, &["critical"]);
+    run(&["resolve", &consul.url(), "watched", "--passing"])
+        .await
+        .says(1, &[]);
+}
+
+#[tokio::test]
+async fn a_command_is_registered_once_it_listens_until_a_signal() {
+    let (url, _folder) = folder();
+    let [port] = free_ports().unwrap();
+    let port = port.to_string();
+    let trim = service_binary("trim-service")
+        .await
+        .unwrap()
+        .display()
+        .to_string();
+    let command = [
+        &*trim,
+        "--listen",
+        "127.0.0.1",
+        "--port",
+        &port,
+        "--consul",
+        "127.0.0.1:1",
+        "--drain",
+        "200ms",
+    ];
+    let flags = [
+        &*url, "--name", "wrapped", "--port", &port, "--tag", "a,b", "--zone", "z1",
+    ];
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ] {
+        let mut process = register(&flags, &command);
+        let list = until_listed(&url, "wrapped", 1).await;
+        assert_eq!(list[0]["id"], format!("wrapped-127.0.0.1-{port}"));
+        assert_eq!(list[0]["tags"], json!(["a", "b"]));
+        assert_eq!(list[0]["zone"], "z1");
+        process.signal(signal).unwrap();
+        // The command drains, and ends with its own code.
+        ended(&mut process).await.says(
+            0,
+            &["discovery: registered wrapped-", "discovery: deregistered"],
+        );
+        until_listed(&url, "wrapped", 0).await;
+    }
+}
+
+#[tokio::test]
+async fn the_exit_code_is_that_of_the_command() {
+    let (url, _folder) = folder();
+    let flags = [
+        &*url, "--name", "brief", "--port", "1", "--check", "default",
+    ];
+    for (command, code) in [
+        (&["sh", "-c", "exit 7"][..], 7),
+        (&["sh", "-c", "kill -KILL $$"], 137),
+        (&["/no/such/program"], 127),
+    ] {
+        assert_eq!(
+            ended(&mut register(&flags, command)).await.code,
+            code,
+            "{command:?}"
+        );
+        until_listed(&url, "brief", 0).await;
+    }
+    let unregistrable = ["static://127.0.0.1:1", "--name", "x", "--port", "1"];
+    let mut process = register(&unregistrable, &["true"]);
+    ended(&mut process)
+        .await
+        .says(125, &["error: the static list cannot register"]);
+}
+
+#[tokio::test]
+async fn an_http_check_that_fails_takes_the_instance_out_until_it_passes() {
+    let (url, folder) = folder();
+    let healthy = folder.path().join("healthy");
+    let file = healthy.clone();
+    let web = FakeServer::start(move |request| match &*request.path {
+        "/health" if file.exists() => Reply::new(200, &[], ""),
+        _ => Reply::new(503, &[], ""),
+    });
+    let port = web.await.map(|web| (web.address().port().to_string(), web));
+    let (port, _web) = port.unwrap();
+    let mut process = register(
+        &[
+            &*url,
+            "--name",
+            "web",
+            "--port",
+            &port,
+            "--check",
+            "http",
+            "--check-path",
+            "/health",
+            "--check-interval",
+            "50ms",
+            "--check-failures",
+            "2",
+        ],
+        &["sleep", "600"],
+    );
+    until_listed(&url, "web", 0).await;
+    std::fs::write(&healthy, "").unwrap();
+    until_listed(&url, "web", 1).await;
+    std::fs::remove_file(&healthy).unwrap();
+    until_listed(&url, "web", 0).await;
+    process
+        .stderr_line("the check fails: HTTP status 503", LIMIT)
+        .await
+        .unwrap();
+    std::fs::write(&healthy, "").unwrap();
+    until_listed(&url, "web", 1).await;
+    process.signal(Signal::SIGTERM).unwrap();
+    ended(&mut process)
+        .await
+        .says(143, &["discovery: deregistered"]);
+}
+
+#[tokio::test]
+async fn consul_and_etcd_learn_of_the_registration_too() {
+    let consul = shared_consul(Consul::options()).await;
+    let trim = service_binary("trim-service")
+        .await
+        .unwrap()
+        .display()
+        .to_string();
+    let [port] = free_ports().unwrap();
+    let port = port.to_string();
+    let command = [
+        &*trim,
+        "--listen",
+        "127.0.0.1",
+        "--port",
+        &port,
+        "--consul",
+        "127.0.0.1:1",
+        "--drain",
+        "200ms",
+    ];
+    let mut urls = vec![(consul.url(), "grpc")];
+    let etcd = Server::start(Etcd).await.unwrap();
+    urls.extend(etcd.as_ref().map(|etcd| (etcd.url(), "tcp")));
+    for (url, check) in urls {
+        let flags = [
+            &*url,
+            "--name",
+            "wrapped",
+            "--port",
+            &port,
+            "--check",
+            check,
+            "--check-interval",
+            "1s",
+        ];
+        let mut process = register(&flags, &command);
+        until_listed(&url, "wrapped", 1).await;
+        process.signal(Signal::SIGTERM).unwrap();
+        ended(&mut process)
+            .await
+            .says(0, &["discovery: deregistered"]);
+        until_listed(&url, "wrapped", 0).await;
+    }
+    if let Some(etcd) = &etcd {
+        let flags = [
+            &*etcd.url(),
+            "--name",
+            "x",
+            "--port",
+            &port,
+            "--check",
+            "grpc",
+        ];
+        let found = ended(&mut register(&flags, &["true"])).await;
+        found.says(125, &["error: ", "etcd does not call instances"]);
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_does_not_wait_for_the_registry() {
+    // The registry takes the registration and never answers the deregistration.
+    let consul = FakeServer::start(|request| match &*request.path {
+        path if path.contains("/deregister/") => Reply::hang(),
+        path if path.contains("/register") => Reply::consul(5, ""),
+        _ => Reply::hang(),
+    });
+    let consul = consul.await.unwrap();
+    let url = format!("consul://{}", consul.address());
+    let flags = [
+        &*url,
+        "--name",
+        "x",
+        "--port",
+        "1",
+        "--check",
+        "none",
+        "--deregister-timeout",
+        "120s",
+    ];
+    let command = [
+        "sh",
+        "-c",
+        "trap 'echo got it; exit 3' TERM; echo up; while :; do sleep 0.05; done",
+    ];
+    let process = register(&flags, &command);
+    process.stdout_line("up", LIMIT).await.unwrap();
+    process.stderr_line("registered x-", LIMIT).await.unwrap();
+    process.signal(Signal::SIGTERM).unwrap();
+    let asked = async || {
+        consul
+            .requests()
+            .iter()
+            .any(|one| one.path.contains("/deregister/"))
+    };
+    eventually("the deregistration", LIMIT, asked)
+        .await
+        .unwrap();
+    assert!(!process.stdout().contains("got it"));
+    process.signal(Signal::SIGTERM).unwrap();
+    process
+        .stdout_line("got it", Duration::from_secs(20))
+        .await
+        .unwrap();
+}

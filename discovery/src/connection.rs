@@ -167,8 +167,9 @@ pub trait Transport: Send + Sync + 'static {
         false
     }
 
-    /// The number of calls that the server accepts at a time; more are queued on this side.
-    /// Default: unlimited. Read only while many calls are in flight.
+    /// The number of calls that the server accepts at a time; more are queued on this side. Zero if the
+    /// server has asked for no calls at present: it receives some only if all others are as full.
+    /// Default: unlimited. A gRPC channel reads it only while many calls are in flight.
     fn capacity(&self) -> usize {
         usize::MAX
     }

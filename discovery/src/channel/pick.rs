@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A server takes at least this many calls at a time (RFC 9113, section 6.5.2).
-const MIN_CONCURRENT_STREAMS: u32 = 100;
+pub(super) const MIN_CONCURRENT_STREAMS: u32 = 100;
 /// Interval at which a call that waits for a connection begins another one elsewhere, or uses another. Happy Eyeballs
 /// waits 250 ms, and at least 100 ms (RFC 8305, section 8); a call has less time than a browser.
 const CONNECT_STAGGER: Duration = Duration::from_millis(100);
@@ -35,9 +35,9 @@ pub(super) struct Picked {
 
 impl Picked {
     /// True if the instance has as many calls as it takes at a time.
-    fn is_saturated(&self) -> bool {
+    fn is_saturated(&self, shared: &Shared) -> bool {
         let in_flight = self.endpoint.stats().in_flight();
-        in_flight >= MIN_CONCURRENT_STREAMS && in_flight as usize >= self.transport.capacity()
+        in_flight >= shared.min_capacity && in_flight as usize >= self.transport.capacity()
     }
 }
 
@@ -222,7 +222,7 @@ impl Picking<'_> {
             };
             if self.attempts.has_tried(endpoint) {
                 again.get_or_insert(picked);
-            } else if picked.is_saturated() {
+            } else if picked.is_saturated(self.shared) {
                 // A call that queues there would time out as if the instance had not answered.
                 saturated.get_or_insert(picked);
             } else {

@@ -235,6 +235,13 @@ pub(super) struct TlsHandshake {
 }
 
 impl TlsHandshake {
+    /// Replaces the protocols that the client offers (ALPN), the preferred one first.
+    #[cfg(feature = "http")]
+    pub(super) fn offer(&mut self, protocols: &[&[u8]]) {
+        let protocols = protocols.iter().map(|protocol| protocol.to_vec());
+        Arc::make_mut(&mut self.config).alpn_protocols = protocols.collect();
+    }
+
     pub(super) async fn perform<S>(
         &self,
         stream: S,

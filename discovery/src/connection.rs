@@ -44,7 +44,11 @@
 
 pub(crate) mod body;
 mod descriptors;
+#[cfg(feature = "http")]
+mod http1;
 pub mod http2;
+#[cfg(feature = "http")]
+pub(crate) mod negotiated;
 pub(crate) mod origin;
 #[cfg(feature = "tls")]
 mod tls;
@@ -145,6 +149,11 @@ impl std::fmt::Debug for Connection {
 
 /// The body of a response as a transport gives it.
 pub type TransportBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// An extension of an attempt's request that may be executed twice.
+#[cfg(feature = "http")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Repeatable;
 
 /// Carries calls over one connection, many at a time.
 pub trait Transport: Send + Sync + 'static {

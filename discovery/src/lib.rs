@@ -126,6 +126,8 @@ mod filter;
 mod future;
 mod grpc;
 mod hash;
+#[cfg(feature = "http")]
+pub mod http;
 mod instance;
 pub mod metrics;
 mod probe;

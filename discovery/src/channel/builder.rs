@@ -328,7 +328,7 @@ impl<R> ChannelBuilder<R> {
 
     /// Starts the channel of a protocol. `some_idempotent` is true if its requests can say that they may be
     /// executed twice; without `min_capacity`, the capacity of a connection is always read.
-    pub(crate) fn start(self, protocol: ProtocolSettings) -> Result<Arc<Shared>, BuildError> {
+    pub(crate) fn start(self, protocol: ProtocolSettings) -> Result<Channel, BuildError> {
         let service = self.query.service.clone();
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(BuildError::NoRuntime(service));
@@ -411,7 +411,7 @@ impl<R> ChannelBuilder<R> {
             connector,
             metrics: Endpoints::new(Arc::clone(&metrics)),
         };
-        Ok(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             endpointer: Endpointer::start(instancer, config),
             policies: ArcSwap::new(effective.policies),
             settings,
@@ -428,7 +428,8 @@ impl<R> ChannelBuilder<R> {
             registry: registry.name().to_owned(),
             service,
             min_capacity: protocol.min_capacity,
-        }))
+        });
+        Ok(Channel { shared })
     }
 
     /// The settings that no service config replaces.
@@ -554,8 +555,7 @@ impl ChannelBuilder {
             some_idempotent: false,
             min_capacity: MIN_CONCURRENT_STREAMS,
         };
-        let shared = self.start(protocol)?;
-        Ok(Channel { shared })
+        self.start(protocol)
     }
 }
 

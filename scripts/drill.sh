@@ -4,8 +4,8 @@ set -euo pipefail
 
 usage() {
     cat <<'EOF'
-usage: drill.sh [--only ROW]... [--registry NAME]... [--seconds N] [--rate N] [--jobs N] [--json] [--list]
-                [-- FLAG...]
+usage: drill.sh [--only ROW]... [--registry NAME]... [--protocol NAME] [--seconds N] [--rate N] [--jobs N]
+                [--json] [--list] [-- FLAG...]
 
 Starts a registry, five trim instances and the add service for every row, sends 500 calls per second over
 HTTP, and injects the fault of the row. Exits with 1 if a row failed: no call may fail (except while
@@ -16,6 +16,8 @@ example that no instance is ejected.
   --registry NAME
                 consul (default), etcd, zookeeper, eureka, dns (that of Consul) or embedded; repeatable.
                 Others than Consul have the rows about discovery only: 1, 2, 3, 7 and 9
+  --protocol NAME
+                grpc (default), or http: plain HTTP/1.1 between servers on axum, which have rows 1 to 5 and 9
   --seconds N   length of each row's load (default 20); below 16 s the 99th percentile is shown but
                 not required
   --rate N      calls per second (default 500)
@@ -49,5 +51,5 @@ fetch ZOOKEEPER_HOME zookeeper
 fetch EUREKA_HOME eureka
 # Optimized, as services run.
 cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" \
-    -p testkit -p trim-service -p add-service --bins
+    -p testkit -p trim-service -p add-service --bins --features testkit/http
 exec "${CARGO_TARGET_DIR:-$root/target}/release/drill" "$@"

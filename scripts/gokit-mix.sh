@@ -50,5 +50,5 @@ mkdir -p "$cache/gokit"
 mv "$binary.new" "$binary"
 # Optimized, as services run.
 cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" \
-    -p testkit -p trim-service -p add-service --bins
+    -p testkit -p trim-service -p add-service --bins --features testkit/http
 exec "${CARGO_TARGET_DIR:-$root/target}/release/drill" --gokit "$binary" --seconds "$seconds" --rate "$rate"

@@ -27,7 +27,10 @@ pub use self::{
     process::{Process, Signal},
     reflection::reflected_services,
     response::{grpc_message, grpc_status},
-    services::{AddService, TrimService, add_service, service_binary, trim_service},
+    services::{
+        AddService, TrimService, add_service, http_add_service, http_trim_service, service_binary,
+        trim_service,
+    },
     table::Table,
     wait::{Look, eventually},
 };

@@ -48,6 +48,9 @@ struct Args {
     /// Registry of the rows; repeatable. Others than Consul have the rows about discovery only
     #[arg(long, value_name = "NAME", default_value = "consul")]
     registry: Vec<registry::Kind>,
+    /// Protocol between the add service and the instances. Plain HTTP has rows 1 to 5 and 9, over Consul
+    #[arg(long, value_name = "NAME", default_value = "grpc")]
+    protocol: env::Protocol,
     /// Number of rows that run at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     jobs: u8,
@@ -92,6 +95,10 @@ async fn main() -> Result<ExitCode> {
         })
         .collect();
     ensure!(!chosen.is_empty(), "no such row; --list names them");
+    ensure!(
+        args.protocol == env::Protocol::Grpc || args.registry == [registry::Kind::Consul],
+        "plain HTTP has rows over Consul only"
+    );
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt())?,
         signal(SignalKind::terminate())?,
@@ -142,7 +149,9 @@ impl Run<'_> {
         }
         eprintln!("{title}: {what}");
         let length = Duration::from_secs(args.seconds);
-        let run = self.row.run(length, args.rate, self.registry, &args.flags);
+        let run = self
+            .row
+            .run(length, args.rate, self.registry, args.protocol, &args.flags);
         let outcome = run.await.with_context(|| title.clone())?;
         for complaint in &outcome.complaints {
             eprintln!("{title}: FAILED: {complaint}");
@@ -170,14 +179,18 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<bool> {
         let all = *registry == registry::Kind::Consul;
         let rows = chosen
             .iter()
-            .filter(move |row| all || row.is_for_every_registry());
+            .filter(move |row| all || row.is_for_every_registry())
+            .filter(move |row| args.protocol == env::Protocol::Grpc || row.is_for_http());
         rows.map(|row| Run {
             row,
             registry: *registry,
         })
     });
     let runs: Vec<_> = runs.collect();
-    ensure!(!runs.is_empty(), "no such row over this registry");
+    ensure!(
+        !runs.is_empty(),
+        "no such row over this registry or protocol"
+    );
     let mut outcomes = stream::iter(&runs)
         .map(async |run| Ok::<_, anyhow::Error>((run, run.outcome(args).await?)))
         .buffered(usize::from(args.jobs));

@@ -326,9 +326,8 @@ impl<R> ChannelBuilder<R> {
         self
     }
 
-    /// Starts the channel of a protocol. `some_idempotent` is true if its requests can say that they may be
-    /// executed twice; without `min_capacity`, the capacity of a connection is always read.
-    pub(crate) fn start(self, protocol: ProtocolSettings) -> Result<Channel, BuildError> {
+    /// Starts the channel of a protocol with these properties.
+    pub(crate) fn start(self, protocol: &ProtocolSettings) -> Result<Channel, BuildError> {
         let service = self.query.service.clone();
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(BuildError::NoRuntime(service));
@@ -354,14 +353,7 @@ impl<R> ChannelBuilder<R> {
         retry.validate_with(some_idempotent).map_err(refuse)?;
         self.ejection.validate().map_err(refuse)?;
         self.protection.validate().map_err(refuse)?;
-        let user_agent = HeaderValue::try_from(&self.user_agent).map_err(|_| {
-            let expected = "expected a valid header value";
-            refuse(InvalidSetting::new(
-                "user_agent",
-                format!("{:?}", self.user_agent),
-                expected,
-            ))
-        })?;
+        let user_agent = header_value(&self.user_agent).map_err(refuse)?;
         let origin = self.origin.as_ref().map(ToString::to_string);
         let factory = with_origin(self.factory, self.origin).map_err(|expected| {
             let value = origin.unwrap_or_default();
@@ -499,6 +491,14 @@ impl<R> ChannelBuilder<R> {
     }
 }
 
+/// The value of `user-agent`.
+fn header_value(user_agent: &str) -> Result<HeaderValue, InvalidSetting> {
+    HeaderValue::try_from(user_agent).map_err(|_| {
+        let expected = "expected a valid header value";
+        InvalidSetting::new("user_agent", format!("{user_agent:?}"), expected)
+    })
+}
+
 /// The properties of a protocol that a channel depends on.
 pub(crate) struct ProtocolSettings {
     /// True if a request can say itself that it may be executed twice.
@@ -555,7 +555,7 @@ impl ChannelBuilder {
             some_idempotent: false,
             min_capacity: MIN_CONCURRENT_STREAMS,
         };
-        self.start(protocol)
+        self.start(&protocol)
     }
 }
 

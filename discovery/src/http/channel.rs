@@ -137,7 +137,7 @@ impl ChannelBuilder {
         self.retry_codes(CODES.to_vec(), Code::ALL.to_vec());
         let rules = Arc::new(rules);
         self.map_factory(|inner| Arc::new(WithRules { inner, rules }));
-        let engine = self.start(ProtocolSettings {
+        let engine = self.start(&ProtocolSettings {
             some_idempotent: true,
             // An instance may take few requests at a time, or none for a while.
             min_capacity: 0,

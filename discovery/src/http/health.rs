@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body_util::{BodyExt as _, Full};
 
 use super::rules::Rules;
@@ -15,19 +15,22 @@ use crate::connection::{RequestBody, SendError, Transport, TransportBody};
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 0x01];
 const NOT_SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 0x02];
 
-/// Asks an instance once.
+/// Asks an instance once. `origin` has the scheme and the authority, if these are set.
 pub(super) fn health(
     transport: Arc<dyn Transport>,
     rules: Arc<Rules>,
+    origin: &Uri,
 ) -> BoxFuture<'static, Result<Response<TransportBody>, SendError>> {
+    let mut uri = origin.clone().into_parts();
     Box::pin(async move {
         let mut request = Request::new(RequestBody::whole(Bytes::new()));
         let path = rules.health_path();
         if path.is_none() {
             *request.method_mut() = Method::HEAD;
         }
-        let uri = path.unwrap_or("/").parse::<Uri>();
-        *request.uri_mut() = uri.map_err(SendError::unprocessed)?;
+        let path_and_query = path.unwrap_or("/").parse::<PathAndQuery>();
+        uri.path_and_query = Some(path_and_query.map_err(SendError::unprocessed)?);
+        *request.uri_mut() = Uri::from_parts(uri).map_err(SendError::unprocessed)?;
         let agent = concat!("discovery/", env!("CARGO_PKG_VERSION"));
         let agent = HeaderValue::from_static(agent);
         request.headers_mut().insert(header::USER_AGENT, agent);

@@ -66,7 +66,7 @@ impl Transport for RuledTransport {
     ) -> BoxFuture<'static, Result<Response<TransportBody>, SendError>> {
         let rules = Arc::clone(&self.rules);
         if request.extensions().get::<IsProbe>().is_some() {
-            return health(Arc::clone(&self.inner), rules);
+            return health(Arc::clone(&self.inner), rules, request.uri());
         }
         prepare(&mut request);
         let sent = self.inner.send(request);

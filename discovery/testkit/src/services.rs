@@ -80,7 +80,7 @@ pub async fn add_service(flags: &[&str]) -> Result<AddService> {
 ///
 /// When there is no such binary, or when it does not start.
 pub async fn http_trim_service(flags: &[&str]) -> Result<TrimService> {
-    let process = start_http("trim", flags).await?;
+    let process = start_http("trim", flags)?;
     let line = process.stdout_line("listening", START_LIMIT).await?;
     Ok(TrimService {
         grpc: field(&line, "http")?.parse()?,
@@ -95,7 +95,7 @@ pub async fn http_trim_service(flags: &[&str]) -> Result<TrimService> {
 ///
 /// When there is no such binary, or when it does not start.
 pub async fn http_add_service(flags: &[&str]) -> Result<AddService> {
-    let process = start_http("add", flags).await?;
+    let process = start_http("add", flags)?;
     let line = process.stdout_line("listening", START_LIMIT).await?;
     let http = field(&line, "http")?.parse()?;
     Ok(AddService {
@@ -106,7 +106,7 @@ pub async fn http_add_service(flags: &[&str]) -> Result<AddService> {
     })
 }
 
-async fn start_http(server: &str, flags: &[&str]) -> Result<Process> {
+fn start_http(server: &str, flags: &[&str]) -> Result<Process> {
     let own = env::current_exe()?;
     let binary = own.with_file_name("http-services");
     ensure!(

@@ -83,18 +83,18 @@ impl Link {
     /// Notes the head of a response: the server may end the connection after it.
     pub(super) fn note(&mut self, response: &Response<Incoming>) {
         self.is_used = true;
-        let says = |word: &str| {
+        let has_word = |word: &str| {
             let values = response.headers().get_all(header::CONNECTION).iter();
             let words = values.filter_map(|value| value.to_str().ok());
             words
                 .flat_map(|value| value.split(','))
                 .any(|one| one.trim().eq_ignore_ascii_case(word))
         };
-        let stays = match response.version() {
-            Version::HTTP_10 => says("keep-alive"),
-            _ => !says("close"),
+        let is_kept = match response.version() {
+            Version::HTTP_10 => has_word("keep-alive"),
+            _ => !has_word("close"),
         };
-        self.expected.store(!stays, Ordering::Relaxed);
+        self.expected.store(!is_kept, Ordering::Relaxed);
     }
 
     /// True if it can take a request now; `None` once it is closed.

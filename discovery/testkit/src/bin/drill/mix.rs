@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use testkit::{Signal, Table, eventually};
 
 use crate::{
-    env::{Env, Instances},
+    env::{Env, Instances, Protocol},
     faults::Story,
     gokit::{GoAdd, GoTrim},
     judge::{Demand, Evidence, Outcome},
@@ -76,7 +76,7 @@ pub(crate) async fn run(binary: &Path, length: Duration, rate: u32) -> Result<bo
 impl<'a> Mix<'a> {
     async fn start(binary: &'a Path) -> Result<Self> {
         let registry = Registry::start(Kind::Consul, None).await?;
-        let env = Env::start(Instances::Trims(EACH, &[]), registry, &[]).await?;
+        let env = Env::start(Instances::Trims(EACH, &[]), registry, Protocol::Grpc, &[]).await?;
         let consul = env.registry.consul()?.address();
         let mut go_trims = Vec::new();
         for _ in 0..EACH {

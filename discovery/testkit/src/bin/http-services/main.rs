@@ -51,6 +51,9 @@ impl Common {
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    // The client of Consul has none of its own in this package, see `testkit::http_client`. This is the
+    // first one, so it cannot fail.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
     match Args::parse().server {
         Server::Trim(args) => trim::serve(args).await,
         Server::Add(args) => add::serve(args).await,

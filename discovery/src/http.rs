@@ -46,6 +46,8 @@
 //! [`kind`](crate::CallError::kind) says why, such as
 //! [`Deadline`](crate::CallErrorKind::Deadline); [`status_for`] has the status for a proxy's own caller.
 //!
+//! [`InProcess`](crate::InProcess) takes an axum router in place of the servers, for tests.
+//!
 //! # Time
 //!
 //! The deadline of a call is [`retry_timeout`](ChannelBuilder::retry_timeout), or 500 ms; a

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use discovery::http::Rules;
+use discovery::{balance::Policy, http::Rules};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -57,6 +57,25 @@ async fn an_instance_that_asks_for_five_seconds_gets_no_request_for_five_seconds
         }
         assert!(calls_of_first(&memory) > 5, "{status}");
         assert_eq!(ejected(&channel), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_requests_of_an_instance_that_is_left_out_are_shared_by_the_others() {
+    for policy in [Policy::RoundRobin, Policy::LeastRequest, Policy::Random] {
+        let (memory, _) = busy_first(4, 503, "60");
+        let rules = Rules::new().with_max_retry_after(Duration::from_secs(60));
+        let channel = connected(memory.builder().balancer(policy).rules(rules)).await;
+        for _ in 0..600 {
+            assert_eq!(answer(&channel, get("/orders")).await.0, 200);
+        }
+        for port in 2..=4 {
+            let calls = memory.ports().iter().filter(|one| **one == port).count();
+            assert!(
+                (150..=250).contains(&calls),
+                "{policy:?}: {port} had {calls}"
+            );
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use axum::{
 };
 use bytes::Bytes;
 use discovery::{
-    Instance, ServedBy,
+    InProcess, Instance, ServedBy,
     http::{Channel, Connections, status_for},
     registry::StaticRegistry,
 };
@@ -270,6 +270,33 @@ async fn a_rolling_restart_under_load_costs_no_get_over_both_versions() {
                 .unwrap_or_else(|error| panic!("{version}: {error}"));
         }
         assert_eq!(ejected(&channel), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_request_of_reqwest_goes_through_the_channel_as_it_is() {
+    let servers = [Server::start().await];
+    let channel = channel(&servers, Connections::new()).await;
+    let client = testkit::http_client().unwrap();
+    let request = client.post("http://orders.example/echo?q=1").body("text");
+    let request = http::Request::try_from(request.build().unwrap()).unwrap();
+    let response = channel.oneshot(request.map(Body::new)).await.unwrap();
+    let text = text(response).await;
+    let expected = "POST /echo?q=1 host=orders.example length=Some(\"4\")";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[tokio::test]
+async fn servers_in_this_process_take_the_place_of_real_ones() {
+    let servers = InProcess::new(app());
+    let instances = ["a:1", "b:1"].map(|name| Instance::parse(name).unwrap());
+    let registry = Arc::new(StaticRegistry::new(instances));
+    let builder = Channel::from_registry(registry, "orders").factory(servers.clone());
+    let channel = connected(builder).await;
+    servers.stop("a:1");
+    for _ in 0..10 {
+        let (status, text) = answer(&channel, post("/echo")).await;
+        assert!(status == 200 && text.contains("body=\"text\""), "{text}");
     }
 }
 

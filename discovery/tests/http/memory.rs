@@ -134,6 +134,7 @@ impl Transport for Server {
 }
 
 /// A response with this status, headers and text.
+#[allow(clippy::unnecessary_wraps, reason = "an answer as others are")]
 pub(crate) fn respond(status: u16, headers: &[(&str, &str)], text: &str) -> Answer {
     let mut response = Response::builder().status(status);
     for (name, value) in headers {

@@ -71,7 +71,7 @@ pub(crate) async fn serve(args: Args) -> Result<()> {
         .with_graceful_shutdown(async {
             // Without signals it serves until it is killed.
             if stop().await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         })
         .await?;

@@ -47,6 +47,7 @@ pub(crate) enum Source {
 /// matter.
 #[must_use]
 pub struct ChannelBuilder<R = ()> {
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "gRPC has none"))]
     rules: R,
     source: Source,
     query: Query,

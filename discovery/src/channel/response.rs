@@ -12,7 +12,9 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Body, Frame, SizeHint};
+#[cfg(feature = "http")]
+use http_body::SizeHint;
+use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
@@ -229,6 +231,7 @@ impl ResponseBody {
     }
 
     /// The length of what follows.
+    #[cfg(feature = "http")]
     pub(crate) fn remaining(&self) -> SizeHint {
         let read = self.read.iter().filter_map(Frame::data_ref);
         let read: u64 = read.map(|data| data.len() as u64).sum();

@@ -96,7 +96,6 @@ http {
     uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
     keepalive_requests 10;
-    limit_req_zone $binary_remote_addr zone=one:1m rate=1r/s;
     server {
         listen 127.0.0.1:PORT_OF_HTTP_1;
         listen 127.0.0.1:PORT_OF_HTTP_2 http2;

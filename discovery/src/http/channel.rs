@@ -135,8 +135,7 @@ impl ChannelBuilder {
             setting,
         })?;
         self.retry_codes(CODES.to_vec(), Code::ALL.to_vec());
-        let rules = Arc::new(rules);
-        self.map_factory(|inner| Arc::new(WithRules { inner, rules }));
+        self.map_factory(|inner| Arc::new(WithRules::new(inner, rules)));
         let engine = self.start(&ProtocolSettings {
             some_idempotent: true,
             // An instance may take few requests at a time, or none for a while.

@@ -2,8 +2,9 @@
 //! the health of an instance.
 
 use std::{
+    collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -29,8 +30,27 @@ use crate::{
 
 /// A factory whose transports have these rules.
 pub(super) struct WithRules {
-    pub(super) inner: Arc<dyn Factory>,
-    pub(super) rules: Arc<Rules>,
+    inner: Arc<dyn Factory>,
+    rules: Arc<Rules>,
+    /// By instance: what one has asked for holds for its next connection too.
+    left_out: Mutex<HashMap<String, Arc<LeftOut>>>,
+}
+
+impl WithRules {
+    pub(super) fn new(inner: Arc<dyn Factory>, rules: Rules) -> Self {
+        Self {
+            inner,
+            rules: Arc::new(rules),
+            left_out: Mutex::default(),
+        }
+    }
+
+    fn left_out(&self, instance: &Instance) -> Arc<LeftOut> {
+        let mut all = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of instances without a connection, whose time is over.
+        all.retain(|_, left_out| Arc::strong_count(left_out) > 1 || !left_out.is_over());
+        Arc::clone(all.entry(instance.id.clone()).or_default())
+    }
 }
 
 impl Factory for WithRules {
@@ -43,7 +63,7 @@ impl Factory for WithRules {
             let transport = RuledTransport {
                 inner: Arc::from(transport),
                 rules: Arc::clone(&self.rules),
-                left_out: Arc::default(),
+                left_out: self.left_out(instance),
                 instance: Arc::from(instance.to_string()),
             };
             Ok(Connection::new(transport, driver))
@@ -157,5 +177,65 @@ impl LeftOut {
     fn is_over(&self) -> bool {
         let until = self.until.load(Ordering::Relaxed);
         until == 0 || self.born.elapsed() >= Duration::from_millis(until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt as _, Empty};
+
+    use super::*;
+
+    /// Asks for no requests for a minute.
+    struct Busy;
+
+    impl Factory for Busy {
+        fn connect<'a>(
+            &'a self,
+            _: &'a Instance,
+        ) -> BoxFuture<'a, Result<Connection, ConnectError>> {
+            Box::pin(async { Ok(Connection::new(Self, pending())) })
+        }
+    }
+
+    impl Transport for Busy {
+        fn send(
+            &self,
+            _: Request<RequestBody>,
+        ) -> BoxFuture<'static, Result<Response<TransportBody>, SendError>> {
+            let body = Empty::new().map_err(|never| match never {});
+            let response = Response::builder().status(503).header("retry-after", "60");
+            let response = response.body(body.boxed_unsync()).map_err(SendError::new);
+            Box::pin(async { response })
+        }
+
+        fn is_closed(&self) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_that_asks_for_no_requests_gets_none_over_its_next_connection() {
+        let rules = Rules::new().with_max_retry_after(Duration::from_secs(60));
+        let factory = WithRules::new(Arc::new(Busy), rules);
+        let [one, other, third] = ["a:1", "b:1", "c:1"].map(|name| Instance::parse(name).unwrap());
+        let connection = factory.connect(&one).await.unwrap();
+        assert!(connection.transport.capacity() > 0);
+        let request = Request::new(RequestBody::whole(Bytes::new()));
+        connection.transport.send(request).await.unwrap();
+        assert_eq!(connection.transport.capacity(), 0);
+        drop(connection);
+        let other = factory.connect(&other).await.unwrap();
+        assert!(other.transport.capacity() > 0);
+        let again = factory.connect(&one).await.unwrap();
+        assert_eq!(again.transport.capacity(), 0);
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert!(again.transport.capacity() > 0);
+        drop(again);
+        factory.connect(&third).await.unwrap();
+        assert!(!factory.left_out.lock().unwrap().contains_key(&one.id));
     }
 }

@@ -4,8 +4,8 @@ set -euo pipefail
 
 usage() {
     cat <<'EOF'
-usage: drill.sh [--only ROW]... [--registry NAME]... [--client NAME]... [--seconds N] [--rate N]
-                [--jobs N] [--rerun N] [--json] [--list] [-- FLAG...]
+usage: drill.sh [--only ROW]... [--registry NAME]... [--client NAME]... [--protocol NAME] [--seconds N]
+                [--rate N] [--jobs N] [--rerun N] [--json] [--list] [-- FLAG...]
 
 Starts a registry, five trim instances and the add service for every row, sends 500 calls per second over
 HTTP, and injects the fault of the row. Exits with 1 if a row failed: no call may fail (except while
@@ -19,6 +19,8 @@ example that no instance is ejected.
   --client NAME client of the add service: discovery (default), or of one in Go: gokit (sd and lb) or
                 grpc-go (its round robin, outlier detection and retries); repeatable. The results of
                 these are shown and not judged
+  --protocol NAME
+                grpc (default), or http: plain HTTP/1.1 between servers on axum, which have rows 1 to 5 and 9
   --seconds N   length of each row's load (default 20); below 16 s the 99th percentile is shown but
                 not required
   --rate N      calls per second (default 500)
@@ -59,5 +61,5 @@ if [[ " ${arguments[*]} " =~ [\ =](gokit|grpc-go)\  ]]; then
 fi
 # Optimized, as services run.
 cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" \
-    -p testkit -p trim-service -p add-service --bins
+    -p testkit -p trim-service -p add-service --bins --features testkit/http
 exec "${CARGO_TARGET_DIR:-$root/target}/release/drill" "$@"

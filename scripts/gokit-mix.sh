@@ -41,5 +41,5 @@ CONSUL_BIN=$("$root/scripts/get-consul.sh")
 export CONSUL_BIN
 # Optimized, as services run.
 cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" \
-    -p testkit -p trim-service -p add-service --bins
+    -p testkit -p trim-service -p add-service --bins --features testkit/http
 exec "${CARGO_TARGET_DIR:-$root/target}/release/drill" --gokit "$binary" --seconds "$seconds" --rate "$rate"

@@ -25,7 +25,7 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
   h2spec    h2spec against the ports of both services; skipped where there is no Go
   bench     every benchmark runs once, and a small simulation
   drill     the fault drill, every row for four seconds; over the other registries those about the registry,
-            rolling restarts and the loss of all instances
+            rolling restarts and the loss of all instances; rows 1 to 5 and 9 over plain HTTP
   gokit     the services beside the Go kit pair, which is skipped without Go
   interop   gRPC's interop tests with the servers and clients of grpc-go and grpc-java; a peer whose tools
             are missing is SKIPPED, or a failure with INTEROP_PEERS=required
@@ -103,6 +103,7 @@ part_test() {
     export_path EUREKA_JAVASCRIPT_HOME "JavaScript's client of Eureka" scripts/get-eureka-peer.sh javascript
     export_server KNOT_HOME dns
     export_path GRPCURL_BIN grpcurl scripts/get-grpcurl.sh
+    export_path NGINX_BIN nginx scripts/get-nginx.sh
     cargo build --locked --workspace --bins
     export CONSUL_BIN=$consul
     cargo test --locked --workspace --all-features --no-run
@@ -387,6 +388,7 @@ part_drill() {
     scripts/drill.sh --seconds 4 --jobs 3 --rerun 2
     scripts/drill.sh --seconds 4 --jobs 3 --rerun 2 --only 1 --only 7 --only 9 \
         --registry etcd --registry zookeeper --registry eureka --registry dns --registry embedded
+    scripts/drill.sh --seconds 4 --jobs 3 --protocol http
 }
 
 part_gokit() {

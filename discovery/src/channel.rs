@@ -54,6 +54,9 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tonic::Status;
 
+#[cfg(feature = "http")]
+pub(crate) use self::builder::ProtocolSettings;
+pub(crate) use self::builder::Source;
 use self::shared::Shared;
 pub use self::{
     attempt::ServedBy,
@@ -67,6 +70,8 @@ pub use self::{
     status::{Changes, ChannelEnded, ChannelStatus, EndpointStatus, Protection},
 };
 use crate::{BoxError, grpc::Grpc, registry::Registry};
+#[cfg(feature = "http")]
+use crate::{protocol::Protocol, retry::CallError};
 
 /// A client of all instances of one service.
 ///
@@ -94,7 +99,7 @@ impl Channel {
     /// A channel to `service` in the registry that `url` names: `consul://localhost:8500`,
     /// `static://host:port,host:port`.
     pub fn builder(url: impl Into<String>, service: impl Into<String>) -> ChannelBuilder {
-        ChannelBuilder::new(builder::Source::Url(url.into()), service.into())
+        ChannelBuilder::new(Source::Url(url.into()), service.into())
     }
 
     /// A channel to `service` in a registry made elsewhere.
@@ -102,7 +107,7 @@ impl Channel {
         registry: Arc<dyn Registry>,
         service: impl Into<String>,
     ) -> ChannelBuilder {
-        ChannelBuilder::new(builder::Source::Registry(registry), service.into())
+        ChannelBuilder::new(Source::Registry(registry), service.into())
     }
 
     /// Waits until an instance can take a call; bound it with a timeout. Cancel safe. Without eager
@@ -181,6 +186,19 @@ impl Channel {
     pub fn changes(&self) -> Changes {
         Changes::new(self.shared.endpointer.versions())
     }
+}
+
+/// Carries out one call of another protocol.
+#[cfg(feature = "http")]
+pub(crate) fn call<P: Protocol, B>(
+    channel: &Channel,
+    request: Request<B>,
+) -> impl Future<Output = Result<Response<ResponseBody>, CallError>> + Send + use<P, B>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    run::run::<P, B>(Arc::clone(&channel.shared), request)
 }
 
 impl std::fmt::Debug for Channel {

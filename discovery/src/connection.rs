@@ -44,7 +44,11 @@
 
 pub(crate) mod body;
 mod descriptors;
+#[cfg(feature = "http")]
+mod http1;
 pub mod http2;
+#[cfg(feature = "http")]
+pub(crate) mod negotiated;
 pub(crate) mod origin;
 #[cfg(feature = "tls")]
 mod tls;
@@ -146,6 +150,11 @@ impl std::fmt::Debug for Connection {
 /// The body of a response as a transport gives it.
 pub type TransportBody = UnsyncBoxBody<Bytes, BoxError>;
 
+/// An extension of an attempt's request that may be executed twice.
+#[cfg(feature = "http")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Repeatable;
+
 /// Carries calls over one connection, many at a time.
 pub trait Transport: Send + Sync + 'static {
     /// Sends one request. Its URI has a path, and a scheme and an authority only if the caller or
@@ -167,8 +176,9 @@ pub trait Transport: Send + Sync + 'static {
         false
     }
 
-    /// The number of calls that the server accepts at a time; more are queued on this side.
-    /// Default: unlimited. Read only while many calls are in flight.
+    /// The number of calls that the server accepts at a time; more are queued on this side. Zero if the
+    /// server has asked for no calls at present: it receives some only if all others are as full.
+    /// Default: unlimited. A gRPC channel reads it only while many calls are in flight.
     fn capacity(&self) -> usize {
         usize::MAX
     }

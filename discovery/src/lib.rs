@@ -65,6 +65,7 @@
 //! | [outlier ejection](EjectionPolicy) | gRFC A50, Envoy, Linkerd | on, with a probe before the return |
 //! | [slow start](EjectionPolicy::slow_start) | Envoy | 5 s after an ejection |
 //! | HTTP/2 with known connection state | RFC 9113; see [`connection`] | on |
+//! | plain HTTP/1.1 and HTTP/2, with idempotent methods and `Retry-After` | RFC 9110, RFC 9112; see `http::Channel` | `http` feature |
 //! | [registration](Registrar), repeated when it is lost | Go kit, Consul | – |
 //! | [metrics] | the `metrics` facade | once a recorder is installed |
 //! | [state](Channel::snapshot) and [events](Channel::events) | gRPC's channelz | on demand |
@@ -101,6 +102,7 @@
 //! | `zookeeper` | the ZooKeeper registry | off |
 //! | `tls-ring`, `tls-aws-lc` | TLS to instances and to registries, with the provider of that name | off |
 //! | `tls` | TLS with the provider that the application installs | off |
+//! | `http` | a channel for plain HTTP/1.1 and HTTP/2 | off |
 //! | `descriptors` | idempotent methods from a protobuf descriptor set | off |
 //! | `serde` | [`ChannelSnapshot`] and [`ChannelEvent`] can be serialized | off |
 //! | `service-config` | policy from gRPC's service config JSON, which a running channel can replace | off |
@@ -126,6 +128,8 @@ mod filter;
 mod future;
 mod grpc;
 mod hash;
+#[cfg(feature = "http")]
+pub mod http;
 mod instance;
 pub mod metrics;
 mod probe;

@@ -22,6 +22,10 @@ const SERVING: [u8; 2] = [0x08, 0x01];
 /// Maximum length of a response, in bytes.
 const LIMIT: usize = 1024;
 
+/// An extension of the requests made here, by which a factory for another protocol knows them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IsProbe;
+
 /// The answer of a server's health service about the server as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Health {
@@ -39,6 +43,7 @@ pub(crate) async fn health(transport: &dyn Transport) -> Health {
     let mut request = Request::new(RequestBody::whole(Bytes::from_static(EMPTY_MESSAGE)));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = http::Uri::from_static(CHECK);
+    request.extensions_mut().insert(IsProbe);
     request.headers_mut().extend([
         (
             header::CONTENT_TYPE,

@@ -3,14 +3,33 @@
 
 use std::{error::Error, time::Duration};
 
-use http::{HeaderMap, HeaderValue, response::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, response::Parts};
 
-use crate::{code::Code, ejection::Classification};
+use crate::{code::Code, connection::RequestBody, ejection::Classification, hash};
 
-/// The rules of one protocol. Implemented by [`Grpc`](crate::grpc::Grpc).
+/// The rules of one protocol. Implemented by [`Grpc`](crate::grpc::Grpc) and by HTTP's own.
 pub(crate) trait Protocol: Send + Sync + 'static {
     /// Recognises the end of a response's first message.
     type Message: Message;
+
+    /// True if a call whose attempts have all failed ends with the server's last answer, if there is one.
+    /// False if it ends with an error that reports the attempts.
+    const ENDS_WITH_LAST_ANSWER: bool = false;
+    /// True if a response is complete without trailers.
+    const ENDS_WITHOUT_TRAILERS: bool = false;
+
+    /// The hash that tells methods apart in what is learnt of their answers.
+    fn method(_method: &Method, path: &str) -> u64 {
+        hash::bytes(path.as_bytes())
+    }
+
+    /// True if the request itself says that it may be executed twice.
+    fn is_idempotent(_method: &Method, _headers: &HeaderMap) -> bool {
+        false
+    }
+
+    /// Adds what the connection needs to know of an attempt.
+    fn prepare(_request: &mut Request<RequestBody>, _idempotent: bool) {}
 
     /// The time that the caller of a request gives it.
     fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, InvalidDeadline>;
@@ -54,6 +73,21 @@ pub(crate) enum Head {
     /// The same from a server that does not have the method, or does not speak the protocol: it
     /// executed nothing.
     WrongServer(Code),
+    /// A status with a body of its own.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "HTTP's"))]
+    Reply(Reply),
+}
+
+/// A response whose status is known with its head, and whose body follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) code: Code,
+    pub(crate) classification: Classification,
+    /// True if another attempt may have a better one.
+    pub(crate) is_failure: bool,
+    pub(crate) pushback: Option<Pushback>,
+    /// The length of the body, if the head states it.
+    pub(crate) length: Option<u64>,
 }
 
 /// A deadline header that does not follow the protocol.
@@ -93,4 +127,7 @@ pub(crate) enum Pushback {
     Stop,
     /// A retry after this long.
     After(Duration),
+    /// A retry at another instance, or none.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "HTTP's"))]
+    Elsewhere,
 }

@@ -67,6 +67,14 @@ async fn examples_without_a_registry_server_show_their_results() {
                 "NoInstances",
             ],
         ),
+        (
+            "http",
+            &[
+                "200 OK: order 4 by 127.0.0.1:",
+                " received 4\n",
+                " received 1\n",
+            ],
+        ),
         ("custom_balancer", &["127.0.0.1:"]),
         ("custom_registry", &["\"ab\""]),
         ("unix_socket", &["\"ab\" over /"]),

@@ -12,11 +12,15 @@ use crate::{
     BoxError,
     code::Code,
     connection::{SendError, TransportBody, body::CallerError},
-    protocol::{Head, Message as _, Protocol},
+    protocol::{Head, Message as _, Protocol, Reply},
 };
 
 /// The reason why a response that ends without trailers is not complete.
 pub(super) const NO_STATUS: &str = "the response ended without a status";
+
+/// A body of at most this length is read to its end before the response is handed out, so that another
+/// attempt can replace it if it breaks off.
+const SHORT_BODY: usize = 64 << 10;
 
 /// An answer, as far as it was read.
 pub(super) enum Answer {
@@ -34,6 +38,12 @@ pub(super) enum Answer {
         read: VecDeque<Frame<Bytes>>,
         details: HeaderMap,
     },
+    /// A status with a body of its own.
+    Reply {
+        reply: Reply,
+        read: VecDeque<Frame<Bytes>>,
+        rest: Option<TransportBody>,
+    },
 }
 
 impl Answer {
@@ -42,6 +52,7 @@ impl Answer {
         match self {
             Self::Message { code, .. } => *code,
             Self::Status { code, .. } => Some(*code),
+            Self::Reply { reply, .. } => Some(reply.code),
         }
     }
 }
@@ -102,8 +113,40 @@ pub(super) async fn read<P: Protocol>(
             rest: Some(body),
             code: None,
         },
+        (Head::Reply(reply), hold) => with_body(reply, body, hold).await?,
     };
     Ok((parts, answer))
+}
+
+/// Reads the body of a reply if it is short.
+async fn with_body(
+    reply: Reply,
+    mut body: TransportBody,
+    hold: Option<usize>,
+) -> Result<Answer, AttemptError> {
+    let mut read = VecDeque::new();
+    let length = reply.length.and_then(|length| usize::try_from(length).ok());
+    let is_short = |length: &usize| hold.is_some_and(|limit| *length <= limit.min(SHORT_BODY));
+    let Some(length) = length.filter(is_short) else {
+        let rest = (!body.is_end_stream()).then_some(body);
+        return Ok(Answer::Reply { reply, read, rest });
+    };
+    let mut received = 0;
+    while received <= length {
+        match body.frame().await {
+            None => {
+                let rest = None;
+                return Ok(Answer::Reply { reply, read, rest });
+            }
+            Some(Err(error)) => return Err(AttemptError::of_body(error)),
+            Some(Ok(frame)) => {
+                received += frame.data_ref().map_or(0, Bytes::len);
+                read.push_back(frame);
+            }
+        }
+    }
+    let rest = Some(body);
+    Ok(Answer::Reply { reply, read, rest })
 }
 
 /// Reads until the first message is whole, and its trailers if they have been received with it.

@@ -1,9 +1,11 @@
 //! One attempt: its limits, its end, and what it says about the endpoint.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{collections::VecDeque, marker::PhantomData, sync::Arc};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Response, response::Parts};
+use http_body::Frame;
 use tokio::time::Instant;
 
 use super::{
@@ -20,7 +22,7 @@ use crate::{
     endpoint::Endpoint,
     error::chain,
     instance::Instance,
-    protocol::Protocol,
+    protocol::{Protocol, Reply},
     retry::Failure,
 };
 
@@ -210,6 +212,7 @@ impl<P: Protocol> AttemptRun<P> {
         let instance = Arc::clone(self.tracker.endpoint().instance());
         parts.extensions.insert(ServedBy(instance));
         match answer {
+            Answer::Reply { reply, read, rest } => self.replied(parts, reply, read, rest),
             Answer::Message { read, rest, code } => {
                 let classification = P::classify(code.unwrap_or(Code::Ok));
                 let failed = classification == Classification::Status;
@@ -221,6 +224,7 @@ impl<P: Protocol> AttemptRun<P> {
                         self.tracker,
                         self.caller,
                         self.request.body,
+                        None,
                     )
                 } else {
                     self.tracker.settle(classification);
@@ -261,5 +265,48 @@ impl<P: Protocol> AttemptRun<P> {
                 Err(failed)
             }
         }
+    }
+
+    /// Ends the attempt with a status that has a body of its own.
+    fn replied(
+        self,
+        parts: Parts,
+        reply: Reply,
+        read: VecDeque<Frame<Bytes>>,
+        rest: Option<TransportBody>,
+    ) -> Ended {
+        let outcome = if reply.code == Code::Ok {
+            Outcome::Ok
+        } else {
+            Outcome::Status
+        };
+        let failed = reply.classification != Classification::Success;
+        self.tracker.outcome(outcome, Some(failed));
+        let failure = reply.is_failure.then(|| {
+            let reason = format!("HTTP status {}", parts.status);
+            self.failed_attempt(Failure::Status(reply.code, reply.pushback), reason, None)
+        });
+        let body = if let Some(rest) = rest {
+            ResponseBody::open::<P>(
+                read,
+                rest,
+                self.tracker,
+                self.caller,
+                self.request.body,
+                Some(reply.classification),
+            )
+        } else {
+            self.tracker.settle(reply.classification);
+            ResponseBody::whole(read)
+        };
+        let response = Response::from_parts(parts, body);
+        let Some(mut failed) = failure else {
+            return Ok(response);
+        };
+        failed.answer = Some(ServerStatus {
+            response,
+            trailers: HeaderMap::new(),
+        });
+        Err(failed)
     }
 }

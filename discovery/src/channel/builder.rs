@@ -16,10 +16,13 @@ use super::{
     Channel,
     chosen_factory::ChosenFactory,
     fixed_settings::FixedSettings,
+    pick::MIN_CONCURRENT_STREAMS,
     retry_overrides::RetryOverrides,
     settings::{ChosenBalancer, Settings},
     shared::Shared,
 };
+#[cfg(feature = "http")]
+use crate::code::Code;
 #[cfg(feature = "descriptors")]
 use crate::retry::methods::Methods;
 use crate::{
@@ -36,15 +39,18 @@ use crate::{
     retry::{Hedge, RetryPolicy, learnt::LearntTimes, usual::UsualLatency},
 };
 
-pub(super) enum Source {
+pub(crate) enum Source {
     Url(String),
     Registry(Arc<dyn Registry>),
 }
 
-/// Builds a [`Channel`]. Every setting has a default; the defaults are the tutorial's where it has
-/// one. The order of the calls does not matter.
+/// Builds a [`Channel`], or a channel of another protocol, which has rules `R` of its own. Every setting
+/// has a default; the defaults are the tutorial's where it has one. The order of the calls does not
+/// matter.
 #[must_use]
-pub struct ChannelBuilder {
+pub struct ChannelBuilder<R = ()> {
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "gRPC has none"))]
+    rules: R,
     source: Source,
     pub(super) query: Query,
     balancer: ChosenBalancer,
@@ -88,9 +94,15 @@ pub enum BuildError {
     NoRuntime(String),
 }
 
-impl ChannelBuilder {
-    pub(super) fn new(source: Source, service: String) -> Self {
+impl<R> ChannelBuilder<R> {
+    pub(crate) fn with_rules(
+        source: Source,
+        service: String,
+        factory: impl Factory,
+        rules: R,
+    ) -> Self {
         Self {
+            rules,
             source,
             query: Query::new(service),
             balancer: Policy::default().into(),
@@ -101,7 +113,7 @@ impl ChannelBuilder {
             subset: None,
             subset_id: None,
             locality: None,
-            factory: ChosenFactory::default(),
+            factory: ChosenFactory::of(factory),
             origin: None,
             eager: true,
             connect_timeout: Duration::from_secs(1),
@@ -175,38 +187,6 @@ impl ChannelBuilder {
     /// [`RetryPolicy::learn_attempt_timeout`]. Default: a third of [`retry_timeout`](Self::retry_timeout), or of its 500 ms.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.overrides.attempt_timeout = Some(timeout);
-        self
-    }
-
-    /// Adds paths (`/pb.Trim/TrimSpace`) of methods that may be executed twice: they are also
-    /// repeated after a timeout and after the policy's
-    /// [`idempotent_codes`](RetryPolicy::idempotent_codes). Default: none.
-    pub fn idempotent<T: Into<String>>(mut self, paths: impl IntoIterator<Item = T>) -> Self {
-        let paths = paths.into_iter().map(Into::into);
-        self.overrides.idempotent.extend(paths);
-        self
-    }
-
-    /// The service's encoded `FileDescriptorSet`, as `protoc --descriptor_set_out` and tonic's build
-    /// script write it. Methods with `option idempotency_level = NO_SIDE_EFFECTS` or `IDEMPOTENT`
-    /// are [`idempotent`](Self::idempotent), and [`build`](Self::build) refuses an idempotent path
-    /// that no service has. Calls of methods declared with `stream` have the caller's deadline only,
-    /// and their response is handed out with its headers. Default: none.
-    #[cfg(feature = "descriptors")]
-    pub fn file_descriptor_set(
-        mut self,
-        encoded: impl Into<std::borrow::Cow<'static, [u8]>>,
-    ) -> Self {
-        self.descriptors = Some(encoded.into());
-        self
-    }
-
-    /// Policy by method, balancer and more from gRPC's service config; see [`config`](crate::config) for
-    /// what it sets and which setting counts. [`Channel::set_service_config`] replaces it later.
-    /// Default: an empty one.
-    #[cfg(feature = "service-config")]
-    pub fn service_config(mut self, config: crate::config::ServiceConfig) -> Self {
-        self.service_config = config;
         self
     }
 
@@ -329,13 +309,8 @@ impl ChannelBuilder {
         self
     }
 
-    /// Starts the registry's watch and the connections, and returns the channel without waiting for
-    /// either: the first call waits for them until its deadline.
-    ///
-    /// # Errors
-    ///
-    /// If there is no tokio runtime, or if the registry's URL or a setting cannot work.
-    pub fn build(self) -> Result<Channel, BuildError> {
+    /// Starts the channel of a protocol with these properties.
+    pub(crate) fn start(self, protocol: &ProtocolSettings) -> Result<Channel, BuildError> {
         let service = self.query.service.clone();
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(BuildError::NoRuntime(service));
@@ -371,17 +346,11 @@ impl ChannelBuilder {
             retry.idempotent.extend(methods.idempotent().cloned());
             streaming.extend(methods.streaming().cloned());
         }
-        retry.validate().map_err(refuse)?;
+        let some_idempotent = protocol.some_idempotent || !retry.idempotent.is_empty();
+        retry.validate_with(some_idempotent).map_err(refuse)?;
         self.ejection.validate().map_err(refuse)?;
         self.protection.validate().map_err(refuse)?;
-        let user_agent = HeaderValue::try_from(&self.user_agent).map_err(|_| {
-            let expected = "expected a valid header value";
-            refuse(InvalidSetting::new(
-                "user_agent",
-                format!("{:?}", self.user_agent),
-                expected,
-            ))
-        })?;
+        let user_agent = header_value(&self.user_agent).map_err(refuse)?;
         let origin = self.origin.as_ref().map(ToString::to_string);
         let factory = with_origin(self.factory.into_shared(), self.origin).map_err(|expected| {
             let value = origin.unwrap_or_default();
@@ -429,25 +398,25 @@ impl ChannelBuilder {
             connector,
             metrics: Endpoints::new(Arc::clone(&metrics)),
         };
-        Ok(Channel {
-            shared: Arc::new(Shared {
-                endpointer: Endpointer::start(instancer, config),
-                policies: ArcSwap::new(effective.policies),
-                settings,
-                #[cfg(feature = "service-config")]
-                in_use: std::sync::Mutex::new(InUse {
-                    config: self.service_config,
-                    kept: effective.kept,
-                }),
-                times: LearntTimes::new(now),
-                usual: UsualLatency::default(),
-                counters: metrics,
-                fixed,
-                user_agent,
-                registry: registry.name().to_owned(),
-                service,
+        let shared = Arc::new(Shared {
+            endpointer: Endpointer::start(instancer, config),
+            policies: ArcSwap::new(effective.policies),
+            settings,
+            #[cfg(feature = "service-config")]
+            in_use: std::sync::Mutex::new(InUse {
+                config: self.service_config,
+                kept: effective.kept,
             }),
-        })
+            times: LearntTimes::new(now),
+            usual: UsualLatency::default(),
+            counters: metrics,
+            fixed,
+            user_agent,
+            registry: registry.name().to_owned(),
+            service,
+            min_capacity: protocol.min_capacity,
+        });
+        Ok(Channel { shared })
     }
 
     /// The settings that no service config replaces after the start.
@@ -515,6 +484,101 @@ impl ChannelBuilder {
             );
         }
         Ok(())
+    }
+}
+
+/// The value of `user-agent`.
+fn header_value(user_agent: &str) -> Result<HeaderValue, InvalidSetting> {
+    HeaderValue::try_from(user_agent).map_err(|_| {
+        let expected = "expected a valid header value";
+        InvalidSetting::new("user_agent", format!("{user_agent:?}"), expected)
+    })
+}
+
+/// The properties of a protocol that a channel depends on.
+pub(crate) struct ProtocolSettings {
+    /// True if a request can say itself that it may be executed twice.
+    pub(crate) some_idempotent: bool,
+    /// Calls that any connection takes at a time: its capacity is not read below this number.
+    pub(crate) min_capacity: u32,
+}
+
+impl ChannelBuilder {
+    pub(super) fn new(source: Source, service: String) -> Self {
+        Self::with_rules(source, service, Http2::default(), ())
+    }
+
+    /// Adds paths (`/pb.Trim/TrimSpace`) of methods that may be executed twice: they are also
+    /// repeated after a timeout and after the policy's
+    /// [`idempotent_codes`](RetryPolicy::idempotent_codes). Default: none.
+    pub fn idempotent<T: Into<String>>(mut self, paths: impl IntoIterator<Item = T>) -> Self {
+        let paths = paths.into_iter().map(Into::into);
+        self.overrides.idempotent.extend(paths);
+        self
+    }
+
+    /// The service's encoded `FileDescriptorSet`, as `protoc --descriptor_set_out` and tonic's build
+    /// script write it. Methods with `option idempotency_level = NO_SIDE_EFFECTS` or `IDEMPOTENT`
+    /// are [`idempotent`](Self::idempotent), and [`build`](Self::build) refuses an idempotent path
+    /// that no service has. Calls of methods declared with `stream` have the caller's deadline only,
+    /// and their response is handed out with its headers. Default: none.
+    #[cfg(feature = "descriptors")]
+    pub fn file_descriptor_set(
+        mut self,
+        encoded: impl Into<std::borrow::Cow<'static, [u8]>>,
+    ) -> Self {
+        self.descriptors = Some(encoded.into());
+        self
+    }
+
+    /// Policy by method, balancer and more from gRPC's service config; see [`config`](crate::config) for
+    /// what it sets and which setting counts. [`Channel::set_service_config`] replaces it later.
+    /// Default: an empty one.
+    #[cfg(feature = "service-config")]
+    pub fn service_config(mut self, config: crate::config::ServiceConfig) -> Self {
+        self.service_config = config;
+        self
+    }
+
+    /// Starts the registry's watch and the connections, and returns the channel without waiting for
+    /// either: the first call waits for them until its deadline.
+    ///
+    /// # Errors
+    ///
+    /// If there is no tokio runtime, or if the registry's URL or a setting cannot work.
+    pub fn build(self) -> Result<Channel, BuildError> {
+        let protocol = ProtocolSettings {
+            some_idempotent: false,
+            min_capacity: MIN_CONCURRENT_STREAMS,
+        };
+        self.start(&protocol)
+    }
+}
+
+/// The rules of another protocol.
+#[cfg(feature = "http")]
+impl<R> ChannelBuilder<R> {
+    pub(crate) fn rules_mut(&mut self) -> &mut R {
+        &mut self.rules
+    }
+
+    pub(crate) fn service(&self) -> &str {
+        &self.query.service
+    }
+
+    /// Replaces the codes that are retried, which follow from the rules of the protocol.
+    pub(crate) fn retry_codes(&mut self, codes: Vec<Code>, idempotent_codes: Vec<Code>) {
+        self.retry.codes = codes;
+        self.retry.idempotent_codes = idempotent_codes;
+    }
+
+    /// Changes the factory.
+    pub(crate) fn map_factory(
+        &mut self,
+        change: impl FnOnce(Arc<dyn Factory>) -> Arc<dyn Factory>,
+    ) {
+        let factory = std::mem::take(&mut self.factory).into_shared();
+        self.factory = ChosenFactory::Other(change(factory));
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     deadline::Deadline,
     ejection::Classification,
     endpoint::Endpoint,
-    hash::{self, HashKey},
+    hash::HashKey,
     protocol::Protocol,
     retry::{
         CallError, CallErrorKind, Hedge, Progress, attempts::Attempts, max_wrong_servers,
@@ -91,7 +91,7 @@ impl<'a, P: Protocol> Call<'a, P> {
         let now = Instant::now();
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
-        let hash = hash::bytes(path.as_bytes());
+        let hash = P::method(&parts.method, path);
         let policies = shared.policies.load();
         let policy = Arc::clone(policies.of(path, hash));
         let key = parts.extensions.get::<HashKey>().copied();
@@ -143,7 +143,7 @@ impl<'a, P: Protocol> Call<'a, P> {
             method: MethodSlot::of(hash),
             idempotent: options
                 .and_then(|options| options.idempotent)
-                .unwrap_or(policy.idempotent),
+                .unwrap_or_else(|| policy.idempotent || P::is_idempotent(&parts.method, &headers)),
             hedge: options
                 .and_then(|options| options.hedge)
                 .unwrap_or(policy.retry.hedge),
@@ -232,6 +232,7 @@ impl<'a, P: Protocol> Call<'a, P> {
         if self.attempts.sent() > 0 {
             P::set_previous_attempts(headers, self.attempts.sent());
         }
+        P::prepare(&mut request, self.idempotent);
         request
     }
 
@@ -309,10 +310,10 @@ impl<'a, P: Protocol> Call<'a, P> {
     /// True if an instance that can take a call has not had one of this call's attempts.
     fn has_untried(&self) -> bool {
         let snapshot = self.shared.endpointer.snapshot();
-        snapshot
-            .candidates
-            .iter()
-            .any(|e| self.may_use(e) && !self.attempts.has_tried(e) && e.transport().is_some())
+        snapshot.candidates.iter().any(|e| {
+            let is_open = || e.transport().is_some_and(|open| open.capacity() > 0);
+            self.may_use(e) && !self.attempts.has_tried(e) && is_open()
+        })
     }
 
     /// False if the caller asks for other instances only.

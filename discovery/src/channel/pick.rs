@@ -18,10 +18,12 @@ use crate::{
 };
 
 /// A server takes at least this many calls at a time (RFC 9113, section 6.5.2).
-const MIN_CONCURRENT_STREAMS: u32 = 100;
+pub(super) const MIN_CONCURRENT_STREAMS: u32 = 100;
 /// Interval at which a call that waits for a connection begins another one elsewhere, or uses another. Happy Eyeballs
 /// waits 250 ms, and at least 100 ms (RFC 8305, section 8); a call has less time than a browser.
 const CONNECT_STAGGER: Duration = Duration::from_millis(100);
+/// Other picks in place of one that takes no more calls.
+const MAX_REDRAWS: usize = 3;
 /// Instances named one by one in an error when none can be reached.
 const MAX_NAMED: usize = 3;
 
@@ -35,9 +37,9 @@ pub(super) struct Picked {
 
 impl Picked {
     /// True if the instance has as many calls as it takes at a time.
-    fn is_saturated(&self) -> bool {
+    fn is_saturated(&self, shared: &Shared) -> bool {
         let in_flight = self.endpoint.stats().in_flight();
-        in_flight >= MIN_CONCURRENT_STREAMS && in_flight as usize >= self.transport.capacity()
+        in_flight >= shared.min_capacity && in_flight as usize >= self.transport.capacity()
     }
 }
 
@@ -193,7 +195,7 @@ impl Picking<'_> {
         let mut context =
             Context::new(self.now.into_std(), self.rng.u64(..)).with_attempt(self.attempts.sent());
         context.key = self.key;
-        let first = snapshot.pick(&context);
+        let first = self.first(&snapshot, &mut context);
         let mut saturated = None;
         let mut again = None;
         let mut woken = false;
@@ -222,7 +224,7 @@ impl Picking<'_> {
             };
             if self.attempts.has_tried(endpoint) {
                 again.get_or_insert(picked);
-            } else if picked.is_saturated() {
+            } else if picked.is_saturated(self.shared) {
                 // A call that queues there would time out as if the instance had not answered.
                 saturated.get_or_insert(picked);
             } else {
@@ -234,6 +236,28 @@ impl Picking<'_> {
 }
 
 impl Picking<'_> {
+    /// The policy's pick. Where instances take few calls at a time, one that takes no more is replaced by
+    /// another pick: its calls must not all go to the next instance.
+    fn first(&mut self, snapshot: &Snapshot, context: &mut Context) -> usize {
+        let mut first = snapshot.pick(context);
+        if self.shared.min_capacity >= MIN_CONCURRENT_STREAMS {
+            return first;
+        }
+        for _ in 0..MAX_REDRAWS {
+            let endpoint = &snapshot.candidates[first];
+            let in_flight = endpoint.stats().in_flight() as usize;
+            let is_full = endpoint
+                .transport()
+                .is_some_and(|transport| in_flight >= transport.capacity());
+            if !is_full {
+                break;
+            }
+            context.random = self.rng.u64(..);
+            first = snapshot.pick(context);
+        }
+        first
+    }
+
     /// Begins a connection on demand. True if it is being made, for this call or for another one.
     fn begins(&self, endpoint: &Endpoint) -> bool {
         let endpointer = &self.shared.endpointer;

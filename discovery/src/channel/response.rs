@@ -12,6 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderMap;
+#[cfg(feature = "http")]
+use http_body::SizeHint;
 use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
@@ -46,16 +48,19 @@ pub struct ResponseBody {
 struct Rules {
     /// The classification of trailers, and true if they may stand for a passed deadline.
     trailers: fn(&HeaderMap) -> (Classification, bool),
+    /// The classification of a response whose status is not in its trailers.
+    known: Option<Classification>,
     caller_error: fn(&(dyn Error + 'static)) -> Code,
 }
 
 impl Rules {
-    fn of<P: Protocol>() -> Self {
+    fn of<P: Protocol>(known: Option<Classification>) -> Self {
         Self {
             trailers: |trailers| {
                 let code = P::trailers(trailers);
                 (P::classify(code), P::is_timeout(code))
             },
+            known: known.filter(|_| P::ENDS_WITHOUT_TRAILERS),
             caller_error: P::caller_error,
         }
     }
@@ -70,18 +75,20 @@ impl ResponseBody {
         }
     }
 
-    /// A body that is still being received and must end by the caller's deadline.
+    /// A body that is still being received and must end by the caller's deadline. `known` is the
+    /// classification of a response whose status is not in its trailers.
     pub(super) fn open<P: Protocol>(
         read: VecDeque<Frame<Bytes>>,
         rest: TransportBody,
         tracker: Tracker,
         deadline: Option<Instant>,
         request: Option<Arc<OneShot>>,
+        known: Option<Classification>,
     ) -> Self {
         Self {
             read,
             rest: Some(rest),
-            tracker: Some((tracker, Rules::of::<P>())),
+            tracker: Some((tracker, Rules::of::<P>(known))),
             deadline: deadline.map(|at| Box::pin(sleep_until(at))),
             request,
         }
@@ -101,14 +108,14 @@ impl ResponseBody {
 
     /// Ends the response at the caller's deadline, which says nothing about the endpoint: it has
     /// answered.
-    fn out_of_time(&mut self) -> Status {
+    fn out_of_time(&mut self) -> CallError {
         let reason = format!(
             "{} had not finished its response at the deadline of the caller",
             self.instance()
         );
         self.rest = None;
         self.tracker = None;
-        CallError::new(Code::DeadlineExceeded, CallErrorKind::Deadline, reason).into()
+        CallError::new(Code::DeadlineExceeded, CallErrorKind::Deadline, reason)
     }
 
     /// The error with which the caller ended its request.
@@ -117,7 +124,7 @@ impl ResponseBody {
     }
 
     /// Ends the response because the caller ended its request, which says nothing about the endpoint.
-    fn ended_by_caller(&mut self, error: &CallerError) -> Status {
+    fn ended_by_caller(&mut self, error: &CallerError) -> CallError {
         let instance = self.instance();
         self.rest = None;
         let code = self
@@ -128,19 +135,19 @@ impl ResponseBody {
             "call to {instance}: the caller ended its request: {}",
             chain(error)
         );
-        CallError::new(code, CallErrorKind::RequestFailed, reason).into()
+        CallError::new(code, CallErrorKind::RequestFailed, reason)
     }
 
     /// Ends a response that broke off.
-    fn interrupted(&mut self, reason: &str) -> Status {
+    fn interrupted(&mut self, reason: &str) -> CallError {
         let reason = format!("{} {reason}", self.instance());
         self.settle(Classification::Transport);
         let kind = CallErrorKind::ResponseInterrupted;
-        CallError::new(Code::Unavailable, kind, reason).into()
+        CallError::new(Code::Unavailable, kind, reason)
     }
 
     /// Ends a response whose message is too long, which says nothing about the endpoint.
-    fn too_long(&mut self, error: TooLong) -> Status {
+    fn too_long(&mut self, error: TooLong) -> CallError {
         let reason = format!("{}: {error}", self.instance());
         self.rest = None;
         self.tracker = None;
@@ -149,32 +156,13 @@ impl ResponseBody {
             CallErrorKind::MessageTooLong,
             reason,
         )
-        .into()
     }
 
-    fn instance(&self) -> String {
-        self.tracker
-            .as_ref()
-            .map_or_else(String::new, |(tracker, _)| {
-                tracker.endpoint().instance().to_string()
-            })
-    }
-}
-
-impl std::fmt::Debug for ResponseBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ResponseBody")
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
+    /// The next frame, or the error with which the response ends.
+    pub(crate) fn poll_next(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, CallError>>> {
         if let Some(frame) = self.read.pop_front() {
             return Poll::Ready(Some(Ok(frame)));
         }
@@ -190,9 +178,18 @@ impl Body for ResponseBody {
                     if may_be_timeout && self.is_late() {
                         return Poll::Ready(Some(Err(self.out_of_time())));
                     }
+                    let classification = self.known().unwrap_or(classification);
+                    self.settle(classification);
+                } else if let Some(classification) = self.known()
+                    && self.rest.as_ref().is_some_and(Body::is_end_stream)
+                {
                     self.settle(classification);
                 }
                 Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) if let Some(classification) = self.known() => {
+                self.settle(classification);
+                Poll::Ready(None)
             }
             Poll::Ready(_) if let Some(error) = self.caller_error() => {
                 Poll::Ready(Some(Err(self.ended_by_caller(&error))))
@@ -223,8 +220,61 @@ impl Body for ResponseBody {
         }
     }
 
+    /// The classification of a response whose status is not in its trailers.
+    fn known(&self) -> Option<Classification> {
+        self.tracker.as_ref()?.1.known
+    }
+
+    /// True if nothing follows, not even an error.
+    pub(crate) fn is_over(&self) -> bool {
+        self.read.is_empty() && self.rest.is_none()
+    }
+
+    /// The length of what follows.
+    #[cfg(feature = "http")]
+    pub(crate) fn remaining(&self) -> SizeHint {
+        let read = self.read.iter().filter_map(Frame::data_ref);
+        let read: u64 = read.map(|data| data.len() as u64).sum();
+        let rest = self.rest.as_ref().map(Body::size_hint);
+        let Some(rest) = rest else {
+            return SizeHint::with_exact(read);
+        };
+        let mut all = SizeHint::new();
+        all.set_lower(rest.lower() + read);
+        if let Some(upper) = rest.upper() {
+            all.set_upper(upper + read);
+        }
+        all
+    }
+
+    fn instance(&self) -> String {
+        self.tracker
+            .as_ref()
+            .map_or_else(String::new, |(tracker, _)| {
+                tracker.endpoint().instance().to_string()
+            })
+    }
+}
+
+impl std::fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ResponseBody")
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.poll_next(cx).map_err(Status::from)
+    }
+
     fn is_end_stream(&self) -> bool {
         // An end without trailers is an error, which must be polled.
-        self.read.is_empty() && self.rest.is_none()
+        self.is_over()
     }
 }

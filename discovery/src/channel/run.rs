@@ -150,7 +150,9 @@ impl<P: Protocol> Call<'_, P> {
         };
         // A server's own answer is the caller's, unless there are other attempts to report.
         if let Some(answer) = failed.answer
-            && (self.attempts.failures() == 1 || !policy.repeats(failure, self.idempotent))
+            && (P::ENDS_WITH_LAST_ANSWER
+                || self.attempts.failures() == 1
+                || !policy.repeats(failure, self.idempotent))
         {
             self.blame_wrong_servers();
             let mut response = answer.response;

@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) usual: UsualLatency,
     pub(crate) counters: Arc<ServiceMetrics>,
     pub(crate) user_agent: HeaderValue,
+    /// Calls that any connection takes at a time: its capacity is not read below this number.
+    pub(crate) min_capacity: u32,
 }
 
 impl Shared {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::BoxError;
@@ -100,6 +100,20 @@ struct Rest {
     body: UnsyncBoxBody<Bytes, BoxError>,
 }
 
+impl Rest {
+    fn size_hint(&self) -> SizeHint {
+        let read = self.prefix.as_slice().iter().flatten();
+        let read: usize = read.filter_map(Frame::data_ref).map(Bytes::len).sum();
+        let (read, rest) = (read as u64, self.body.size_hint());
+        let mut all = SizeHint::new();
+        all.set_lower(rest.lower() + read);
+        if let Some(upper) = rest.upper() {
+            all.set_upper(upper + read);
+        }
+        all
+    }
+}
+
 /// The body of one attempt.
 pub struct RequestBody(Kind);
 
@@ -117,6 +131,15 @@ impl RequestBody {
 
     pub(crate) fn one_shot(body: Arc<OneShot>) -> Self {
         Self(Kind::OneShot(body))
+    }
+
+    /// The same body again, if its bytes are in memory.
+    #[cfg(feature = "http")]
+    pub(crate) fn copy(&self) -> Option<Self> {
+        match &self.0 {
+            Kind::Whole(bytes) => Some(Self(Kind::Whole(bytes.clone()))),
+            Kind::OneShot(_) => None,
+        }
     }
 
     /// All its bytes, if they are in memory.
@@ -165,6 +188,16 @@ impl Body for RequestBody {
         match &self.0 {
             Kind::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Kind::OneShot(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Kind::OneShot(shared) => {
+                let rest = shared.rest.lock().unwrap_or_else(PoisonError::into_inner);
+                rest.size_hint()
+            }
         }
     }
 }

@@ -201,7 +201,11 @@ impl Http2 {
     }
 
     /// The origin of the requests to this instance.
-    fn origin(&self, scheme: Scheme, instance: &Instance) -> Result<Origin, ConnectError> {
+    pub(in crate::connection) fn origin(
+        &self,
+        scheme: Scheme,
+        instance: &Instance,
+    ) -> Result<Origin, ConnectError> {
         Ok(Origin {
             scheme: self.origin.scheme().cloned().unwrap_or(scheme),
             authority: match self.origin.authority() {
@@ -214,55 +218,41 @@ impl Http2 {
         })
     }
 
-    /// Makes one connection.
-    async fn connect_once(&self, instance: &Instance) -> Result<Connection, ConnectError> {
+    /// Opens a byte stream and performs this handshake on it. Of several addresses, the first on which it
+    /// succeeds is used.
+    pub(in crate::connection) async fn open<H: Handshake>(
+        &self,
+        instance: &Instance,
+        handshake: &H,
+    ) -> Result<H::Made, ConnectError> {
         if let Some(connector) = &self.connector {
             let stream = connector.open(instance).await;
-            return self
+            return handshake
                 .over(stream.map_err(ConnectError::stream)?, None, instance)
                 .await;
         }
-        self.to_any(resolve(instance).await?, instance).await
+        self.to_any(resolve(instance).await?, instance, handshake)
+            .await
     }
 
     /// Connects to the first of these addresses that answers.
-    async fn to_any(
+    async fn to_any<H: Handshake>(
         &self,
         addresses: Vec<SocketAddr>,
         instance: &Instance,
-    ) -> Result<Connection, ConnectError> {
+        handshake: &H,
+    ) -> Result<H::Made, ConnectError> {
         race(addresses, |address| async move {
             let (stream, taken) = tcp(address, self.tcp_keep_alive, &self.descriptors)
                 .await
                 .map_err(ConnectError::stream)?;
-            self.over(stream, Some(taken), instance).await
+            handshake.over(stream, Some(taken), instance).await
         })
         .await
     }
 
-    /// Connects over a byte stream: TLS, if set, and HTTP/2.
-    async fn over<S>(
-        &self,
-        stream: S,
-        taken: Option<Taken>,
-        instance: &Instance,
-    ) -> Result<Connection, ConnectError>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            let origin = self.origin(Scheme::HTTPS, instance)?;
-            let stream = tls.handshake(stream, instance).await?;
-            let connection = self.establish(stream, taken, origin).await;
-            return connection.map_err(explain::first_bytes);
-        }
-        let origin = self.origin(Scheme::HTTP, instance)?;
-        self.establish(stream, taken, origin).await
-    }
-
     /// Performs the HTTP/2 handshake and waits for the server's first frame.
-    async fn establish<S>(
+    pub(in crate::connection) async fn establish<S>(
         &self,
         stream: S,
         taken: Option<Taken>,
@@ -331,13 +321,55 @@ impl Http2 {
     }
 }
 
+/// What follows on an open byte stream of any kind.
+pub(in crate::connection) trait Handshake: Sync {
+    type Made: Send;
+
+    /// Makes a connection of the stream. `taken` counts its file descriptor.
+    fn over<'a, S>(
+        &'a self,
+        stream: S,
+        taken: Option<Taken>,
+        instance: &'a Instance,
+    ) -> BoxFuture<'a, Result<Self::Made, ConnectError>>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+}
+
+impl Handshake for Http2 {
+    type Made = Connection;
+
+    /// TLS, if set, and HTTP/2.
+    fn over<'a, S>(
+        &'a self,
+        stream: S,
+        taken: Option<Taken>,
+        instance: &'a Instance,
+    ) -> BoxFuture<'a, Result<Connection, ConnectError>>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Box::pin(async move {
+            #[cfg(feature = "tls")]
+            if let Some(tls) = &self.tls {
+                let origin = self.origin(Scheme::HTTPS, instance)?;
+                let stream = tls.handshake(stream, instance).await?;
+                let connection = self.establish(stream, taken, origin).await;
+                return connection.map_err(explain::first_bytes);
+            }
+            let origin = self.origin(Scheme::HTTP, instance)?;
+            self.establish(stream, taken, origin).await
+        })
+    }
+}
+
 impl Factory for Http2 {
     fn connect<'a>(
         &'a self,
         instance: &'a Instance,
     ) -> BoxFuture<'a, Result<Connection, ConnectError>> {
         Box::pin(async move {
-            let connection = self.connect_once(instance).await?;
+            let connection = self.open(instance, self).await?;
             Ok(if self.max_connections > 1 {
                 scaled(self, instance, connection)
             } else {

@@ -106,16 +106,12 @@ impl Tls {
         };
         let certificates =
             !self.authorities.is_empty() || self.native_roots || self.identity.is_some();
-        let mut config = match self.config {
+        let config = match self.config {
             Some(_) if certificates => return Err(TlsError::Conflict),
-            Some(config) => Arc::unwrap_or_clone(config),
-            None => client_config(&self.authorities, self.native_roots, self.identity)?,
+            Some(config) => config,
+            None => client_config(&self.authorities, self.native_roots, self.identity)?.into(),
         };
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Settings {
-            config: Arc::new(config),
-            domain,
-        })
+        Ok(Settings { config, domain })
     }
 }
 

@@ -151,6 +151,9 @@ impl RetryPolicy {
         }
         let after = match failure {
             Failure::Status(_, Some(Pushback::After(wait))) => wait,
+            Failure::Status(_, Some(Pushback::Elsewhere)) if !progress.untried_left => {
+                return Decision::Stop;
+            }
             // The second attempt goes to an untried instance without delay.
             _ if progress.untried_left && progress.attempts == 1 && self.elsewhere_at_once => {
                 Duration::ZERO
@@ -300,6 +303,17 @@ mod tests {
             };
             assert!(after >= Duration::from_millis(8), "{after:?}");
         }
+    }
+
+    #[test]
+    fn a_server_that_asks_to_be_left_alone_is_not_asked_again() {
+        let elsewhere = Failure::Status(Code::Unavailable, Some(Pushback::Elsewhere));
+        assert_eq!(decide(elsewhere, FRESH), RETRY_AT_ONCE);
+        let all_tried = Progress {
+            untried_left: false,
+            ..FRESH
+        };
+        assert_eq!(decide(elsewhere, all_tried), Decision::Stop);
     }
 
     #[test]

@@ -199,6 +199,11 @@ impl RetryPolicy {
     ///
     /// The first setting that cannot work.
     pub fn validate(&self) -> Result<(), InvalidSetting> {
+        self.validate_with(!self.idempotent.is_empty())
+    }
+
+    /// Checks every setting. `some_idempotent` is true if there can be calls that may be executed twice.
+    pub(crate) fn validate_with(&self, some_idempotent: bool) -> Result<(), InvalidSetting> {
         let fail =
             |setting, value: String, expected| Err(InvalidSetting::new(setting, value, expected));
         let (timeout, attempt) = (self.timeout, self.attempt_timeout);
@@ -226,16 +231,16 @@ impl RetryPolicy {
             ..error
         })?;
         self.budget.validate()?;
-        self.validate_hedge()
+        self.validate_hedge(some_idempotent)
     }
 
-    fn validate_hedge(&self) -> Result<(), InvalidSetting> {
+    fn validate_hedge(&self, some_idempotent: bool) -> Result<(), InvalidSetting> {
         let Some(hedge) = self.hedge else {
             return Ok(());
         };
         let expected = if self.max_attempts < 2 {
             "a second attempt needs retry_max of at least 2"
-        } else if self.idempotent.is_empty() {
+        } else if !some_idempotent {
             "only idempotent methods are hedged, and none is declared"
         } else {
             let is_too_long = |delay| self.timeout.is_some_and(|timeout| delay >= timeout);

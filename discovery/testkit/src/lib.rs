@@ -31,7 +31,10 @@ pub use self::{
     reflection::reflected_services,
     response::{grpc_message, grpc_status},
     service_manager::ServiceManager,
-    services::{AddService, TrimService, add_service, service_binary, trim_service},
+    services::{
+        AddService, TrimService, add_service, http_add_service, http_trim_service, service_binary,
+        trim_service,
+    },
     table::Table,
     wait::{Look, eventually},
 };

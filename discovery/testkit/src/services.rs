@@ -20,7 +20,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 pub struct TrimService {
     /// The process.
     pub process: Process,
-    /// Its gRPC address.
+    /// The address of its calls: gRPC, or plain HTTP.
     pub grpc: SocketAddr,
     /// The ID under which it registers.
     pub id: String,
@@ -72,6 +72,50 @@ pub async fn add_service(flags: &[&str]) -> Result<AddService> {
             .parse()?,
         process,
     })
+}
+
+/// Starts a trim server for plain HTTP, which `scripts/drill.sh` has built.
+///
+/// # Errors
+///
+/// When there is no such binary, or when it does not start.
+pub async fn http_trim_service(flags: &[&str]) -> Result<TrimService> {
+    let process = start_http("trim", flags)?;
+    let line = process.stdout_line("listening", START_LIMIT).await?;
+    Ok(TrimService {
+        grpc: field(&line, "http")?.parse()?,
+        id: field(&line, "id")?.to_owned(),
+        process,
+    })
+}
+
+/// Starts an add server that calls trim servers over plain HTTP. It has one port.
+///
+/// # Errors
+///
+/// When there is no such binary, or when it does not start.
+pub async fn http_add_service(flags: &[&str]) -> Result<AddService> {
+    let process = start_http("add", flags)?;
+    let line = process.stdout_line("listening", START_LIMIT).await?;
+    let http = field(&line, "http")?.parse()?;
+    Ok(AddService {
+        http,
+        grpc: http,
+        admin: http,
+        process,
+    })
+}
+
+fn start_http(server: &str, flags: &[&str]) -> Result<Process> {
+    let own = env::current_exe()?;
+    let binary = own.with_file_name("http-services");
+    ensure!(
+        binary.is_file(),
+        "{} is missing; build it by cargo build -p testkit --features http --bin http-services",
+        binary.display()
+    );
+    let arguments = [&[server], flags].concat();
+    Process::spawn(&binary, arguments)
 }
 
 async fn start(package: &str, flags: &[&str], ports: &[&str]) -> Result<Process> {

@@ -199,7 +199,7 @@ impl Growth {
     async fn another(&self) -> Option<BoxFuture<'static, Result<(), BoxError>>> {
         loop {
             self.signals.more.notified().await;
-            let attempt = timeout(ATTEMPT, self.http2.connect_once(&self.instance));
+            let attempt = timeout(ATTEMPT, self.http2.open(&self.instance, &self.http2));
             let error = match attempt.await {
                 Ok(Ok(connection)) => return Some(self.join(&*self.pool.upgrade()?, connection)),
                 Ok(Err(error)) => error,

@@ -350,6 +350,6 @@ async fn of_several_addresses_the_first_to_answer_is_used() {
     });
     let http2 = Http2::default();
     let instance = Instance::new("trim.example", 1).unwrap();
-    let connection = http2.to_any(addresses.to_vec(), &instance).await;
+    let connection = http2.to_any(addresses.to_vec(), &instance, &http2).await;
     assert!(connection.is_ok());
 }

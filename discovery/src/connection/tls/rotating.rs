@@ -55,11 +55,25 @@ impl RotatingTls {
         Ok(())
     }
 
-    /// Performs the handshake of a connection.
+    /// Performs the handshake of an HTTP/2 connection.
     pub(in crate::connection) async fn handshake<S>(
         &self,
         stream: S,
         instance: &Instance,
+    ) -> Result<TlsStream<S>, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.handshake_offering(stream, instance, &[b"h2"]).await
+    }
+
+    /// Performs the handshake of a connection for which these protocols are offered (ALPN), the preferred
+    /// one first.
+    pub(in crate::connection) async fn handshake_offering<S>(
+        &self,
+        stream: S,
+        instance: &Instance,
+        protocols: &[&[u8]],
     ) -> Result<TlsStream<S>, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -70,7 +84,9 @@ impl RotatingTls {
             None => ServerName::try_from(instance.host.clone())
                 .map_err(|error| ConnectError::Handshake(error.into()))?,
         };
+        let protocols = protocols.iter().map(|protocol| protocol.to_vec());
         TlsConnector::from(Arc::clone(&settings.config))
+            .with_alpn(protocols.collect())
             .connect(name.clone(), stream)
             .await
             .map_err(|error| explain::handshake(error, &name))

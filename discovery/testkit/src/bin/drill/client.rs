@@ -5,9 +5,10 @@ use std::{collections::BTreeSet, env, net::SocketAddr, path::PathBuf, time::Dura
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
-use testkit::{AddService, TrimService, eventually};
+use testkit::{AddService, TrimService, add_service, eventually, http_add_service};
 
 use crate::{
+    env::Protocol,
     gokit::GoAdd,
     load::send,
     observe::{Metrics, metrics},
@@ -49,16 +50,22 @@ impl Add {
     /// Starts it. The flags are those of the project's own.
     pub(crate) async fn start(
         client: Client,
+        protocol: Protocol,
         registry: &Registry,
         flags: &[String],
     ) -> Result<Self> {
         let service = match client {
             Client::Discovery => {
                 let mut all = registry.add_flags();
-                all.extend(["--log-format".to_owned(), "json".to_owned()]);
+                if protocol == Protocol::Grpc {
+                    all.extend(["--log-format".to_owned(), "json".to_owned()]);
+                }
                 all.extend_from_slice(flags);
                 let all: Vec<_> = all.iter().map(String::as_str).collect();
-                return Ok(Self::Discovery(testkit::add_service(&all).await?));
+                return Ok(Self::Discovery(match protocol {
+                    Protocol::Grpc => add_service(&all).await?,
+                    Protocol::Http => http_add_service(&all).await?,
+                }));
             }
             Client::Gokit => "add",
             Client::GrpcGo => "add-grpc",

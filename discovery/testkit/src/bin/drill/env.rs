@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use clap::ValueEnum;
 use serde_json::{Value, json};
-use testkit::{Signal, TrimService, trim_service};
+use testkit::{Signal, TrimService, http_trim_service, trim_service};
 use tokio::time::sleep;
 
 use crate::{
@@ -17,6 +18,15 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(30);
 /// Instances of a row, unless its fault needs another number.
 pub(crate) const INSTANCES: usize = 5;
+
+/// The protocol between the add service and the instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    #[default]
+    Grpc,
+    /// Plain HTTP/1.1, between servers on axum
+    Http,
+}
 
 /// The instances that the add service finds when a row begins.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +46,7 @@ pub(crate) struct Env {
     pub(crate) fronts: Option<Fronts>,
     pub(crate) add: Add,
     pub(crate) client: reqwest::Client,
+    protocol: Protocol,
 }
 
 impl Env {
@@ -44,10 +55,12 @@ impl Env {
         instances: Instances,
         registry: Registry,
         client: Client,
+        protocol: Protocol,
         flags: &[String],
     ) -> Result<Self> {
         let mut env = Self {
-            add: Add::start(client, &registry, flags).await?,
+            add: Add::start(client, protocol, &registry, flags).await?,
+            protocol,
             registry,
             trims: Vec::new(),
             fronts: None,
@@ -90,7 +103,15 @@ impl Env {
 
     /// Starts a trim service that registers here; port 0 takes any free one.
     pub(crate) async fn trim(&self, port: u16, flags: &[&str]) -> Result<TrimService> {
-        let (registry, port) = (self.registry.trim_flags(), port.to_string());
+        let port = port.to_string();
+        if self.protocol == Protocol::Http {
+            let registry = self.registry.add_flags();
+            let mut all: Vec<_> = registry.iter().map(String::as_str).collect();
+            all.extend(["--port", &port]);
+            all.extend(flags);
+            return http_trim_service(&all).await;
+        }
+        let registry = self.registry.trim_flags();
         let mut all: Vec<_> = registry.iter().map(String::as_str).collect();
         all.extend(["--port", &port, "--ip", "127.0.0.1", "--drain", "1s"]);
         all.extend(flags);

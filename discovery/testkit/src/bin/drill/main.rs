@@ -54,6 +54,9 @@ struct Args {
     /// not judged. They need Consul, and the services in Go that `GOKIT_BIN` names
     #[arg(long, value_name = "NAME", default_value = "discovery")]
     client: Vec<Client>,
+    /// Protocol between the add service and the instances. Plain HTTP has rows 1 to 5 and 9, over Consul
+    #[arg(long, value_name = "NAME", default_value = "grpc")]
+    protocol: env::Protocol,
     /// Number of rows that run at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     jobs: u8,
@@ -102,6 +105,10 @@ async fn main() -> Result<ExitCode> {
         })
         .collect();
     ensure!(!chosen.is_empty(), "no such row; --list names them");
+    ensure!(
+        args.protocol == env::Protocol::Grpc || args.registry == [registry::Kind::Consul],
+        "plain HTTP has rows over Consul only"
+    );
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt())?,
         signal(SignalKind::terminate())?,
@@ -163,7 +170,7 @@ impl Run<'_> {
         let length = Duration::from_secs(args.seconds);
         let run = self
             .row
-            .run(length, args.rate, self.registry, self.client, &args.flags);
+            .run(length, args.rate, self.registry, (self.client, args.protocol), &args.flags);
         let mut outcome = run.await.with_context(|| title.clone())?;
         if self.client != Client::Discovery {
             outcome.complaints.clear();
@@ -203,12 +210,17 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<bool> {
         only_consul || args.client == [Client::Discovery],
         "the clients in Go find instances in Consul only: name no other --registry"
     );
+    ensure!(
+        args.protocol == env::Protocol::Grpc || args.client == [Client::Discovery],
+        "the clients in Go speak gRPC only: name no other --protocol"
+    );
     let mut runs = Vec::new();
     for registry in args.registry.iter().copied() {
         let all = registry == registry::Kind::Consul;
         let rows = chosen
             .iter()
-            .filter(|row| all || row.is_for_every_registry());
+            .filter(|row| all || row.is_for_every_registry())
+            .filter(|row| args.protocol == env::Protocol::Grpc || row.is_for_http());
         for row in rows {
             runs.extend(args.client.iter().map(|client| Run {
                 row,
@@ -217,7 +229,10 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<bool> {
             }));
         }
     }
-    ensure!(!runs.is_empty(), "no such row over this registry");
+    ensure!(
+        !runs.is_empty(),
+        "no such row over this registry or protocol"
+    );
     let mut outcomes = stream::iter(&runs)
         .map(async |run| Ok::<_, anyhow::Error>((run, run.outcome(args).await?)))
         .buffered(usize::from(args.jobs));

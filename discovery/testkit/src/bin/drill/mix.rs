@@ -8,7 +8,7 @@ use testkit::{Signal, Table, eventually};
 
 use crate::{
     client::Client,
-    env::{Env, Instances},
+    env::{Env, Instances, Protocol},
     faults::Story,
     gokit::{GoAdd, GoTrim},
     judge::{Demand, Evidence, Outcome},
@@ -81,6 +81,7 @@ impl<'a> Mix<'a> {
             Instances::Trims(EACH, &[]),
             registry,
             Client::Discovery,
+            Protocol::Grpc,
             &[],
         )
         .await?;

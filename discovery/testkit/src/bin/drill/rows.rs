@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::{
     client::Client,
     clock::Clock,
-    env::{Env, INSTANCES, Instances},
+    env::{Env, INSTANCES, Instances, Protocol},
     faults::{self, Story},
     fronts::Nginx,
     judge::{Demand, Evidence, Outcome},
@@ -104,6 +104,14 @@ impl Row {
         )
     }
 
+    /// True if the row makes sense for plain HTTP: faults of processes, and of answers.
+    pub(crate) fn is_for_http(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::RollingRestart | Kind::Kill(_) | Kind::Hang(_) | Kind::Faulty(_) | Kind::AllDead
+        )
+    }
+
     fn registry_fault(&self) -> Option<registry::Fault> {
         match self.kind {
             Kind::Registry(fault) => Some(fault),
@@ -135,7 +143,7 @@ impl Row {
         length: Duration,
         rate: u32,
         registry: registry::Kind,
-        client: Client,
+        (client, protocol): (Client, Protocol),
         flags: &[String],
     ) -> Result<Outcome> {
         let _only = match self.kind {
@@ -144,7 +152,7 @@ impl Row {
         };
         let poll = registry.poll();
         let registry = Registry::start(registry, self.registry_fault()).await?;
-        let mut env = Env::start(self.instances(), registry, client, flags).await?;
+        let mut env = Env::start(self.instances(), registry, client, protocol, flags).await?;
         let before = env.metrics().await?;
         let load = Load::start(env.add.http(), Callers::with_one_second(rate), length)?;
         let clock = Clock {

@@ -5,9 +5,12 @@
 //! atomic pointer, so that a call takes no lock and does not wait.
 
 mod guard;
+#[cfg(feature = "orca")]
+mod load;
 mod protection;
 mod report;
 pub(crate) mod set;
+pub(crate) mod shares;
 pub(crate) mod snapshot;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
@@ -36,6 +39,7 @@ use crate::{
     metrics::{Endpoints, PUBLISH_INTERVAL},
     probe,
     registry::{InstanceSet, Instancer},
+    warm_up::WarmUp,
     watch::Receiver,
 };
 
@@ -61,6 +65,9 @@ pub(crate) struct SetPolicy {
     pub(crate) protection: RemovalProtection,
     pub(crate) subset: Option<Subset>,
     pub(crate) locality: Option<Locality>,
+    pub(crate) warm_up: WarmUp,
+    #[cfg(feature = "orca")]
+    pub(crate) load_reports: crate::orca::LoadReports,
 }
 
 /// The settings of an endpointer.
@@ -396,15 +403,15 @@ impl Task {
             }
         }
         let next = self.review(now);
-        let selection = Selection::of(
-            self.set.endpoints(),
-            now,
-            &self.config.policy.ejection,
-            self.config.policy.locality.as_ref(),
-        );
+        #[cfg(feature = "orca")]
+        let next_load = self.follow_load(now);
+        #[cfg(not(feature = "orca"))]
+        let next_load = None;
+        let selection = Selection::of(self.set.endpoints(), now, &self.config.policy);
         self.config.metrics.show(self.set.endpoints());
         self.due = [
             next,
+            next_load,
             selection.next_change,
             self.set.next_expiry(&self.config.policy.protection),
         ]
@@ -421,6 +428,12 @@ impl Task {
         );
         self.snapshot.store(Arc::new(snapshot));
         self.version.send_modify(|version| *version += 1);
+    }
+
+    #[cfg(feature = "orca")]
+    fn follow_load(&self, now: Instant) -> Option<Instant> {
+        let changed = &self.config.connector.changed;
+        load::follow(self.set.endpoints(), &self.config.policy, now, changed)
     }
 
     fn review(&mut self, now: Instant) -> Option<Instant> {

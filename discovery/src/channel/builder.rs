@@ -18,6 +18,8 @@ use super::{
     settings::{ChosenBalancer, Settings},
     shared::Shared,
 };
+#[cfg(feature = "orca")]
+use crate::orca::LoadReports;
 #[cfg(feature = "descriptors")]
 use crate::retry::methods::Methods;
 use crate::{
@@ -32,6 +34,7 @@ use crate::{
     metrics::{Endpoints, ServiceMetrics},
     registry::{self, Query, Registry, RegistryError},
     retry::{Hedge, RetryPolicy, learnt::LearntTimes, usual::UsualLatency},
+    warm_up::WarmUp,
 };
 
 pub(super) enum Source {
@@ -53,6 +56,9 @@ pub struct ChannelBuilder {
     subset: Option<usize>,
     subset_id: Option<String>,
     locality: Option<Locality>,
+    warm_up: WarmUp,
+    #[cfg(feature = "orca")]
+    load_reports: LoadReports,
     factory: Arc<dyn Factory>,
     origin: Option<Uri>,
     eager: bool,
@@ -120,6 +126,9 @@ impl ChannelBuilder {
             subset: None,
             subset_id: None,
             locality: None,
+            warm_up: WarmUp::default(),
+            #[cfg(feature = "orca")]
+            load_reports: LoadReports::default(),
             factory: Arc::new(Http2::default()),
             origin: None,
             eager: true,
@@ -247,6 +256,20 @@ impl ChannelBuilder {
         self
     }
 
+    /// Gives instances that join a running set a share of calls that grows over a window. Default: none.
+    pub fn warm_up(mut self, warm_up: WarmUp) -> Self {
+        self.warm_up = warm_up;
+        self
+    }
+
+    /// How [weighted round robin](crate::balance::weighted_round_robin) makes weights of the load that
+    /// servers report, see [`orca`](crate::orca). Other balancers do not read reports.
+    #[cfg(feature = "orca")]
+    pub fn load_reports(mut self, reports: LoadReports) -> Self {
+        self.load_reports = reports;
+        self
+    }
+
     /// Prefers instances of this zone, as they name it, as long as they have the capacity for the
     /// calls. Default: no preference. See [`prefer`](Self::prefer) for the datacenter and the
     /// overprovisioning factor.
@@ -363,6 +386,7 @@ impl ChannelBuilder {
             setting,
         };
         self.check().map_err(refuse)?;
+        let user_agent = self.user_agent_header().map_err(refuse)?;
         let (max_attempts, fixed) = (self.overrides.max_attempts, self.fixed());
         #[allow(unused_mut, reason = "descriptors add to it")]
         let mut retry = self.overrides.apply(self.retry);
@@ -378,14 +402,6 @@ impl ChannelBuilder {
         retry.validate().map_err(refuse)?;
         self.ejection.validate().map_err(refuse)?;
         self.protection.validate().map_err(refuse)?;
-        let user_agent = HeaderValue::try_from(&self.user_agent).map_err(|_| {
-            let expected = "expected a valid header value";
-            refuse(InvalidSetting::new(
-                "user_agent",
-                format!("{:?}", self.user_agent),
-                expected,
-            ))
-        })?;
         let origin = self.origin.as_ref().map(ToString::to_string);
         let factory = with_origin(self.factory, self.origin).map_err(|expected| {
             let value = origin.unwrap_or_default();
@@ -421,6 +437,9 @@ impl ChannelBuilder {
                 None => process_id().to_le_bytes().to_vec(),
             },
             locality: self.locality,
+            warm_up: self.warm_up,
+            #[cfg(feature = "orca")]
+            load_reports: self.load_reports,
             datacenters: instancer.datacenters(),
         };
         let now = Instant::now();
@@ -453,6 +472,13 @@ impl ChannelBuilder {
                 registry: registry.name().to_owned(),
                 service,
             }),
+        })
+    }
+
+    fn user_agent_header(&self) -> Result<HeaderValue, InvalidSetting> {
+        HeaderValue::try_from(&self.user_agent).map_err(|_| {
+            let value = format!("{:?}", self.user_agent);
+            InvalidSetting::new("user_agent", value, "expected a valid header value")
         })
     }
 
@@ -505,6 +531,9 @@ impl ChannelBuilder {
         if let Some(locality) = &self.locality {
             locality.validate()?;
         }
+        self.warm_up.validate()?;
+        #[cfg(feature = "orca")]
+        self.load_reports.validate()?;
         if self.subset == Some(0) {
             return fail(
                 "subset",
@@ -645,6 +674,10 @@ mod tests {
             (
                 builder().protection(RemovalProtection::default().with_share(1.1)),
                 "protection share is 1.1: must be between 0 and 1",
+            ),
+            (
+                builder().warm_up(WarmUp::default().with_min_share(2.0)),
+                "warm_up min_share is 2: must be between 0 and 1",
             ),
             (
                 builder().prefer(factor(0.5)),

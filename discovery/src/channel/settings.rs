@@ -10,6 +10,8 @@ use super::method_policy::{MethodPolicy, Policies};
 use super::route::Route;
 #[cfg(feature = "service-config")]
 use crate::config::{AttemptRule, MethodConfig, Name, Outliers, OwnEjection, ServiceConfig};
+#[cfg(feature = "orca")]
+use crate::orca::LoadReports;
 use crate::{
     balance::{Balancer, Policy},
     ejection::EjectionPolicy,
@@ -19,6 +21,7 @@ use crate::{
         RetryPolicy,
         throttle::{LimitPolicy, RetryLimit},
     },
+    warm_up::WarmUp,
 };
 #[cfg(feature = "service-config")]
 use crate::{error::InvalidSetting, retry::Hedge};
@@ -41,6 +44,9 @@ pub(crate) struct Settings {
     /// The name that decides which instances a subset has.
     pub(crate) subset_id: Vec<u8>,
     pub(crate) locality: Option<Locality>,
+    pub(crate) warm_up: WarmUp,
+    #[cfg(feature = "orca")]
+    pub(crate) load_reports: LoadReports,
     /// The registry's datacenters in order of preference.
     pub(crate) datacenters: Vec<String>,
 }
@@ -118,6 +124,9 @@ impl Settings {
             protection: self.protection,
             subset: self.subset.map(|size| Subset::new(size, &self.subset_id)),
             locality: Locality::in_order(self.locality.clone(), &self.datacenters),
+            warm_up: self.warm_up,
+            #[cfg(feature = "orca")]
+            load_reports: self.load_reports,
         };
         Effective {
             policies: Arc::new(policies),
@@ -186,6 +195,9 @@ impl Settings {
                 protection,
                 subset: subset.map(|size| Subset::new(size, subset_id)),
                 locality: Locality::in_order(locality.cloned(), &self.datacenters),
+                warm_up: self.warm_up_with(config)?,
+                #[cfg(feature = "orca")]
+                load_reports: self.load_reports_with(config)?,
             },
             policies: Arc::new(self.policies_with(config, &kept.limit, ejection)),
             kept,
@@ -196,6 +208,39 @@ impl Settings {
     fn subset_with(&self, config: &ServiceConfig) -> Option<usize> {
         let configured = config.own.subset.or(config.balancing.subset);
         configured.or(self.subset)
+    }
+
+    fn warm_up_with(&self, config: &ServiceConfig) -> Result<WarmUp, InvalidSetting> {
+        let mut warm_up = self.warm_up;
+        for settings in [&config.balancing.warm_up, &config.own.warm_up] {
+            warm_up.window = settings.window.unwrap_or(warm_up.window);
+            warm_up.aggression = settings.aggression.unwrap_or(warm_up.aggression);
+            warm_up.min_share = settings.min_share.unwrap_or(warm_up.min_share);
+        }
+        warm_up.validate()?;
+        Ok(warm_up)
+    }
+
+    /// The load reports of `weighted_round_robin`. What it leaves out has gRPC's default.
+    #[cfg(feature = "orca")]
+    fn load_reports_with(&self, config: &ServiceConfig) -> Result<LoadReports, InvalidSetting> {
+        let Some(reported) = &config.balancing.reported else {
+            return Ok(self.load_reports);
+        };
+        let mut reports = LoadReports::default();
+        if reported.out_of_band {
+            reports.out_of_band = Some(reported.period.unwrap_or(LoadReports::PERIOD));
+        }
+        reports.blackout = reported.blackout.unwrap_or(reports.blackout);
+        reports.expiration = reported.expiration.unwrap_or(reports.expiration);
+        reports.update_period = reported
+            .update_period
+            .map_or(reports.update_period, |period| {
+                period.max(LoadReports::MIN_UPDATE_PERIOD)
+            });
+        reports.error_penalty = reported.error_penalty.unwrap_or(reports.error_penalty);
+        reports.validate()?;
+        Ok(reports)
     }
 
     fn balancer_with(&self, config: &ServiceConfig, kept: &Kept) -> ChosenBalancer {

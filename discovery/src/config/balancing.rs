@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::{
     error::{ConfigError, ConfigWarning},
     node::{Node, Object},
+    own::WarmUpConfig,
+    reported::{self, Reported},
 };
 use crate::balance::Policy;
 
@@ -23,6 +25,10 @@ pub(crate) struct Balancing {
     pub(crate) balancer: Option<Policy>,
     pub(crate) subset: Option<usize>,
     pub(crate) outliers: Option<Outliers>,
+    /// The load reports of `weighted_round_robin`; `None` without a setting of them.
+    #[cfg_attr(not(feature = "orca"), allow(dead_code, reason = "needs the feature"))]
+    pub(crate) reported: Option<Reported>,
+    pub(crate) warm_up: WarmUpConfig,
 }
 
 /// Outlier detection (gRFC A50), with its defaults.
@@ -137,12 +143,18 @@ impl Balancing {
                     return Ok(None);
                 };
                 let mut object = config.object()?;
-                settings(balancer, config, &mut object, warnings)?;
-                object.finish(warnings);
-                Self {
+                let mut balancing = Self {
                     balancer: Some(balancer),
                     ..Self::default()
+                };
+                if balancer == Policy::WeightedRoundRobin {
+                    balancing.reported = Reported::read(&mut object, warnings)?;
+                    balancing.warm_up = reported::slow_start(&mut object, warnings)?;
+                } else {
+                    settings(balancer, config, &mut object, warnings)?;
                 }
+                object.finish(warnings);
+                balancing
             }
         };
         Ok(Some(balancing))
@@ -200,29 +212,6 @@ fn settings(
             }
             if let Some(header) = object.take("requestHashHeader") {
                 warnings.push(header.warning("has no effect: the key is the request's HashKey"));
-            }
-        }
-        Policy::WeightedRoundRobin => {
-            let reason = "has no effect: the weights are those of the registry";
-            for name in [
-                "oobReportingPeriod",
-                "blackoutPeriod",
-                "weightExpirationPeriod",
-                "weightUpdatePeriod",
-            ] {
-                if let Some(node) = object.take(name) {
-                    node.duration()?;
-                    warnings.push(node.warning(reason));
-                }
-            }
-            if let Some(node) = object.take("enableOobLoadReport")
-                && node.boolean()?
-            {
-                warnings.push(node.warning(reason));
-            }
-            if let Some(node) = object.take("errorUtilizationPenalty") {
-                node.float(|it| it >= 0.0, "must be a number of at least zero")?;
-                warnings.push(node.warning(reason));
             }
         }
         _ => {}

@@ -24,6 +24,15 @@ pub(crate) struct Own {
     pub(crate) budget_share: Option<f64>,
     pub(crate) budget_reserve: Option<u32>,
     pub(crate) routes: Vec<RouteConfig>,
+    pub(crate) warm_up: WarmUpConfig,
+}
+
+/// The settings of the warm-up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct WarmUpConfig {
+    pub(crate) window: Option<Duration>,
+    pub(crate) aggression: Option<f64>,
+    pub(crate) min_share: Option<f64>,
 }
 
 /// The settings of outlier ejection. They win over `outlier_detection_experimental`.
@@ -68,6 +77,9 @@ impl Own {
                 .optional("subset", |node| node.number(1))?
                 .map(|size| usize::try_from(size).unwrap_or(usize::MAX)),
             subset_id: object.optional("subsetId", Node::name)?,
+            warm_up: object
+                .optional("warmUp", |node| WarmUpConfig::read(node, warnings))?
+                .unwrap_or_default(),
             ..Self::default()
         };
         for route in object.optional("routes", Node::array)?.unwrap_or_default() {
@@ -88,6 +100,24 @@ impl Own {
             own.budget_reserve = budget.optional("reserve", |node| node.number(0))?;
             budget.finish(warnings);
         }
+        object.finish(warnings);
+        Ok(own)
+    }
+}
+
+/// How fast a share grows.
+pub(super) fn aggression(node: &Node<'_>) -> Result<f64, ConfigError> {
+    node.float(|it| it > 0.0, "must be a number greater than zero")
+}
+
+impl WarmUpConfig {
+    fn read(node: &Node<'_>, warnings: &mut Vec<ConfigWarning>) -> Result<Self, ConfigError> {
+        let mut object = node.object()?;
+        let own = Self {
+            window: object.optional("window", Node::duration)?,
+            aggression: object.optional("aggression", aggression)?,
+            min_share: object.optional("minShare", share)?,
+        };
         object.finish(warnings);
         Ok(own)
     }

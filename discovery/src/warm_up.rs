@@ -15,7 +15,7 @@ use crate::error::InvalidSetting;
 /// max(min_share, (passed / window) ^ (1 / aggression))
 /// ```
 ///
-/// It holds for every balancer. The time begins with the first connection. Instances of the first set
+/// It holds for every balancer, and not for calls that [say where they go](crate::CallOptions). The time begins with the first connection. Instances of the first set
 /// that a registry answers with do not warm up, and neither do all instances of a set at once: parts
 /// count relative to the greatest. A connection that is made again does not begin another window; an
 /// instance that is deregistered and registered again does.

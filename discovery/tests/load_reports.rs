@@ -58,15 +58,18 @@ impl Costly {
         self.calls.load(Ordering::SeqCst)
     }
 
-    /// Reports its utilization each second.
+    /// Reports its rate and its utilization each second, both of the same second: a ratio of figures of
+    /// different times would move with every change of the load.
     async fn measure(self) {
         let mut before = self.calls();
         loop {
             sleep(SECOND).await;
             let calls = self.calls();
-            let utilization = ((calls - before) * self.cost) as f64 / 1_000.0;
-            self.load
-                .update(|report| report.application_utilization = utilization);
+            let passed = calls - before;
+            self.load.update(|report| {
+                report.rps = passed as f64;
+                report.application_utilization = (passed * self.cost) as f64 / 1_000.0;
+            });
             before = calls;
         }
     }
@@ -213,30 +216,25 @@ async fn servers_without_reports_keep_the_weights_of_the_registry() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_whose_calls_fail_has_less_weight() {
-    let mut servers = [1, 2].map(Costly::new);
-    servers[1].fails = 2;
-    for server in &servers {
-        // Only the errors make the difference.
-        server
-            .load
-            .update(|report| report.application_utilization = 0.5);
-    }
-    let policy = LoadReports::default().with_blackout(SECOND);
-    let channel = channel(&servers, Reports::PerCall, policy);
-    channel.wait_for(|status| status.ready == 2).await.unwrap();
-    load(&channel, 10 * SECOND).await;
-    let weights = channel.snapshot().endpoints;
-    let per_call = weights
-        .iter()
-        .zip(&servers)
-        .map(|(endpoint, server)| endpoint.reported_weight.unwrap() / server.load.report().rps);
-    // 1 / 0.5 of its rate, and 1 / (0.5 + 0.5).
-    for (weight, expected) in per_call.zip([2.0, 1.0]) {
-        assert!(
-            (weight - expected).abs() < 0.2,
-            "{weight} is not {expected}"
-        );
+async fn an_instance_whose_calls_fail_receives_fewer() {
+    for (penalty, expected) in [(0.0, 0.333), (0.1, 0.25)] {
+        let mut servers = [1, 2].map(Costly::new);
+        servers[1].fails = 2;
+        let measuring = servers.clone().map(|server| tokio::spawn(server.measure()));
+        let policy = LoadReports::default()
+            .with_blackout(SECOND)
+            .with_error_penalty(penalty);
+        let channel = channel(&servers, Reports::PerCall, policy);
+        channel.wait_for(|status| status.ready == 2).await.unwrap();
+        load(&channel, 20 * SECOND).await;
+        let calls = counts(&channel, &servers, 10 * SECOND).await;
+        // Of 200 calls a second, x go to the faulty one: 1 000 to x / (0.002 x + penalty / 2) as
+        // 200 - x to x.
+        let share = calls[1] as f64 / 2_000.0;
+        assert!((share - expected).abs() < 0.02, "{penalty}: {calls:?}");
+        for task in measuring {
+            task.abort();
+        }
     }
 }
 

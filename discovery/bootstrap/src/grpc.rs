@@ -159,11 +159,11 @@ impl Services {
         // grpcurl up to 1.8 uses the older version.
         let v1alpha = reflection().build_v1alpha().with_context(failed)?;
         let methods = UnaryMethods::of(&sets, receive).with_context(failed)?;
-        let mut routes = self.routes;
+        let mut services = self.routes;
         if let Some(load) = &self.load {
-            routes = routes.add_service(reports(load));
+            services = services.add_service(reports(load));
         }
-        let router = routes
+        let router = services
             .add_service(health_server)
             .add_service(CancelOnShutdown::new(compressed!(v1), end.clone()))
             .add_service(CancelOnShutdown::new(compressed!(v1alpha), end))

@@ -102,8 +102,8 @@ pub struct EndpointStatus {
     pub share: f64,
     /// The share that its [warm-up](crate::WarmUp) leaves it; `None` if it does not warm up.
     pub warm_up_share: Option<f64>,
-    /// The weight that follows from its [load reports](crate::ChannelBuilder::load_reports), in calls a
-    /// second at full utilization; `None` while the registry's weight is in use.
+    /// The weight that follows from its load reports (feature `orca`), in calls a second at full
+    /// utilization; `None` while the registry's weight is in use.
     pub reported_weight: Option<f64>,
     /// True if the registry does not offer it and it is kept as a last resort, see
     /// [`RemovalProtection`](crate::RemovalProtection).

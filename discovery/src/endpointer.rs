@@ -5,7 +5,6 @@
 //! atomic pointer, so that a call takes no lock and does not wait.
 
 mod guard;
-#[cfg(feature = "orca")]
 mod load;
 mod protection;
 mod report;
@@ -403,15 +402,11 @@ impl Task {
             }
         }
         let next = self.review(now);
-        #[cfg(feature = "orca")]
-        let next_load = self.follow_load(now);
-        #[cfg(not(feature = "orca"))]
-        let next_load = None;
         let selection = Selection::of(self.set.endpoints(), now, &self.config.policy);
         self.config.metrics.show(self.set.endpoints());
         self.due = [
             next,
-            next_load,
+            self.follow_load(now),
             selection.next_change,
             self.set.next_expiry(&self.config.policy.protection),
         ]
@@ -428,12 +423,6 @@ impl Task {
         );
         self.snapshot.store(Arc::new(snapshot));
         self.version.send_modify(|version| *version += 1);
-    }
-
-    #[cfg(feature = "orca")]
-    fn follow_load(&self, now: Instant) -> Option<Instant> {
-        let changed = &self.config.connector.changed;
-        load::follow(self.set.endpoints(), &self.config.policy, now, changed)
     }
 
     fn review(&mut self, now: Instant) -> Option<Instant> {

@@ -197,7 +197,7 @@ impl Settings {
                 locality: Locality::in_order(locality.cloned(), &self.datacenters),
                 warm_up: self.warm_up_with(config)?,
                 #[cfg(feature = "orca")]
-                load_reports: self.load_reports_with(config)?,
+                load_reports: config.load_reports().unwrap_or(self.load_reports),
             },
             policies: Arc::new(self.policies_with(config, &kept.limit, ejection)),
             kept,
@@ -211,36 +211,11 @@ impl Settings {
     }
 
     fn warm_up_with(&self, config: &ServiceConfig) -> Result<WarmUp, InvalidSetting> {
-        let mut warm_up = self.warm_up;
-        for settings in [&config.balancing.warm_up, &config.own.warm_up] {
-            warm_up.window = settings.window.unwrap_or(warm_up.window);
-            warm_up.aggression = settings.aggression.unwrap_or(warm_up.aggression);
-            warm_up.min_share = settings.min_share.unwrap_or(warm_up.min_share);
-        }
-        warm_up.validate()?;
-        Ok(warm_up)
-    }
-
-    /// The load reports of `weighted_round_robin`. What it leaves out has gRPC's default.
-    #[cfg(feature = "orca")]
-    fn load_reports_with(&self, config: &ServiceConfig) -> Result<LoadReports, InvalidSetting> {
-        let Some(reported) = &config.balancing.reported else {
-            return Ok(self.load_reports);
-        };
-        let mut reports = LoadReports::default();
-        if reported.out_of_band {
-            reports.out_of_band = Some(reported.period.unwrap_or(LoadReports::PERIOD));
-        }
-        reports.blackout = reported.blackout.unwrap_or(reports.blackout);
-        reports.expiration = reported.expiration.unwrap_or(reports.expiration);
-        reports.update_period = reported
-            .update_period
-            .map_or(reports.update_period, |period| {
-                period.max(LoadReports::MIN_UPDATE_PERIOD)
-            });
-        reports.error_penalty = reported.error_penalty.unwrap_or(reports.error_penalty);
-        reports.validate()?;
-        Ok(reports)
+        let warm_up = config
+            .own
+            .warm_up
+            .over(config.balancing.warm_up.over(self.warm_up));
+        warm_up.validate().map(|()| warm_up)
     }
 
     fn balancer_with(&self, config: &ServiceConfig, kept: &Kept) -> ChosenBalancer {

@@ -176,6 +176,13 @@ impl ServiceConfig {
         })
     }
 
+    /// The load reports of `weighted_round_robin`; `None` without a setting of them.
+    #[cfg(feature = "orca")]
+    pub(crate) fn load_reports(&self) -> Option<crate::orca::LoadReports> {
+        let reported = self.balancing.reported.as_ref()?;
+        Some(reported.load_reports())
+    }
+
     /// The parts that have no effect: unknown fields and policies, one warning each.
     #[must_use]
     pub fn warnings(&self) -> &[ConfigWarning] {

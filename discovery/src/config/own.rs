@@ -7,7 +7,7 @@ use super::{
     node::Node,
     routes::RouteConfig,
 };
-use crate::{balance::Policy, filter::zone::Locality};
+use crate::{balance::Policy, filter::zone::Locality, warm_up::WarmUp};
 
 /// The settings under the key of this crate at the top of the document.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -120,6 +120,15 @@ impl WarmUpConfig {
         };
         object.finish(warnings);
         Ok(own)
+    }
+
+    /// A policy with these settings in place of its own.
+    pub(crate) fn over(&self, policy: WarmUp) -> WarmUp {
+        WarmUp {
+            window: self.window.unwrap_or(policy.window),
+            aggression: self.aggression.unwrap_or(policy.aggression),
+            min_share: self.min_share.unwrap_or(policy.min_share),
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use super::{
     node::{Node, Object},
     own::{WarmUpConfig, aggression},
 };
+#[cfg(feature = "orca")]
+use crate::orca::LoadReports;
 
 /// The settings of load reports. What is `None` has gRPC's default.
 #[cfg_attr(
@@ -61,6 +63,23 @@ impl Reported {
             warnings.push(first.warning(reason));
         }
         Ok(Some(reported))
+    }
+}
+
+#[cfg(feature = "orca")]
+impl Reported {
+    /// The policy with these settings, and gRPC's defaults.
+    pub(super) fn load_reports(&self) -> LoadReports {
+        let mut reports = LoadReports::default();
+        if self.out_of_band {
+            reports.out_of_band = Some(self.period.unwrap_or(LoadReports::PERIOD));
+        }
+        reports.blackout = self.blackout.unwrap_or(reports.blackout);
+        reports.expiration = self.expiration.unwrap_or(reports.expiration);
+        let period = self.update_period.unwrap_or(reports.update_period);
+        reports.update_period = period.max(LoadReports::MIN_UPDATE_PERIOD);
+        reports.error_penalty = self.error_penalty.unwrap_or(reports.error_penalty);
+        reports
     }
 }
 

@@ -146,6 +146,10 @@ impl Stats {
     }
 
     /// The weight that follows from its load reports.
+    #[cfg_attr(
+        not(feature = "orca"),
+        allow(clippy::unused_self, reason = "as with the feature")
+    )]
     pub(crate) fn reported_weight(&self) -> Option<f64> {
         #[cfg(feature = "orca")]
         return self.load_record()?.weight();

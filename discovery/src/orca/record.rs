@@ -58,6 +58,8 @@ pub(super) struct Figures {
     since: AtomicU32,
     /// The weight in use, as `f32` bits; zero if there is none.
     used: AtomicU32,
+    /// True once it was logged that the server does not report out of band.
+    is_unsupported: AtomicBool,
 }
 
 impl LoadRecord {
@@ -70,6 +72,7 @@ impl LoadRecord {
                 latest: AtomicU64::new(0),
                 since: AtomicU32::new(0),
                 used: AtomicU32::new(0),
+                is_unsupported: AtomicBool::new(false),
             }),
             watch: Mutex::new(None),
         }
@@ -152,6 +155,11 @@ impl Figures {
             .since
             .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
         first.is_ok()
+    }
+
+    /// Notes that the server does not report out of band. True for the first time.
+    pub(super) fn note_unsupported(&self) -> bool {
+        !self.is_unsupported.swap(true, Ordering::Relaxed)
     }
 
     /// Decides which weight is used. False if no report is known.

@@ -99,10 +99,13 @@ impl Reader {
             let mut has_reported = false;
             match self.read(&mut has_reported).await {
                 End::Unsupported => {
-                    warn!(
-                        instance = %self.instance,
-                        "no load reports out of band: the server does not have OpenRcaService"
-                    );
+                    // Not again with each connection.
+                    if self.figures.note_unsupported() {
+                        warn!(
+                            instance = %self.instance,
+                            "no load reports out of band: the server does not have OpenRcaService"
+                        );
+                    }
                     return;
                 }
                 End::Broken(reason) => {

@@ -51,6 +51,7 @@ pub mod least_request;
 pub mod peak_ewma;
 mod policy;
 pub mod random;
+mod reported;
 mod rotation;
 pub mod round_robin;
 #[cfg(test)]

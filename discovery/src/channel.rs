@@ -148,10 +148,7 @@ impl Channel {
     /// The known instances at this moment, sorted by ID.
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
-        EndpointStatus::all(
-            &self.shared.endpointer,
-            &self.shared.policies.load().ejection,
-        )
+        EndpointStatus::all(&self.shared.endpointer)
     }
 
     /// Everything that the channel knows at this moment: [`status`](Self::status),

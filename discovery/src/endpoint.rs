@@ -7,6 +7,7 @@ mod connector;
 mod driver;
 mod event_log;
 mod failures;
+mod joined;
 mod last_resort;
 mod pacer;
 mod recent;

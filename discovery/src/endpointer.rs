@@ -5,9 +5,11 @@
 //! atomic pointer, so that a call takes no lock and does not wait.
 
 mod guard;
+mod load;
 mod protection;
 mod report;
 pub(crate) mod set;
+pub(crate) mod shares;
 pub(crate) mod snapshot;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
@@ -36,6 +38,7 @@ use crate::{
     metrics::{Endpoints, PUBLISH_INTERVAL},
     probe,
     registry::{InstanceSet, Instancer},
+    warm_up::WarmUp,
     watch::Receiver,
 };
 
@@ -61,6 +64,9 @@ pub(crate) struct SetPolicy {
     pub(crate) protection: RemovalProtection,
     pub(crate) subset: Option<Subset>,
     pub(crate) locality: Option<Locality>,
+    pub(crate) warm_up: WarmUp,
+    #[cfg(feature = "orca")]
+    pub(crate) load_reports: crate::orca::LoadReports,
 }
 
 /// The settings of an endpointer.
@@ -402,15 +408,11 @@ impl Task {
             }
         }
         let next = self.review(now);
-        let selection = Selection::of(
-            self.set.endpoints(),
-            now,
-            &self.config.policy.ejection,
-            self.config.policy.locality.as_ref(),
-        );
+        let selection = Selection::of(self.set.endpoints(), now, &self.config.policy);
         self.config.metrics.show(self.set.endpoints());
         self.due = [
             next,
+            self.follow_load(now),
             selection.next_change,
             self.set.next_expiry(&self.config.policy.protection),
         ]

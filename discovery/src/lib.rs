@@ -50,7 +50,7 @@
 //! | watch of a registry, last good set kept | Consul's blocking queries; see [`registry`] | on |
 //! | [removal protection](RemovalProtection) | Eureka's self-preservation, Envoy's panic threshold | on, if more than half of the instances leave at once |
 //! | [round robin](balance::round_robin) | gRPC | on |
-//! | [weighted round robin](balance::weighted_round_robin) | gRFC A58's shares | off |
+//! | [weighted round robin](balance::weighted_round_robin) by the load that servers report | gRFC A51, A58 | off |
 //! | [least request](balance::least_request) | gRFC A48, Envoy; two choices | off |
 //! | [peak EWMA](balance::peak_ewma) | Finagle, Linkerd | off |
 //! | [consistent hash](balance::consistent_hash) with bounded load | Karger 1997, Mirrokni 2016 | off |
@@ -64,6 +64,7 @@
 //! | [hedging](Hedge) | gRFC A6, with the 95th percentile as the delay | off |
 //! | [outlier ejection](EjectionPolicy) | gRFC A50, Envoy, Linkerd | on, with a probe before the return |
 //! | [slow start](EjectionPolicy::slow_start) | Envoy | 5 s after an ejection |
+//! | [warm-up](WarmUp) of instances that join | Envoy, gRFC A100 | off |
 //! | HTTP/2 with known connection state | RFC 9113; see [`connection`] | on |
 //! | plain HTTP/1.1 and HTTP/2, with idempotent methods and `Retry-After` | RFC 9110, RFC 9112; see `http::Channel` | `http` feature |
 //! | [registration](Registrar), repeated when it is lost | Go kit, Consul | – |
@@ -104,6 +105,7 @@
 //! | `tls` | TLS with the provider that the application installs | off |
 //! | `http` | a channel for plain HTTP/1.1 and HTTP/2 | off |
 //! | `descriptors` | idempotent methods from a protobuf descriptor set | off |
+//! | `orca` | load reports: read by weighted round robin, and written by a layer for tonic's servers | off |
 //! | `serde` | [`ChannelSnapshot`] and [`ChannelEvent`] can be serialized | off |
 //! | `service-config` | policy from gRPC's service config JSON, which a running channel can replace | off |
 //!
@@ -132,6 +134,8 @@ mod hash;
 pub mod http;
 mod instance;
 pub mod metrics;
+#[cfg(feature = "orca")]
+pub mod orca;
 mod probe;
 mod protocol;
 #[cfg(feature = "tls")]
@@ -142,6 +146,7 @@ pub mod retry;
 #[cfg(feature = "serde")]
 mod serialize;
 mod sync;
+mod warm_up;
 pub mod watch;
 
 /// The TLS library, for [`connection::Tls::with_config`] and for installing a crypto provider.
@@ -169,6 +174,7 @@ pub use self::{
     protocol::InvalidDeadline,
     registrar::{Registrar, RegistrationState},
     retry::{Attempt, BudgetPolicy, CallError, CallErrorKind, EarlierAttempts, Hedge, RetryPolicy},
+    warm_up::WarmUp,
 };
 
 /// The Rust of the READMEs, compiled.

@@ -3,6 +3,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use anyhow::Context as _;
+use discovery::orca::{ReportServer, ServerLoad};
 use http::{Request, Response};
 use tokio::sync::watch;
 use tonic::{
@@ -44,6 +45,9 @@ macro_rules! compressed {
     };
 }
 
+/// The shortest interval between two load reports of a stream. gRPC's own 30 s keep clients waiting for a
+/// message of some forty bytes.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const HEALTH: &str = "grpc.health.v1.Health";
 
 /// The gRPC services of one listener. [`Server::grpc`](crate::Server::grpc) adds the standard health
@@ -69,6 +73,7 @@ pub struct Services {
     routes: Routes,
     names: Vec<String>,
     descriptors: &'static [u8],
+    load: Option<ServerLoad>,
 }
 
 impl Services {
@@ -91,7 +96,16 @@ impl Services {
             routes,
             names: names.into_iter().map(Into::into).collect(),
             descriptors,
+            load: None,
         }
+    }
+
+    /// Sends this load out of band. Its streams end when the server stops. Reports in the trailers of
+    /// calls are those of the services that [`ServerLoad::around`] was called with.
+    #[must_use]
+    pub fn load_reports(mut self, load: ServerLoad) -> Self {
+        self.load = Some(load);
+        self
     }
 
     /// Adds a service.
@@ -145,8 +159,11 @@ impl Services {
         // grpcurl up to 1.8 uses the older version.
         let v1alpha = reflection().build_v1alpha().with_context(failed)?;
         let methods = UnaryMethods::of(&sets, receive).with_context(failed)?;
-        let router = self
-            .routes
+        let mut services = self.routes;
+        if let Some(load) = &self.load {
+            services = services.add_service(reports(load));
+        }
+        let router = services
             .add_service(health_server)
             .add_service(CancelOnShutdown::new(compressed!(v1), end.clone()))
             .add_service(CancelOnShutdown::new(compressed!(v1alpha), end))
@@ -155,6 +172,7 @@ impl Services {
         let reported = Reported {
             health,
             _streams: streams,
+            _reports: self.load.map(EndReports),
         };
         Ok((reported, ByDeadline::new(router, methods)))
     }
@@ -166,4 +184,19 @@ pub(crate) struct Reported {
     pub(crate) health: Health,
     /// Dropped to end the streams of reflection.
     _streams: watch::Sender<()>,
+    /// Dropped to end the streams of load reports.
+    _reports: Option<EndReports>,
+}
+
+/// Ends the streams of load reports when it is dropped.
+struct EndReports(ServerLoad);
+
+impl Drop for EndReports {
+    fn drop(&mut self) {
+        self.0.end_streams();
+    }
+}
+
+fn reports(load: &ServerLoad) -> ReportServer {
+    load.service().with_min_interval(REPORT_INTERVAL)
 }

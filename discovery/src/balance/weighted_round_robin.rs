@@ -1,6 +1,8 @@
 //! Weighted round robin: each endpoint in turn, in proportion to its weight.
 //!
-//! Weights come from the registry (Consul's `Weights`) and range from 1 to 65535; others are clamped.
+//! Weights follow the load that servers report, with the feature `orca` (gRFC A58; see the crate's module
+//! `orca`). Where nothing is reported, they are the registry's (Consul's `Weights`). They range from 1
+//! to 65535; others are clamped.
 //! The sum of the weights, divided by their greatest common divisor, is the length of a cycle. As many
 //! consecutive picks take each endpoint in exact proportion to its weight, from any number of
 //! threads (of one thread in a set of more than 1 024 endpoints, as in
@@ -20,8 +22,8 @@ use std::sync::Arc;
 use super::{
     balancer::{Balancer, Picker},
     context::Context,
+    reported::weights,
     rotation::{Modulus, Rotation, SetTurns},
-    weight::weight,
 };
 use crate::endpoint::Endpoint;
 
@@ -51,7 +53,7 @@ impl Balancer for WeightedRoundRobin {
     fn picker(&self, candidates: &[Arc<Endpoint>]) -> Box<dyn Picker> {
         Box::new(Ready {
             turns: self.rotation.of(candidates.len()),
-            cycle: Cycle::new(candidates.iter().map(|e| weight(e)).collect()),
+            cycle: Cycle::new(weights(candidates)),
         })
     }
 }

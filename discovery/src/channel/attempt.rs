@@ -216,6 +216,9 @@ impl<P: Protocol> AttemptRun<P> {
             Answer::Message { read, rest, code } => {
                 let classification = P::classify(code.unwrap_or(Code::Ok));
                 let failed = classification == Classification::Status;
+                if let Some(trailers) = read.back().and_then(Frame::trailers_ref) {
+                    self.tracker.note_load(trailers);
+                }
                 self.tracker.outcome(Outcome::Ok, Some(failed));
                 let body = if let (Some(rest), None) = (rest, code) {
                     ResponseBody::open::<P>(
@@ -240,6 +243,7 @@ impl<P: Protocol> AttemptRun<P> {
             } => {
                 let response = Response::from_parts(parts, ResponseBody::whole(read));
                 let classification = P::classify(code);
+                self.tracker.note_load(&details);
                 if code == Code::Ok {
                     self.tracker.outcome(Outcome::Ok, Some(false));
                     self.tracker.settle(classification);

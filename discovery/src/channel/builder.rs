@@ -23,6 +23,8 @@ use super::{
 };
 #[cfg(feature = "http")]
 use crate::code::Code;
+#[cfg(feature = "orca")]
+use crate::orca::LoadReports;
 #[cfg(feature = "descriptors")]
 use crate::retry::methods::Methods;
 use crate::{
@@ -37,6 +39,7 @@ use crate::{
     metrics::{Endpoints, ServiceMetrics},
     registry::{self, Query, Registry, RegistryError},
     retry::{Hedge, RetryPolicy, learnt::LearntTimes, usual::UsualLatency},
+    warm_up::WarmUp,
 };
 
 pub(crate) enum Source {
@@ -61,6 +64,9 @@ pub struct ChannelBuilder<R = ()> {
     subset: Option<usize>,
     subset_id: Option<String>,
     locality: Option<Locality>,
+    warm_up: WarmUp,
+    #[cfg(feature = "orca")]
+    load_reports: LoadReports,
     pub(super) factory: ChosenFactory,
     origin: Option<Uri>,
     pub(super) eager: bool,
@@ -113,6 +119,9 @@ impl<R> ChannelBuilder<R> {
             subset: None,
             subset_id: None,
             locality: None,
+            warm_up: WarmUp::default(),
+            #[cfg(feature = "orca")]
+            load_reports: LoadReports::default(),
             factory: ChosenFactory::of(factory),
             origin: None,
             eager: true,
@@ -205,6 +214,20 @@ impl<R> ChannelBuilder<R> {
     /// Protection against a registry that suddenly names far fewer instances.
     pub fn protection(mut self, protection: RemovalProtection) -> Self {
         self.protection = protection;
+        self
+    }
+
+    /// Gives instances that join a running set a share of calls that grows over a window. Default: none.
+    pub fn warm_up(mut self, warm_up: WarmUp) -> Self {
+        self.warm_up = warm_up;
+        self
+    }
+
+    /// How [weighted round robin](crate::balance::weighted_round_robin) makes weights of the load that
+    /// servers report, see [`orca`](crate::orca). Other balancers do not read reports.
+    #[cfg(feature = "orca")]
+    pub fn load_reports(mut self, reports: LoadReports) -> Self {
+        self.load_reports = reports;
         self
     }
 
@@ -384,6 +407,9 @@ impl<R> ChannelBuilder<R> {
             subset_id: self.subset_id,
             process_id: process_id(),
             locality: self.locality,
+            warm_up: self.warm_up,
+            #[cfg(feature = "orca")]
+            load_reports: self.load_reports,
             datacenters: instancer.datacenters(),
         };
         let now = Instant::now();
@@ -469,6 +495,9 @@ impl<R> ChannelBuilder<R> {
         if let Some(locality) = &self.locality {
             locality.validate()?;
         }
+        self.warm_up.validate()?;
+        #[cfg(feature = "orca")]
+        self.load_reports.validate()?;
         if self.subset == Some(0) {
             return fail(
                 "subset",
@@ -704,6 +733,10 @@ mod tests {
             (
                 builder().protection(RemovalProtection::default().with_share(1.1)),
                 "protection share is 1.1: must be between 0 and 1",
+            ),
+            (
+                builder().warm_up(WarmUp::default().with_min_share(2.0)),
+                "warm_up min_share is 2: must be between 0 and 1",
             ),
             (
                 builder().prefer(factor(0.5)),

@@ -9,6 +9,8 @@ use super::{
     fixed_settings::FixedSettings,
     method_policy::{MethodPolicy, Policies},
 };
+#[cfg(feature = "orca")]
+use crate::orca::LoadReports;
 use crate::{
     balance::Policy,
     code::Code,
@@ -43,6 +45,10 @@ impl Report<'_> {
             "methodConfig": methods.chain(services).chain([all]).collect::<Vec<_>>(),
             OWN_KEY: self.own(),
         });
+        #[cfg(feature = "orca")]
+        if self.set.balancer_name == Some(Policy::WeightedRoundRobin) {
+            document["loadBalancingConfig"] = load_balancing(&self.set.load_reports);
+        }
         if let LimitPolicy::Throttle(policy) = self.limit {
             document["retryThrottling"] = json!({
                 "maxTokens": policy.max_tokens,
@@ -67,6 +73,11 @@ impl Report<'_> {
             "locality": self.set.locality.as_ref().map(locality),
             "routes": self.routes.iter().map(route).collect::<Vec<_>>(),
             "removalProtection": protection(&self.set.protection),
+            "warmUp": {
+                "window": seconds(self.set.warm_up.window),
+                "aggression": self.set.warm_up.aggression,
+                "minShare": self.set.warm_up.min_share,
+            },
             "ejection": {
                 "enabled": ejection.enabled,
                 "consecutiveTransport": ejection.consecutive_transport,
@@ -90,6 +101,22 @@ impl Report<'_> {
         }
         own
     }
+}
+
+/// The load reports that weighted round robin reads.
+#[cfg(feature = "orca")]
+fn load_balancing(reports: &LoadReports) -> Value {
+    let mut fields = json!({
+        "enableOobLoadReport": reports.out_of_band.is_some(),
+        "blackoutPeriod": seconds(reports.blackout),
+        "weightExpirationPeriod": seconds(reports.expiration),
+        "weightUpdatePeriod": seconds(reports.update_period),
+        "errorUtilizationPenalty": reports.error_penalty,
+    });
+    if let Some(period) = reports.out_of_band {
+        fields["oobReportingPeriod"] = json!(seconds(period));
+    }
+    json!([{"weighted_round_robin": fields}])
 }
 
 fn method_config(name: &Value, policy: &MethodPolicy) -> Value {

@@ -172,8 +172,9 @@ impl ResponseBody {
         match Pin::new(rest).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref()
-                    && let Some((_, rules)) = &self.tracker
+                    && let Some((tracker, rules)) = &self.tracker
                 {
+                    tracker.note_load(trailers);
                     let (classification, may_be_timeout) = (rules.trailers)(trailers);
                     if may_be_timeout && self.is_late() {
                         return Poll::Ready(Some(Err(self.out_of_time())));

@@ -12,6 +12,8 @@ use super::method_policy::{MethodPolicy, Policies};
 use super::route::Route;
 #[cfg(feature = "service-config")]
 use crate::config::{AttemptRule, MethodConfig, Name, Outliers, OwnEjection, ServiceConfig};
+#[cfg(feature = "orca")]
+use crate::orca::LoadReports;
 use crate::{
     balance::{Balancer, Policy},
     ejection::EjectionPolicy,
@@ -21,6 +23,7 @@ use crate::{
         RetryPolicy,
         throttle::{LimitPolicy, RetryLimit},
     },
+    warm_up::WarmUp,
 };
 #[cfg(feature = "service-config")]
 use crate::{error::InvalidSetting, retry::Hedge};
@@ -45,6 +48,9 @@ pub(crate) struct Settings {
     /// The name in place of it.
     pub(crate) process_id: [u8; 8],
     pub(crate) locality: Option<Locality>,
+    pub(crate) warm_up: WarmUp,
+    #[cfg(feature = "orca")]
+    pub(crate) load_reports: LoadReports,
     /// The registry's datacenters in order of preference.
     pub(crate) datacenters: Vec<String>,
 }
@@ -122,6 +128,9 @@ impl Settings {
             protection: self.protection,
             subset: self.subset.map(|size| self.subset(size, None)),
             locality: Locality::in_order(self.locality.clone(), &self.datacenters),
+            warm_up: self.warm_up,
+            #[cfg(feature = "orca")]
+            load_reports: self.load_reports,
         };
         Effective {
             policies: Arc::new(policies),
@@ -203,6 +212,9 @@ impl Settings {
                 protection,
                 subset: subset.map(|size| self.subset(size, subset_id)),
                 locality: Locality::in_order(locality.cloned(), &self.datacenters),
+                warm_up: self.warm_up_with(config)?,
+                #[cfg(feature = "orca")]
+                load_reports: config.load_reports().unwrap_or(self.load_reports),
             },
             policies: Arc::new(self.policies_with(config, &kept.limit, ejection)),
             kept,
@@ -213,6 +225,14 @@ impl Settings {
     fn subset_with(&self, config: &ServiceConfig) -> Option<usize> {
         let configured = config.own.subset.or(config.balancing.subset);
         configured.or(self.subset)
+    }
+
+    fn warm_up_with(&self, config: &ServiceConfig) -> Result<WarmUp, InvalidSetting> {
+        let warm_up = config
+            .own
+            .warm_up
+            .over(config.balancing.warm_up.over(self.warm_up));
+        warm_up.validate().map(|()| warm_up)
     }
 
     fn balancer_with(&self, config: &ServiceConfig, kept: &Kept) -> ChosenBalancer {

@@ -11,11 +11,14 @@ use super::{
     shared::Shared,
     status::{ChannelStatus, EndpointStatus},
 };
+#[cfg(feature = "orca")]
+use crate::orca::LoadReports;
 use crate::{
     ejection::EjectionPolicy,
     endpointer::RemovalProtection,
     metrics::ServiceMetrics,
     retry::{Hedge, RetryPolicy},
+    warm_up::WarmUp,
 };
 
 /// Everything that a channel knows at one moment.
@@ -89,6 +92,11 @@ pub struct ChannelPolicy {
     pub ejection: EjectionPolicy,
     /// Removal protection. Its limit is zero where the registry's removals are certain.
     pub protection: RemovalProtection,
+    /// The warm-up of instances that join.
+    pub warm_up: WarmUp,
+    /// The load reports that weighted round robin reads.
+    #[cfg(feature = "orca")]
+    pub load_reports: LoadReports,
     /// The selection of instances, and their connections.
     #[cfg_attr(feature = "serde", serde(flatten))]
     pub settings: ChannelSettings,
@@ -120,7 +128,7 @@ impl ChannelSnapshot {
             service: shared.service.clone(),
             registry: shared.registry.clone(),
             status: shared.endpointer.status(ChannelStatus::of),
-            endpoints: EndpointStatus::all(&shared.endpointer, &policies.ejection),
+            endpoints: EndpointStatus::all(&shared.endpointer),
             calls: CallTotals::of(&shared.counters),
             retry_tokens: default.limit.tokens(Instant::now()),
             hedge_delay: match policy.retry.hedge {
@@ -143,6 +151,9 @@ impl ChannelPolicy {
             retry,
             ejection: (*set.ejection).clone(),
             protection: set.protection,
+            warm_up: set.warm_up,
+            #[cfg(feature = "orca")]
+            load_reports: set.load_reports,
             settings: shared.fixed.with(&set),
         }
     }

@@ -9,9 +9,12 @@ use tokio::sync::watch;
 
 use crate::{
     BoxError,
-    ejection::{Ejection, EjectionPolicy},
+    ejection::Ejection,
     endpoint::{ConnectivityState, Endpoint, EndpointCalls},
-    endpointer::{Endpointer, SetState, Snapshot},
+    endpointer::{
+        Endpointer, SetPolicy, SetState, Snapshot,
+        shares::{share_of, warm_up_share},
+    },
     instance::{Instance, Withdrawal},
     registry::{InstanceSet, RegistryError},
 };
@@ -94,8 +97,14 @@ pub struct EndpointStatus {
     pub ejected: bool,
     /// Until when it is ejected, and why.
     pub ejection: Option<Ejection>,
-    /// The share of its calls that it receives: less than 1 in the slow start after an ejection.
+    /// The share of its calls that it receives: less than 1 in the slow start after an ejection, and
+    /// while it warms up.
     pub share: f64,
+    /// The share that its [warm-up](crate::WarmUp) leaves it; `None` if it does not warm up.
+    pub warm_up_share: Option<f64>,
+    /// The weight that follows from its load reports (feature `orca`), in calls a second at full
+    /// utilization; `None` while the registry's weight is in use.
+    pub reported_weight: Option<f64>,
     /// True if the registry does not offer it and it is kept as a last resort, see
     /// [`RemovalProtection`](crate::RemovalProtection).
     pub protected: bool,
@@ -137,15 +146,16 @@ pub struct Protection {
 
 impl EndpointStatus {
     /// All of the current set, sorted by ID.
-    pub(super) fn all(endpointer: &Endpointer, policy: &EjectionPolicy) -> Vec<Self> {
+    pub(super) fn all(endpointer: &Endpointer) -> Vec<Self> {
         let now = tokio::time::Instant::now();
+        let policy = endpointer.policy();
         let snapshot = endpointer.snapshot();
         let all = snapshot.all.iter();
-        all.map(|endpoint| Self::of(endpoint, now, policy))
+        all.map(|endpoint| Self::of(endpoint, now, &policy))
             .collect()
     }
 
-    fn of(endpoint: &Endpoint, now: tokio::time::Instant, policy: &EjectionPolicy) -> Self {
+    fn of(endpoint: &Endpoint, now: tokio::time::Instant, policy: &SetPolicy) -> Self {
         let (subchannel, stats) = (endpoint.subchannel(), endpoint.stats());
         let health = stats.health();
         let ejection = health.ejection();
@@ -160,7 +170,9 @@ impl EndpointStatus {
             },
             ejected: ejection.is_some(),
             ejection,
-            share: health.slow_start_share(now, policy),
+            share: share_of(endpoint, now, &policy.ejection, &policy.warm_up),
+            warm_up_share: warm_up_share(endpoint, now, &policy.warm_up),
+            reported_weight: stats.reported_weight(),
             protected: endpoint.last_resort().is_some(),
             protection: endpoint.last_resort().map(|resort| Protection {
                 since: resort.since().into_std(),

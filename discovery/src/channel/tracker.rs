@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::shared::Shared;
@@ -166,6 +167,20 @@ impl Tracker {
         let usual = self.shared.usual.get(self.method)?;
         Some(self.begun.elapsed() >= usual.mul_f32(FAIR_CHANCE))
     }
+
+    /// Notes the load that the server reports in the trailers of its answer, if the balancer reads it.
+    #[cfg(feature = "orca")]
+    pub(super) fn note_load(&self, trailers: &HeaderMap) {
+        if let Some(record) = self.endpoint.stats().load_record()
+            && record.note_trailers(trailers, Instant::now())
+        {
+            self.shared.endpointer.review();
+        }
+    }
+
+    #[cfg(not(feature = "orca"))]
+    #[allow(clippy::unused_self, reason = "reports are read with the feature")]
+    pub(super) fn note_load(&self, _trailers: &HeaderMap) {}
 
     /// Ends the attempt with what it says about its endpoint.
     pub(super) fn settle(mut self, classification: Classification) {

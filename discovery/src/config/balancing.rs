@@ -7,6 +7,8 @@ use http::HeaderName;
 use super::{
     error::{ConfigError, ConfigWarning},
     node::{Node, Object},
+    own::WarmUpConfig,
+    reported::{self, Reported},
 };
 use crate::balance::Policy;
 
@@ -27,6 +29,10 @@ pub(crate) struct Balancing {
     pub(crate) outliers: Option<Outliers>,
     /// The header whose value is the key of a call.
     pub(crate) hash_header: Option<HeaderName>,
+    /// The load reports of `weighted_round_robin`; `None` without a setting of them.
+    #[cfg_attr(not(feature = "orca"), allow(dead_code, reason = "needs the feature"))]
+    pub(crate) reported: Option<Reported>,
+    pub(crate) warm_up: WarmUpConfig,
 }
 
 /// Outlier detection (gRFC A50), with its defaults.
@@ -141,13 +147,18 @@ impl Balancing {
                     return Ok(None);
                 };
                 let mut object = config.object()?;
-                let hash_header = settings(balancer, config, &mut object, warnings)?;
-                object.finish(warnings);
-                Self {
+                let mut balancing = Self {
                     balancer: Some(balancer),
-                    hash_header,
                     ..Self::default()
+                };
+                if balancer == Policy::WeightedRoundRobin {
+                    balancing.reported = Reported::read(&mut object, warnings)?;
+                    balancing.warm_up = reported::slow_start(&mut object, warnings)?;
+                } else {
+                    balancing.hash_header = settings(balancer, config, &mut object, warnings)?;
                 }
+                object.finish(warnings);
+                balancing
             }
         };
         Ok(Some(balancing))
@@ -205,29 +216,6 @@ fn settings(
                 return Err(config.invalid("minRingSize must be at most maxRingSize"));
             }
             return object.optional("requestHashHeader", Node::header);
-        }
-        Policy::WeightedRoundRobin => {
-            let reason = "has no effect: the weights are those of the registry";
-            for name in [
-                "oobReportingPeriod",
-                "blackoutPeriod",
-                "weightExpirationPeriod",
-                "weightUpdatePeriod",
-            ] {
-                if let Some(node) = object.take(name) {
-                    node.duration()?;
-                    warnings.push(node.warning(reason));
-                }
-            }
-            if let Some(node) = object.take("enableOobLoadReport")
-                && node.boolean()?
-            {
-                warnings.push(node.warning(reason));
-            }
-            if let Some(node) = object.take("errorUtilizationPenalty") {
-                node.float(|it| it >= 0.0, "must be a number of at least zero")?;
-                warnings.push(node.warning(reason));
-            }
         }
         _ => {}
     }

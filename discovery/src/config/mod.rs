@@ -17,6 +17,9 @@
 //! | `loadBalancingConfig` | A2 | the first known policy: `round_robin`, `weighted_round_robin` (A58), `least_request_experimental` (A48), `ring_hash_experimental` (A42), `random_subsetting` (A68), `outlier_detection_experimental` (A50), and this crate's others by their names |
 //! | `loadBalancingPolicy` | A2 | the older form: a name; `loadBalancingConfig` wins |
 //!
+//! The fields of `weighted_round_robin` are those of gRFC A58, for the load that servers report: they need
+//! the feature `orca`. Its `slowStartConfig` (A100) sets the warm-up, for every balancer.
+//!
 //! `pick_first` and policies that are not known are passed over with a warning, and so are unknown fields.
 //!
 //! Three things differ from gRPC on purpose. Without `retryThrottling`, this crate's
@@ -31,6 +34,7 @@
 //! | `ejection` | [`EjectionPolicy`](crate::EjectionPolicy), in lower camel case |
 //! | `removalProtection`: `share`, `limit` | [`RemovalProtection`](crate::RemovalProtection) |
 //! | `locality`: `zone`, `datacenter`, `overprovisioningFactor`, `fallbackDatacenters` | [`Locality`](crate::Locality) |
+//! | `warmUp`: `window`, `aggression`, `minShare` | [`WarmUp`](crate::WarmUp) |
 //! | `subset`, `subsetId` | [`ChannelBuilder::subset`](crate::ChannelBuilder::subset) |
 //! | `retryBudget`: `share`, `reserve` | [`BudgetPolicy`](crate::BudgetPolicy) |
 //! | `requestHashHeader` | `ring_hash_experimental` (gRFC A76): the header whose value is the key of calls without a [`HashKey`](crate::HashKey), for the balancer `consistent-hash` |
@@ -109,6 +113,7 @@ mod node;
 mod own;
 mod own_fixed;
 mod own_method;
+mod reported;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -179,6 +184,13 @@ impl ServiceConfig {
             own: own.unwrap_or_default(),
             warnings,
         })
+    }
+
+    /// The load reports of `weighted_round_robin`; `None` without a setting of them.
+    #[cfg(feature = "orca")]
+    pub(crate) fn load_reports(&self) -> Option<crate::orca::LoadReports> {
+        let reported = self.balancing.reported.as_ref()?;
+        Some(reported.load_reports())
     }
 
     /// The parts that have no effect: unknown fields and policies, one warning each.

@@ -10,7 +10,7 @@ use super::{
     own_fixed::OwnFixed,
     routes::RouteConfig,
 };
-use crate::{balance::Policy, filter::zone::Locality};
+use crate::{balance::Policy, filter::zone::Locality, warm_up::WarmUp};
 
 /// The settings under the key of this crate at the top of the document.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +29,15 @@ pub(crate) struct Own {
     pub(crate) routes: Vec<RouteConfig>,
     pub(crate) hash_header: Option<HeaderName>,
     pub(crate) fixed: OwnFixed,
+    pub(crate) warm_up: WarmUpConfig,
+}
+
+/// The settings of the warm-up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct WarmUpConfig {
+    pub(crate) window: Option<Duration>,
+    pub(crate) aggression: Option<f64>,
+    pub(crate) min_share: Option<f64>,
 }
 
 /// The settings of outlier ejection. They win over `outlier_detection_experimental`.
@@ -75,6 +84,9 @@ impl Own {
             subset_id: object.optional("subsetId", Node::name)?,
             hash_header: object.optional("requestHashHeader", Node::header)?,
             fixed: OwnFixed::read(&mut object, warnings)?,
+            warm_up: object
+                .optional("warmUp", |node| WarmUpConfig::read(node, warnings))?
+                .unwrap_or_default(),
             ..Self::default()
         };
         for route in object.optional("routes", Node::array)?.unwrap_or_default() {
@@ -97,6 +109,33 @@ impl Own {
         }
         object.finish(warnings);
         Ok(own)
+    }
+}
+
+/// How fast a share grows.
+pub(super) fn aggression(node: &Node<'_>) -> Result<f64, ConfigError> {
+    node.float(|it| it > 0.0, "must be a number greater than zero")
+}
+
+impl WarmUpConfig {
+    fn read(node: &Node<'_>, warnings: &mut Vec<ConfigWarning>) -> Result<Self, ConfigError> {
+        let mut object = node.object()?;
+        let own = Self {
+            window: object.optional("window", Node::duration)?,
+            aggression: object.optional("aggression", aggression)?,
+            min_share: object.optional("minShare", share)?,
+        };
+        object.finish(warnings);
+        Ok(own)
+    }
+
+    /// A policy with these settings in place of its own.
+    pub(crate) fn over(&self, policy: WarmUp) -> WarmUp {
+        WarmUp {
+            window: self.window.unwrap_or(policy.window),
+            aggression: self.aggression.unwrap_or(policy.aggression),
+            min_share: self.min_share.unwrap_or(policy.min_share),
+        }
     }
 }
 

@@ -245,6 +245,20 @@ fn a_bad_balancer_is_refused_and_an_unknown_one_is_passed_over() {
             "minRingSize must be at most maxRingSize",
         ),
         (
+            balancing("[{\"weighted_round_robin\": {\"errorUtilizationPenalty\": -1}}]"),
+            "errorUtilizationPenalty is -1: must be a number of at least zero",
+        ),
+        (
+            balancing("[{\"weighted_round_robin\": {\"oobReportingPeriod\": \"0s\"}}]"),
+            "oobReportingPeriod is \"0s\": must be greater than zero",
+        ),
+        (
+            balancing(
+                "[{\"weighted_round_robin\": {\"slowStartConfig\": {\"minWeightPercent\": 101}}}]",
+            ),
+            "minWeightPercent is 101: expected a whole number from 0 to 100",
+        ),
+        (
             outliers(", \"interval\": \"0s\""),
             "interval is \"0s\": must be greater than zero",
         ),
@@ -333,6 +347,14 @@ fn other_bad_fields_are_refused() {
         (
             "{\"discovery\": {\"removalProtection\": {\"limit\": 5}}}",
             "expected \"none\" or seconds",
+        ),
+        (
+            "{\"discovery\": {\"warmUp\": {\"aggression\": 0}}}",
+            "discovery.warmUp.aggression is 0: must be a number greater than zero",
+        ),
+        (
+            "{\"discovery\": {\"warmUp\": {\"minShare\": 1.5}}}",
+            "discovery.warmUp.minShare is 1.5: must be a number from 0 to 1",
         ),
         ("[]", "the service config is []: expected an object"),
     ] {

@@ -11,10 +11,10 @@ use super::{
     state::{EjectionState, Event, Machine},
     status::{Ejection, EjectionPhase},
 };
-use crate::sync::{Mutex, MutexGuard};
-
-/// The share of calls at the beginning of a slow start.
-pub(super) const SLOW_START_FLOOR: f64 = 0.1;
+use crate::{
+    sync::{Mutex, MutexGuard},
+    warm_up::WarmUp,
+};
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -129,9 +129,9 @@ impl Health {
         match self.lock().machine.state() {
             EjectionState::Admitted {
                 since: Some(since), ..
-            } if now < since + policy.slow_start => {
-                let passed = (now - since).as_secs_f64() / policy.slow_start.as_secs_f64();
-                passed.max(SLOW_START_FLOOR)
+            } => {
+                let passed = now.saturating_duration_since(since);
+                WarmUp::over(policy.slow_start).share(passed).unwrap_or(1.0)
             }
             _ => 1.0,
         }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{ejector::Review, health::SLOW_START_FLOOR, *};
+use super::{ejector::Review, *};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -144,7 +144,7 @@ fn returns_by_a_probe_and_one_good_call_and_starts_slowly() {
     bench.set[1].note(Classification::Success, true, &bench.policy);
     assert_eq!(bench.after(Duration::ZERO).admitted, [1]);
     let share = |passed| bench.set[1].slow_start_share(bench.now + passed, &bench.policy);
-    assert!((share(Duration::ZERO) - SLOW_START_FLOOR).abs() < 1e-9);
+    assert!((share(Duration::ZERO) - 0.1).abs() < 1e-9);
     assert!((share(bench.policy.slow_start / 2) - 0.5).abs() < 1e-9);
     assert!((share(bench.policy.slow_start) - 1.0).abs() < 1e-9);
 }

@@ -13,8 +13,13 @@ use std::{
 use tokio::time::Instant;
 
 pub use super::recent::EndpointCalls;
-use super::recent::{Ended, Recent};
+use super::{
+    joined::Joined,
+    recent::{Ended, Recent},
+};
 use crate::ejection::Health;
+#[cfg(feature = "orca")]
+use crate::orca::LoadRecord;
 
 /// Time constant of the decay of a latency peak (the default of Finagle and Linkerd).
 const DECAY: Duration = Duration::from_secs(10);
@@ -34,6 +39,10 @@ pub struct Stats {
     recent: OnceLock<Box<Recent>>,
     /// The last time at which an attempt was late, in milliseconds; 0 before the first.
     late: AtomicU32,
+    joined: Joined,
+    /// Made when its load reports are read for the first time.
+    #[cfg(feature = "orca")]
+    load: OnceLock<Box<LoadRecord>>,
 }
 
 impl Default for Stats {
@@ -45,6 +54,9 @@ impl Default for Stats {
             born: Instant::now(),
             recent: OnceLock::new(),
             late: AtomicU32::new(0),
+            joined: Joined::default(),
+            #[cfg(feature = "orca")]
+            load: OnceLock::new(),
         }
     }
 }
@@ -131,6 +143,46 @@ impl Stats {
         let late = self.late.load(Ordering::Relaxed);
         let passed = millis(self.age(now)).max(1).wrapping_sub(late);
         late != 0 && u128::from(passed) <= window.as_millis()
+    }
+
+    /// The weight that follows from its load reports.
+    #[cfg_attr(
+        not(feature = "orca"),
+        allow(clippy::unused_self, reason = "as with the feature")
+    )]
+    pub(crate) fn reported_weight(&self) -> Option<f64> {
+        #[cfg(feature = "orca")]
+        return self.load_record()?.weight();
+        #[cfg(not(feature = "orca"))]
+        None
+    }
+
+    /// The record of its load reports, if they have been read.
+    #[cfg(feature = "orca")]
+    pub(crate) fn load_record(&self) -> Option<&LoadRecord> {
+        self.load.get().map(|record| &**record)
+    }
+
+    /// The record of its load reports, which are read from now on.
+    #[cfg(feature = "orca")]
+    pub(crate) fn read_load(&self, now: Instant) -> &LoadRecord {
+        self.load.get_or_init(|| Box::new(LoadRecord::new(now)))
+    }
+
+    /// Notes that the endpoint joins a running set.
+    pub(crate) fn note_joined(&self) {
+        self.joined.note();
+    }
+
+    /// Notes that the endpoint may be picked. If it has joined a running set, its warm-up begins.
+    pub(crate) fn begin_warm_up(&self, now: Instant) {
+        self.joined.begin(self.age(now));
+    }
+
+    /// The time for which an endpoint that joined a running set may be picked; `None` for one of the
+    /// first set.
+    pub(crate) fn since_joined(&self, now: Instant) -> Option<Duration> {
+        self.joined.passed(self.age(now))
     }
 
     /// Forgets the latency, as it was before an ejection.

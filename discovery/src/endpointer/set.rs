@@ -133,6 +133,7 @@ impl Set {
             .iter()
             .filter(|endpoint| endpoint.last_resort().is_none())
             .count();
+        let is_running = !self.endpoints.is_empty();
         let mut old = std::mem::take(&mut self.endpoints).into_iter().peekable();
         for instance in offer.chosen {
             // Two IDs at one address are one process, which gets one share of the calls.
@@ -153,7 +154,11 @@ impl Set {
                 moved => {
                     change.removed.extend(moved);
                     change.added.push(Arc::clone(instance));
-                    next.push(Arc::new(Endpoint::of(Arc::clone(instance))));
+                    let endpoint = Endpoint::of(Arc::clone(instance));
+                    if is_running {
+                        endpoint.stats().note_joined();
+                    }
+                    next.push(Arc::new(endpoint));
                 }
             }
         }
@@ -332,6 +337,17 @@ mod tests {
         let change = update(&mut set, &[("a", 2)]);
         assert!(!set.endpoints()[0].is(&before));
         assert_eq!(ids(&change.removed), ["a"]);
+    }
+
+    #[test]
+    fn those_that_join_a_running_set_warm_up_and_the_first_set_does_not() {
+        let mut set = Set::default();
+        update(&mut set, &[("a", 1), ("b", 2)]);
+        update(&mut set, &[("a", 1), ("b", 3), ("c", 4)]);
+        let now = Instant::now();
+        let warms_up = |e: &Arc<Endpoint>| e.stats().since_joined(now).is_some();
+        let seen: Vec<_> = set.endpoints().iter().map(warms_up).collect();
+        assert_eq!(seen, [false, true, true]);
     }
 
     #[test]

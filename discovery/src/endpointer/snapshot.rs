@@ -1,15 +1,18 @@
 //! The endpoints at one moment, and the selection of those that calls may pick: immutable, published as
 //! a whole.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use tokio::time::{Duration, Instant};
 
+use super::{
+    SetPolicy,
+    shares::{Shares, share_of},
+};
 use crate::{
     balance::{Balancer, Context, Picker},
-    ejection::EjectionPolicy,
     endpoint::{ConnectivityState, Endpoint},
-    filter::zone::{Locality, Split},
+    filter::zone::Split,
     hash,
     registry::{InstanceSet, RegistryError},
 };
@@ -27,6 +30,7 @@ mod word {
     pub(super) const NEAR: u64 = 8;
     pub(super) const SKIP: u64 = 16;
     pub(super) const AGAIN: u64 = 24;
+    pub(super) const DRAW: u64 = 32;
 }
 
 /// The reason why there are candidates, or none.
@@ -56,8 +60,8 @@ pub(crate) struct Snapshot {
     /// Number of instances that the registry lists and that may not be picked.
     pub(crate) unusable: usize,
     pub(crate) registry_error: Option<Arc<RegistryError>>,
-    /// The candidates' shares, if one of them is in slow start.
-    slow_start: Option<Vec<f64>>,
+    /// The candidates' shares, if some of them are in slow start or warm up.
+    shares: Option<Shares>,
     /// Number of candidates, from the first, that come first as long as they have the capacity.
     near: usize,
     picker: Box<dyn Picker>,
@@ -82,7 +86,7 @@ impl Snapshot {
             state: SetState::Unknown,
             unusable: 0,
             registry_error: None,
-            slow_start: None,
+            shares: None,
             near: 0,
             picker: balancer.picker(&[]),
             far: None,
@@ -120,7 +124,7 @@ impl Snapshot {
             all,
             candidates: selection.candidates,
             probation: selection.probation,
-            slow_start: selection.slow_start,
+            shares: selection.shares,
             state,
             unusable,
             registry_error: registry.error.clone(),
@@ -130,7 +134,7 @@ impl Snapshot {
     /// The balancer's choice among the candidates. There must be at least one.
     pub(crate) fn pick(&self, context: &Context) -> usize {
         let index = self.choose(context, context.attempt);
-        match &self.slow_start {
+        match &self.shares {
             None => index,
             Some(shares) => self.skip(index, shares, context),
         }
@@ -152,12 +156,14 @@ impl Snapshot {
         within(self.picker.pick(candidates, context), candidates)
     }
 
-    /// Skips an endpoint in slow start with the probability that its share leaves, and picks again as if
-    /// it had been tried.
-    fn skip(&self, mut index: usize, shares: &[f64], context: &Context) -> usize {
-        for turn in 0..MAX_REPICKS {
-            if unit(context.further(word::SKIP + u64::from(turn))) < shares[index] {
-                break;
+    /// Skips an endpoint in slow start unless its share accepts the pick, and picks again as if it had
+    /// been tried.
+    fn skip(&self, mut index: usize, shares: &Shares, context: &Context) -> usize {
+        shares.begin(&self.part(index));
+        for turn in 0..=MAX_REPICKS {
+            let random = unit(context.further(word::SKIP + u64::from(turn)));
+            if shares.accepts(index, &self.part(index), random) {
+                return index;
             }
             let again = Context {
                 random: context.further(word::AGAIN + u64::from(turn)),
@@ -166,7 +172,15 @@ impl Snapshot {
             };
             index = self.choose(&again, context.attempt);
         }
-        index
+        shares.draw(&self.part(index), unit(context.further(word::DRAW)))
+    }
+
+    /// The near candidates, or the far ones, whichever this one is of.
+    fn part(&self, index: usize) -> Range<usize> {
+        match &self.far {
+            Some(far) if index >= self.near => self.near..far.end,
+            _ => 0..self.near,
+        }
     }
 }
 
@@ -196,19 +210,14 @@ fn unit(word: u64) -> f64 {
 pub(crate) struct Selection {
     candidates: Vec<Arc<Endpoint>>,
     probation: Vec<Arc<Endpoint>>,
-    slow_start: Option<Vec<f64>>,
+    shares: Option<Shares>,
     split: Split,
     /// The time at which the selection changes without an event.
     pub(crate) next_change: Option<Instant>,
 }
 
 impl Selection {
-    pub(crate) fn of(
-        all: &[Arc<Endpoint>],
-        now: Instant,
-        policy: &EjectionPolicy,
-        locality: Option<&Locality>,
-    ) -> Self {
+    pub(crate) fn of(all: &[Arc<Endpoint>], now: Instant, policy: &SetPolicy) -> Self {
         // Idle endpoints are candidates: a pick starts their connection.
         let usable = |e: &Endpoint| {
             matches!(
@@ -229,20 +238,22 @@ impl Selection {
         if candidates.is_empty() {
             candidates = collect(&usable);
         }
-        let split = match locality {
+        let split = match &policy.locality {
             Some(locality) => locality.split(&mut candidates),
             None => Split::all(candidates.len()),
         };
-        let shares: Vec<f64> = candidates
-            .iter()
-            .map(|e| e.stats().health().slow_start_share(now, policy))
-            .collect();
-        let slow_start = shares.iter().any(|share| *share < 1.0).then_some(shares);
+        for endpoint in &candidates {
+            endpoint.stats().begin_warm_up(now);
+        }
+        let share = |e: &Arc<Endpoint>| share_of(e, now, &policy.ejection, &policy.warm_up);
+        let shares: Vec<f64> = candidates.iter().map(share).collect();
+        let changes = shares.iter().any(|share| *share < 1.0);
+        let offset = fastrand::f64();
         Self {
             probation: collect(&|e| usable(e) && e.stats().health().is_on_probation()),
-            next_change: slow_start.as_ref().map(|_| now + SLOW_START_STEP),
+            next_change: changes.then(|| now + SLOW_START_STEP),
+            shares: Shares::of(&candidates, shares, policy.balancer_name, offset),
             candidates,
-            slow_start,
             split,
         }
     }
@@ -260,7 +271,7 @@ mod tests {
         let selection = Selection {
             candidates: candidates.clone(),
             probation: Vec::new(),
-            slow_start: None,
+            shares: None,
             split,
             next_change: None,
         };
@@ -287,7 +298,7 @@ mod tests {
         let selection = Selection {
             candidates: Vec::new(),
             probation: Vec::new(),
-            slow_start: None,
+            shares: None,
             split: Split::all(0),
             next_change: None,
         };
@@ -309,11 +320,12 @@ mod tests {
             let full = counts(&snapshot(policy, set.clone(), Split::all(4)), 40_000, |c| c);
             for share in [0.1, 0.5] {
                 let mut slow = snapshot(policy, set.clone(), Split::all(4));
-                slow.slow_start = Some(vec![1.0, share, 1.0, 1.0]);
+                let shares = vec![1.0, share, 1.0, 1.0];
+                slow.shares = Shares::of(&set, shares.clone(), Some(policy), 0.5);
                 let counts = counts(&slow, 40_000, |c| c);
                 let sum = f64::from(full[1]) * share + f64::from(40_000 - full[1]);
                 for index in 0..4 {
-                    let share = slow.slow_start.as_ref().unwrap()[index];
+                    let share = shares[index];
                     let expected = 40_000.0 * f64::from(full[index]) * share / sum;
                     let got = f64::from(counts[index]);
                     assert!(
@@ -326,13 +338,43 @@ mod tests {
     }
 
     #[test]
-    fn all_in_slow_start_share_alike() {
-        for policy in [Policy::RoundRobin, Policy::Random, Policy::LeastRequest] {
-            let mut slow = snapshot(policy, endpoints(4), Split::all(4));
-            slow.slow_start = Some(vec![0.1; 4]);
-            for count in counts(&slow, 40_000, |c| c) {
-                assert!((9_500..10_500).contains(&count), "{policy}: {count}");
+    fn shares_count_relative_to_the_greatest() {
+        let set = endpoints(4);
+        let shares = |shares: [f64; 4]| Shares::of(&set, shares.to_vec(), None, 0.5);
+        assert!(shares([0.1; 4]).is_none());
+        let mut slow = snapshot(Policy::RoundRobin, set.clone(), Split::all(4));
+        slow.shares = shares([0.2, 0.1, 0.2, 0.2]);
+        let counts = counts(&slow, 42_000, |c| c);
+        assert!((5_600..6_400).contains(&counts[1]), "{counts:?}");
+    }
+
+    /// Calls do not end, so an endpoint with a small share always has fewer in flight than the others.
+    #[test]
+    fn a_policy_that_prefers_idle_endpoints_gives_one_in_slow_start_no_more_than_its_share() {
+        for policy in [Policy::LeastRequest, Policy::PeakEwma] {
+            let set = endpoints(4);
+            let mut slow = snapshot(policy, set.clone(), Split::all(4));
+            slow.shares = Shares::of(&set, vec![1.0, 1.0, 1.0, 0.25], Some(policy), 0.5);
+            let mut rng = fastrand::Rng::with_seed(5);
+            for _ in 0..13_000 {
+                let picked = slow.pick(&testing::context(&mut rng));
+                set[picked].stats().begin();
             }
+            let calls = set[3].stats().in_flight();
+            assert!((950..1_050).contains(&calls), "{policy}: {calls} of 13000");
+        }
+    }
+
+    #[test]
+    fn most_in_slow_start_leave_the_others_no_more_than_their_part() {
+        for policy in [Policy::RoundRobin, Policy::Random, Policy::LeastRequest] {
+            let set = endpoints(10);
+            let mut slow = snapshot(policy, set.clone(), Split::all(10));
+            let mut shares = vec![0.1; 10];
+            shares[4] = 1.0;
+            slow.shares = Shares::of(&set, shares, Some(policy), 0.5);
+            let counts = counts(&slow, 19_000, |c| c);
+            assert!((9_500..10_500).contains(&counts[4]), "{policy}: {counts:?}");
         }
     }
 

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Builds the Go program that the tests of load reports talk to, and prints the path of its binary.
+set -euo pipefail
+
+usage() {
+    cat <<'EOF'
+usage: get-orca-peer.sh
+
+Prints the path of orca-peer: a Go program with servers that report load and clients that weigh servers by
+it, by grpc-go's packages orca and weightedroundrobin. It is built from scripts/orca-peer into the project's
+cache where it is missing there. Its modules have fixed versions and checksums (go.mod, go.sum).
+
+  --help   this text
+
+DISCOVERY_CACHE names another cache folder than .cache in the project.
+EOF
+}
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=scripts/lib-fetch.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib-fetch.sh"
+
+while (($#)); do
+    case $1 in
+        --help | -h) usage && exit ;;
+        *) usage >&2 && die "unknown argument '$1'" ;;
+    esac
+done
+need go golang-go
+need sha256sum coreutils
+
+source=$root/scripts/orca-peer
+# A changed program is built anew.
+version=$(cat "$source"/{main.go,go.mod,go.sum} | sha256sum | cut -c 1-12)
+
+build() {
+    # The modules go into Go's own cache, as those of every Go program do.
+    (cd "$source" && go build -trimpath -mod=readonly -o "$work/orca-peer" .) || die "cannot build orca-peer"
+}
+
+fetched orca-peer "$version" --help build

@@ -19,6 +19,7 @@ use bootstrap::{
     CompressionEncoding, Limits,
     logging::LogArgs,
     registry::{RegistryArgs, registry_url},
+    spans::propagation,
     values::{duration, positive_number},
 };
 use clap::Parser;
@@ -172,6 +173,9 @@ impl Args {
         let mut builder = self.connections.apply(builder);
         if let Some(file) = self.trim_config() {
             builder = builder.service_config(file.read()?);
+        }
+        if let Some(inject) = propagation() {
+            builder = builder.propagate(inject);
         }
         builder.build().context("cannot set up discovery")
     }

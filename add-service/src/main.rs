@@ -32,9 +32,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
     let args: Args = parse();
-    logging::init(&args.log);
-    raise_open_files();
-    block_on(serve(args))
+    block_on(async {
+        logging::init(&args.log)?;
+        raise_open_files();
+        serve(args).await
+    })
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {

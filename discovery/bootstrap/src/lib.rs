@@ -10,6 +10,7 @@
 //! | [`logging`] | log output and its flags |
 //! | [`registry`] | the flags that select a registry |
 //! | [`values`] | parsers of flag values |
+//! | [`spans`] | the spans of a server, exported over OTLP as the variables `OTEL_*` say |
 //! | [`signals`] | SIGINT, SIGTERM, SIGHUP and SIGQUIT |
 
 mod activity;
@@ -29,6 +30,7 @@ mod limits;
 pub mod logging;
 mod messages;
 mod one_message;
+mod otlp;
 mod peers;
 pub mod registry;
 mod request_body;
@@ -37,7 +39,9 @@ mod runtime;
 mod serve;
 mod server;
 pub mod signals;
+pub mod spans;
 mod thinned;
+mod traced;
 pub mod values;
 
 pub use self::{

@@ -16,16 +16,23 @@ use discovery::{
 };
 use futures_util::future::{BoxFuture, join_all};
 use http::{Request, Response};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 use tracing::{info, warn};
 
 use crate::{
     grpc::{Reported, Services},
     limit::{default_limit, default_limit_per_peer},
     limits::Limits,
+    otlp,
     request_body::RequestBody,
     serve::{Protocol, Settings, serve},
     signals::Shutdown,
+    traced::Traced,
 };
 
 /// Time limit of a deregistration.
@@ -338,7 +345,10 @@ impl Server {
         let registrars = registrations.into_iter().map(Registrar::start);
         let registrars = registrars.collect::<Result<Vec<_>, _>>()?;
         stop.await;
-        running.leave(registrars, before_stop).await
+        let end = Instant::now() + self.drain;
+        let result = running.leave(registrars, before_stop).await;
+        otlp::flush(end.saturating_duration_since(Instant::now())).await;
+        result
     }
 }
 
@@ -371,8 +381,13 @@ impl Running {
             Serve::Grpc(services) => {
                 let (reported, server) = services.into_server(settings.limits.receive)?;
                 self.reported.push(reported);
-                self.servers
-                    .spawn(serve(listener, server, Protocol::Grpc, settings, stop));
+                self.servers.spawn(serve(
+                    listener,
+                    Traced::new(server),
+                    Protocol::Grpc,
+                    settings,
+                    stop,
+                ));
             }
             Serve::Http(start) => {
                 self.servers.spawn(start(listener, settings, stop));

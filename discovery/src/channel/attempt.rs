@@ -4,11 +4,13 @@ use std::{marker::PhantomData, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Response, response::Parts};
+use http_body::Frame;
 use tokio::time::Instant;
 
 use super::{
     answer::{Answer, AttemptError},
     limit::is_at,
+    record::{AttemptRecord, Whole},
     response::ResponseBody,
     size_limit::TooLong,
     tracker::{Outcome, Tracker},
@@ -20,6 +22,7 @@ use crate::{
     endpoint::Endpoint,
     error::chain,
     instance::Instance,
+    payload::Payload,
     protocol::Protocol,
     retry::Failure,
 };
@@ -86,6 +89,7 @@ pub(super) struct AttemptRun<P> {
     /// The caller's own deadline, which holds for the whole response.
     pub(super) caller: Option<Instant>,
     pub(super) request: OpenRequest,
+    pub(super) record: AttemptRecord,
     pub(super) protocol: PhantomData<P>,
 }
 
@@ -138,6 +142,8 @@ impl<P: Protocol> AttemptRun<P> {
         } else {
             self.tracker.overtaken();
         }
+        self.record
+            .end(Code::Cancelled, "another attempt has answered");
         self.tracker.settle(Classification::Overtaken);
     }
 
@@ -168,6 +174,7 @@ impl<P: Protocol> AttemptRun<P> {
             AttemptError::TooLong(error) => (Failure::TooLong, error.to_string(), false),
         };
         let failed = self.failed_attempt(failure, reason, None);
+        self.record.end(failure.code(), &failed.reason);
         if blame {
             self.tracker.settle(Classification::Transport);
         }
@@ -206,7 +213,7 @@ impl<P: Protocol> AttemptRun<P> {
         })
     }
 
-    fn answered(self, mut parts: Parts, answer: Answer) -> Ended {
+    fn answered(mut self, mut parts: Parts, answer: Answer) -> Ended {
         let instance = Arc::clone(self.tracker.endpoint().instance());
         parts.extensions.insert(ServedBy(instance));
         match answer {
@@ -214,6 +221,10 @@ impl<P: Protocol> AttemptRun<P> {
                 let classification = P::classify(code.unwrap_or(Code::Ok));
                 let failed = classification == Classification::Status;
                 self.tracker.outcome(Outcome::Ok, Some(failed));
+                let mut payload = Payload::<P::Message>::default();
+                for data in read.iter().filter_map(Frame::data_ref) {
+                    self.record.received = payload.add(data);
+                }
                 let body = if let (Some(rest), None) = (rest, code) {
                     ResponseBody::open::<P>(
                         read,
@@ -221,10 +232,15 @@ impl<P: Protocol> AttemptRun<P> {
                         self.tracker,
                         self.caller,
                         self.request.body,
+                        (self.record, payload),
                     )
                 } else {
                     self.tracker.settle(classification);
-                    ResponseBody::whole(read)
+                    let end = Whole {
+                        code: code.unwrap_or(Code::Ok),
+                        attempt: Some(self.record),
+                    };
+                    ResponseBody::whole(read, end)
                 };
                 Ok(Response::from_parts(parts, body))
             }
@@ -234,13 +250,14 @@ impl<P: Protocol> AttemptRun<P> {
                 read,
                 details,
             } => {
-                let response = Response::from_parts(parts, ResponseBody::whole(read));
+                let body = |attempt| ResponseBody::whole(read, Whole { code, attempt });
                 let classification = P::classify(code);
                 if code == Code::Ok {
                     self.tracker.outcome(Outcome::Ok, Some(false));
                     self.tracker.settle(classification);
-                    return Ok(response);
+                    return Ok(Response::from_parts(parts, body(Some(self.record))));
                 }
+                let response = Response::from_parts(parts, body(None));
                 let reason = P::describe(code, &details);
                 let failure = Failure::Status(code, P::pushback(&details));
                 let answer = ServerStatus {
@@ -251,12 +268,14 @@ impl<P: Protocol> AttemptRun<P> {
                     self.tracker.outcome(Outcome::Status, None);
                     let failure = Failure::WrongServer(code);
                     let mut failed = self.failed_attempt(failure, reason, Some(answer));
+                    self.record.end(code, &failed.reason);
                     failed.wrong_server = Some(self.tracker);
                     return Err(failed);
                 }
                 let failed = classification != Classification::Success;
                 self.tracker.outcome(Outcome::Status, Some(failed));
                 let failed = self.failed_attempt(failure, reason, Some(answer));
+                self.record.end(code, &failed.reason);
                 self.tracker.settle(classification);
                 Err(failed)
             }

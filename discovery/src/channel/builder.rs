@@ -7,7 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Uri};
+use http::{HeaderMap, HeaderValue, Uri};
 use tokio::{sync::Semaphore, time::Instant};
 
 #[cfg(feature = "service-config")]
@@ -17,6 +17,7 @@ use super::{
     fixed_settings::FixedSettings,
     settings::{ChosenBalancer, Settings},
     shared::Shared,
+    trace::Propagate,
 };
 #[cfg(feature = "descriptors")]
 use crate::retry::methods::Methods;
@@ -29,7 +30,7 @@ use crate::{
     endpointer::{Config, Endpointer, RemovalProtection},
     error::InvalidSetting,
     filter::zone::Locality,
-    metrics::{Endpoints, ServiceMetrics},
+    metrics::{Endpoints, ServiceMetrics, Target},
     registry::{self, Query, Registry, RegistryError},
     retry::{Hedge, RetryPolicy, learnt::LearntTimes, usual::UsualLatency},
 };
@@ -60,6 +61,7 @@ pub struct ChannelBuilder {
     connect_backoff: Backoff,
     connect_parallel: usize,
     user_agent: String,
+    propagate: Option<Arc<Propagate>>,
     #[cfg(feature = "service-config")]
     service_config: crate::config::ServiceConfig,
     #[cfg(feature = "descriptors")]
@@ -127,6 +129,7 @@ impl ChannelBuilder {
             connect_backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(750)),
             connect_parallel: 32,
             user_agent: concat!("discovery/", env!("CARGO_PKG_VERSION")).to_owned(),
+            propagate: None,
             #[cfg(feature = "service-config")]
             service_config: crate::config::ServiceConfig::default(),
             #[cfg(feature = "descriptors")]
@@ -347,6 +350,24 @@ impl ChannelBuilder {
         self
     }
 
+    /// A function that writes the context of a trace, such as W3C's `traceparent`, into the headers of each
+    /// attempt. It is called inside the attempt's span, so that the server's span hangs under it. Default:
+    /// none, and the headers of the request go out as they are. See [tracing](crate#tracing).
+    ///
+    /// ```
+    /// # use discovery::Channel;
+    /// let builder = Channel::builder("static://localhost:8975", "trim_service")
+    ///     // With OpenTelemetry: the propagator's `inject_context` with `Span::current().context()`.
+    ///     .propagate(|headers| {
+    ///         let context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    ///         headers.insert("traceparent", http::HeaderValue::from_static(context));
+    ///     });
+    /// ```
+    pub fn propagate(mut self, inject: impl Fn(&mut HeaderMap) + Send + Sync + 'static) -> Self {
+        self.propagate = Some(Arc::new(inject));
+        self
+    }
+
     /// Starts the registry's watch and the connections, and returns the channel without waiting for
     /// either: the first call waits for them until its deadline.
     ///
@@ -400,12 +421,15 @@ impl ChannelBuilder {
             Source::Registry(registry) => registry,
         };
         let instancer = registry.instancer(&self.query)?;
+        let target = Target::of(registry.name(), &service);
+        let target_metrics = target.metrics();
         let connector = Arc::new(Connector::new(
             factory,
             self.connect_parallel,
             self.connect_timeout,
             self.connect_backoff,
             self.eager,
+            target,
         ));
         let metrics = ServiceMetrics::of(&service);
         let settings = Settings {
@@ -448,6 +472,8 @@ impl ChannelBuilder {
                 times: LearntTimes::new(now),
                 usual: UsualLatency::default(),
                 counters: metrics,
+                target: target_metrics,
+                propagate: self.propagate,
                 fixed,
                 user_agent,
                 registry: registry.name().to_owned(),

@@ -14,6 +14,7 @@ use super::{
     method_policy::MethodPolicy,
     options::{CallOptions, Target},
     pick::{Picked, Picking},
+    record::{CallRecord, Sent as SentBody},
     shared::Shared,
     size_limit::SizeLimit,
     tracker::Tracker,
@@ -25,7 +26,7 @@ use crate::{
     deadline::Deadline,
     ejection::Classification,
     endpoint::Endpoint,
-    hash::{self, HashKey},
+    hash::HashKey,
     protocol::Protocol,
     retry::{
         CallError, CallErrorKind, Hedge, Progress, attempts::Attempts, max_wrong_servers,
@@ -74,6 +75,7 @@ pub(super) struct Call<'a, P> {
     /// The attempts at instances that do not have the method.
     wrong_servers: Vec<Tracker>,
     pub(super) rng: Rng,
+    pub(super) record: &'a mut CallRecord,
     protocol: PhantomData<P>,
 }
 
@@ -83,15 +85,18 @@ impl<'a, P: Protocol> Call<'a, P> {
     /// # Errors
     ///
     /// If its deadline is malformed, or its message too long.
-    pub(super) fn new<B>(shared: &'a Arc<Shared>, request: Request<B>) -> Result<Self, CallError>
+    pub(super) fn new<B>(
+        shared: &'a Arc<Shared>,
+        request: Request<B>,
+        record: &'a mut CallRecord,
+    ) -> Result<Self, CallError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let now = Instant::now();
+        let (now, hash) = (record.begun(), record.hash());
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
-        let hash = hash::bytes(path.as_bytes());
         let policy = Arc::clone(shared.policies.load().of(path, hash));
         let in_header = P::timeout(&parts.headers)
             .map_err(|error| {
@@ -160,6 +165,7 @@ impl<'a, P: Protocol> Call<'a, P> {
             attempts: Attempts::default(),
             wrong_servers: Vec::new(),
             rng: Rng::new(),
+            record,
             shared,
             policy,
             protocol: PhantomData,
@@ -182,8 +188,22 @@ impl<'a, P: Protocol> Call<'a, P> {
 
     /// Begins an attempt over the picked connection.
     pub(super) fn attempt(&mut self, picked: Picked, body: RequestBody) -> (AttemptRun<P>, Sent) {
-        let request = self.request(body);
+        let mut request = self.request(body);
         let overdue = self.overdue();
+        let sent = match self.replay.one_shot() {
+            None => SentBody::Whole(self.replay.size::<P::Message>().unwrap_or(0)),
+            Some(body) => SentBody::Stream(Arc::clone(body)),
+        };
+        let record = self.record.attempt(
+            self.head.uri.path(),
+            picked.endpoint.instance(),
+            self.attempts.sent(),
+            sent,
+            self.now,
+        );
+        if let Some(propagate) = &self.shared.propagate {
+            record.propagate(&**propagate, request.headers_mut());
+        }
         self.attempts.begin(&picked.endpoint);
         let sent = picked.transport.send(request);
         let attempt = AttemptRun {
@@ -203,6 +223,7 @@ impl<'a, P: Protocol> Call<'a, P> {
                 body: self.replay.one_shot().cloned(),
                 is_streaming: self.replay.is_streaming(),
             },
+            record,
             protocol: PhantomData,
         };
         (attempt, sent)

@@ -16,7 +16,13 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
-use super::{answer::NO_STATUS, limit::is_at, size_limit::TooLong, tracker::Tracker};
+use super::{
+    answer::NO_STATUS,
+    limit::is_at,
+    record::{AttemptRecord, CallRecord, Open, Whole},
+    size_limit::TooLong,
+    tracker::Tracker,
+};
 use crate::{
     code::Code,
     connection::{
@@ -25,6 +31,7 @@ use crate::{
     },
     ejection::Classification,
     error::chain,
+    payload::Payload,
     protocol::Protocol,
     retry::{CallError, CallErrorKind},
 };
@@ -37,35 +44,46 @@ pub struct ResponseBody {
     rest: Option<TransportBody>,
     /// The attempt's bookkeeping, and the rules of its protocol.
     tracker: Option<(Tracker, Rules)>,
+    record: Option<Record>,
     deadline: Option<Pin<Box<Sleep>>>,
     /// The request's body, if it may still be with the caller.
     request: Option<Arc<OneShot>>,
 }
 
+/// The record of the call.
+enum Record {
+    Whole(Whole),
+    Open(Open),
+}
+
 /// The rules of a protocol that a response needs.
 struct Rules {
-    /// The classification of trailers, and true if they may stand for a passed deadline.
-    trailers: fn(&HeaderMap) -> (Classification, bool),
+    /// The status in trailers, its classification, and true if it may stand for a passed deadline.
+    trailers: fn(&HeaderMap) -> (Code, Classification, bool),
     caller_error: fn(&(dyn Error + 'static)) -> Code,
+    /// Counts the bytes of messages.
+    payload: Box<dyn FnMut(&[u8]) -> u64 + Send>,
 }
 
 impl Rules {
-    fn of<P: Protocol>() -> Self {
+    fn of<P: Protocol>(mut payload: Payload<P::Message>) -> Self {
         Self {
             trailers: |trailers| {
                 let code = P::trailers(trailers);
-                (P::classify(code), P::is_timeout(code))
+                (code, P::classify(code), P::is_timeout(code))
             },
             caller_error: P::caller_error,
+            payload: Box::new(move |data| payload.add(data)),
         }
     }
 }
 
 impl ResponseBody {
     /// A body that was read to its end.
-    pub(super) fn whole(read: VecDeque<Frame<Bytes>>) -> Self {
+    pub(super) fn whole(read: VecDeque<Frame<Bytes>>, end: Whole) -> Self {
         Self {
             read,
+            record: Some(Record::Whole(end)),
             ..Self::default()
         }
     }
@@ -77,13 +95,45 @@ impl ResponseBody {
         tracker: Tracker,
         deadline: Option<Instant>,
         request: Option<Arc<OneShot>>,
+        (attempt, payload): (AttemptRecord, Payload<P::Message>),
     ) -> Self {
         Self {
             read,
             rest: Some(rest),
-            tracker: Some((tracker, Rules::of::<P>())),
+            tracker: Some((tracker, Rules::of::<P>(payload))),
+            record: Some(Record::Open(Open {
+                attempt,
+                call: None,
+            })),
             deadline: deadline.map(|at| Box::pin(sleep_until(at))),
             request,
+        }
+    }
+
+    /// Ends the call if the response was read whole, or else with the response. `now` is the time as of
+    /// a whole answer.
+    pub(super) fn take_over(&mut self, call: CallRecord, now: Instant) {
+        match self.record.take() {
+            Some(Record::Whole(whole)) => whole.end(call, now),
+            Some(Record::Open(open)) => {
+                self.record = Some(Record::Open(open.with_call(call)));
+            }
+            None => {}
+        }
+    }
+
+    /// Ends the records of a response with its status.
+    fn record_end(&mut self, code: Code, reason: &str) {
+        if let Some(Record::Open(open)) = self.record.take() {
+            open.end(code, reason);
+        }
+    }
+
+    /// Counts the bytes of messages.
+    fn count(&mut self, data: &[u8]) {
+        if let (Some((_, rules)), Some(Record::Open(open))) = (&mut self.tracker, &mut self.record)
+        {
+            open.attempt.received = (rules.payload)(data);
         }
     }
 
@@ -108,6 +158,7 @@ impl ResponseBody {
         );
         self.rest = None;
         self.tracker = None;
+        self.record_end(Code::DeadlineExceeded, &reason);
         CallError::new(Code::DeadlineExceeded, CallErrorKind::Deadline, reason).into()
     }
 
@@ -128,6 +179,7 @@ impl ResponseBody {
             "call to {instance}: the caller ended its request: {}",
             chain(error)
         );
+        self.record_end(code, &reason);
         CallError::new(code, CallErrorKind::RequestFailed, reason).into()
     }
 
@@ -135,6 +187,7 @@ impl ResponseBody {
     fn interrupted(&mut self, reason: &str) -> Status {
         let reason = format!("{} {reason}", self.instance());
         self.settle(Classification::Transport);
+        self.record_end(Code::Unavailable, &reason);
         let kind = CallErrorKind::ResponseInterrupted;
         CallError::new(Code::Unavailable, kind, reason).into()
     }
@@ -144,6 +197,7 @@ impl ResponseBody {
         let reason = format!("{}: {error}", self.instance());
         self.rest = None;
         self.tracker = None;
+        self.record_end(Code::ResourceExhausted, &reason);
         CallError::new(
             Code::ResourceExhausted,
             CallErrorKind::MessageTooLong,
@@ -186,11 +240,14 @@ impl Body for ResponseBody {
                 if let Some(trailers) = frame.trailers_ref()
                     && let Some((_, rules)) = &self.tracker
                 {
-                    let (classification, may_be_timeout) = (rules.trailers)(trailers);
+                    let (code, classification, may_be_timeout) = (rules.trailers)(trailers);
                     if may_be_timeout && self.is_late() {
                         return Poll::Ready(Some(Err(self.out_of_time())));
                     }
                     self.settle(classification);
+                    self.record_end(code, "");
+                } else if let Some(data) = frame.data_ref() {
+                    self.count(data);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

@@ -6,10 +6,12 @@ use arc_swap::ArcSwap;
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::{fixed_settings::FixedSettings, method_policy::Policies, settings::Settings};
+use super::{
+    fixed_settings::FixedSettings, method_policy::Policies, settings::Settings, trace::Propagate,
+};
 use crate::{
     endpointer::Endpointer,
-    metrics::ServiceMetrics,
+    metrics::{ServiceMetrics, TargetMetrics},
     retry::{
         Hedge,
         learnt::LearntTimes,
@@ -35,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) times: LearntTimes,
     pub(crate) usual: UsualLatency,
     pub(crate) counters: Arc<ServiceMetrics>,
+    pub(crate) target: &'static TargetMetrics,
+    pub(crate) propagate: Option<Arc<Propagate>>,
     pub(crate) user_agent: HeaderValue,
 }
 

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 /// Prefixes of variables that are not inherited from the environment of the test run.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 9] = [
     "CONSUL_",
     "ETCD",
     "ZOOKEEPER_",
@@ -30,6 +30,7 @@ const SETTINGS: [&str; 8] = [
     "ADD_",
     "REGISTRY_",
     "LOG_",
+    "OTEL_",
 ];
 
 /// A process that a test started. Dropping it kills it, and prints its output if the test failed.

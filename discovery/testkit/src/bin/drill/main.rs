@@ -24,6 +24,7 @@ mod observe;
 mod peers;
 mod registry;
 mod rows;
+mod targets;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -60,6 +61,10 @@ struct Args {
     /// Print one JSON object per row instead of a table
     #[arg(long)]
     json: bool,
+    /// Folder in which each running row has a file that lets Prometheus find its add service
+    /// (file_sd_configs), with the labels row and name
+    #[arg(long, value_name = "FOLDER")]
+    targets: Option<PathBuf>,
     /// Instead of the rows, run the services beside the Go kit pair, whose binary this is
     #[arg(long, value_name = "BINARY", conflicts_with_all = ["only", "json", "list", "flags"])]
     gokit: Option<PathBuf>,
@@ -142,7 +147,13 @@ impl Run<'_> {
         }
         eprintln!("{title}: {what}");
         let length = Duration::from_secs(args.seconds);
-        let run = self.row.run(length, args.rate, self.registry, &args.flags);
+        let run = self.row.run(rows::Settings {
+            length,
+            rate: args.rate,
+            registry: self.registry,
+            flags: &args.flags,
+            targets: args.targets.as_deref(),
+        });
         let outcome = run.await.with_context(|| title.clone())?;
         for complaint in &outcome.complaints {
             eprintln!("{title}: FAILED: {complaint}");

@@ -1,6 +1,6 @@
 //! The rows of the drill: the instances, the fault and the requirement of each.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{future::Future, path::Path, pin::Pin, time::Duration};
 
 use anyhow::Result;
 use serde_json::json;
@@ -18,6 +18,7 @@ use crate::{
     observe::observe,
     peers,
     registry::{self, Registry},
+    targets::Target,
 };
 
 /// One row.
@@ -79,6 +80,19 @@ rows! {
     "16" "short-deadline" Kind::ShortDeadline => "half as many calls again with a deadline of 5 ms, to instances that take 15 ms",
 }
 
+/// The settings of a run.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings<'a> {
+    pub(crate) length: Duration,
+    /// Calls per second.
+    pub(crate) rate: u32,
+    pub(crate) registry: registry::Kind,
+    /// Flags of the add service.
+    pub(crate) flags: &'a [String],
+    /// The folder of targets for Prometheus.
+    pub(crate) targets: Option<&'a Path>,
+}
+
 impl Row {
     /// The reason why this row cannot run on this machine, if it cannot.
     pub(crate) fn cannot_run(&self, registry: registry::Kind) -> Option<String> {
@@ -129,13 +143,14 @@ impl Row {
         }
     }
 
-    pub(crate) async fn run(
-        &self,
-        length: Duration,
-        rate: u32,
-        registry: registry::Kind,
-        flags: &[String],
-    ) -> Result<Outcome> {
+    pub(crate) async fn run(&self, settings: Settings<'_>) -> Result<Outcome> {
+        let Settings {
+            length,
+            rate,
+            registry,
+            flags,
+            targets,
+        } = settings;
         let _only = match self.kind {
             Kind::Vanish { .. } => Some(network::only().await),
             _ => None,
@@ -144,6 +159,10 @@ impl Row {
         let registry = Registry::start(registry, self.registry_fault()).await?;
         let mut env = Env::start(self.instances(), registry, flags).await?;
         let before = env.metrics().await?;
+        let _target = match targets {
+            Some(folder) => Some(Target::add(folder, self.number, self.name, env.add.http)?),
+            None => None,
+        };
         let load = Load::start(env.add.http, Callers::with_one_second(rate), length)?;
         let clock = Clock {
             begun: load.begun,

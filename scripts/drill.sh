@@ -4,8 +4,8 @@ set -euo pipefail
 
 usage() {
     cat <<'EOF'
-usage: drill.sh [--only ROW]... [--registry NAME]... [--seconds N] [--rate N] [--jobs N] [--targets FOLDER]
-                [--json] [--list] [-- FLAG...]
+usage: drill.sh [--only ROW]... [--registry NAME]... [--seconds N] [--rate N] [--jobs N]
+                [--http-port ROW=PORT]... [--json] [--list] [-- FLAG...]
 
 Starts a registry, five trim instances and the add service for every row, sends 500 calls per second over
 HTTP, and injects the fault of the row. Exits with 1 if a row failed: no call may fail (except while
@@ -20,8 +20,8 @@ example that no instance is ejected.
                 not required
   --rate N      calls per second (default 500)
   --jobs N      number of rows that run at the same time (default 1), for a look at failed calls only
-  --targets FOLDER
-                write a file per running row there that lets Prometheus find its add service
+  --http-port ROW=PORT
+                port of the add service of a row, for a Prometheus that scrapes it; repeatable
   --json        print one JSON object per row
   --list        list the rows
   --            further arguments go to the add service, for example -- --hedge p95

@@ -94,7 +94,7 @@ impl Collector {
             let enough = spans.len() >= count;
             enough.then(|| spans.clone()).ok_or_else(|| spans.clone())
         };
-        let mut spans = eventually("the spans", LIMIT, look).await.unwrap();
+        let (mut spans, _) = eventually("the spans", LIMIT, look).await.unwrap();
         spans.sort_by_key(|span| span.begin);
         assert_eq!(spans.len(), count, "{spans:#?}");
         spans
@@ -108,7 +108,7 @@ impl TraceService for Collector {
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         self.take(request.into_inner());
-        Ok(Response::default())
+        Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
 

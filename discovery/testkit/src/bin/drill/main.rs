@@ -24,7 +24,6 @@ mod observe;
 mod peers;
 mod registry;
 mod rows;
-mod targets;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -61,10 +60,9 @@ struct Args {
     /// Print one JSON object per row instead of a table
     #[arg(long)]
     json: bool,
-    /// Folder in which each running row has a file that lets Prometheus find its add service
-    /// (file_sd_configs), with the labels row and name
-    #[arg(long, value_name = "FOLDER")]
-    targets: Option<PathBuf>,
+    /// Port of the add service of a row, for a Prometheus that scrapes it; repeatable
+    #[arg(long, value_name = "ROW=PORT", value_parser = row_port)]
+    http_port: Vec<(String, u16)>,
     /// Instead of the rows, run the services beside the Go kit pair, whose binary this is
     #[arg(long, value_name = "BINARY", conflicts_with_all = ["only", "json", "list", "flags"])]
     gokit: Option<PathBuf>,
@@ -74,6 +72,22 @@ struct Args {
     /// Flags for the add service, after --
     #[arg(last = true, value_name = "FLAG")]
     flags: Vec<String>,
+}
+
+impl Args {
+    fn http_port(&self, row: &Row) -> Option<u16> {
+        let mut given = self.http_port.iter();
+        let (_row, port) = given.find(|(number, _)| number == row.number)?;
+        Some(*port)
+    }
+}
+
+fn row_port(text: &str) -> Result<(String, u16), String> {
+    let pair = text.split_once('=').and_then(|(row, port)| {
+        let known = ROWS.iter().any(|known| known.number == row);
+        Some((row.to_owned(), port.parse().ok()?)).filter(|_| known)
+    });
+    pair.ok_or_else(|| "expected a row's number, =, and a port".to_owned())
 }
 
 #[tokio::main]
@@ -152,7 +166,7 @@ impl Run<'_> {
             rate: args.rate,
             registry: self.registry,
             flags: &args.flags,
-            targets: args.targets.as_deref(),
+            http_port: args.http_port(self.row),
         });
         let outcome = run.await.with_context(|| title.clone())?;
         for complaint in &outcome.complaints {

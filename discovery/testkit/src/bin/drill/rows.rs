@@ -1,6 +1,6 @@
 //! The rows of the drill: the instances, the fault and the requirement of each.
 
-use std::{future::Future, path::Path, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use anyhow::Result;
 use serde_json::json;
@@ -18,7 +18,6 @@ use crate::{
     observe::observe,
     peers,
     registry::{self, Registry},
-    targets::Target,
 };
 
 /// One row.
@@ -89,8 +88,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) registry: registry::Kind,
     /// Flags of the add service.
     pub(crate) flags: &'a [String],
-    /// The folder of targets for Prometheus.
-    pub(crate) targets: Option<&'a Path>,
+    /// The HTTP port of the add service, instead of a free one.
+    pub(crate) http_port: Option<u16>,
 }
 
 impl Row {
@@ -149,20 +148,22 @@ impl Row {
             rate,
             registry,
             flags,
-            targets,
+            http_port,
         } = settings;
+        let port = http_port.map(|port| ["--http-port".to_owned(), port.to_string()]);
+        let flags: Vec<_> = flags
+            .iter()
+            .cloned()
+            .chain(port.into_iter().flatten())
+            .collect();
         let _only = match self.kind {
             Kind::Vanish { .. } => Some(network::only().await),
             _ => None,
         };
         let poll = registry.poll();
         let registry = Registry::start(registry, self.registry_fault()).await?;
-        let mut env = Env::start(self.instances(), registry, flags).await?;
+        let mut env = Env::start(self.instances(), registry, &flags).await?;
         let before = env.metrics().await?;
-        let _target = match targets {
-            Some(folder) => Some(Target::add(folder, self.number, self.name, env.add.http)?),
-            None => None,
-        };
         let load = Load::start(env.add.http, Callers::with_one_second(rate), length)?;
         let clock = Clock {
             begun: load.begun,

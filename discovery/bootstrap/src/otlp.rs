@@ -11,8 +11,7 @@
 //! | `OTEL_PROPAGATORS` | `tracecontext` (default) or `none` |
 //! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | the service; its default is the name of the program |
 //!
-//! The SDK reads the others: headers, timeout, compression, certificates, the limits of spans and of
-//! batches.
+//! The SDK reads the others: headers, timeout and compression, the limits of spans and of batches.
 
 use std::{env, path::Path, sync::OnceLock, time::Duration};
 
@@ -32,6 +31,8 @@ use tracing::{Subscriber, warn};
 use tracing_opentelemetry::OpenTelemetryLayer;
 use tracing_subscriber::registry::LookupSpan;
 
+/// Default time limit of one request to the collector (OpenTelemetry's specification).
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Minimum time for the last spans, if the drain is over.
 const SHORTEST_FLUSH: Duration = Duration::from_millis(100);
 
@@ -58,6 +59,8 @@ struct Settings {
     propagates: bool,
     /// True if a variable names the service.
     is_named: bool,
+    /// Time limit of one request to the collector.
+    timeout: Duration,
 }
 
 impl Settings {
@@ -108,6 +111,20 @@ impl Settings {
                 other => bail!("{name} has {other}: must be tracecontext, baggage or none"),
             }
         }
+        let timeout = read("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
+            .or_else(|| read("OTEL_EXPORTER_OTLP_TIMEOUT"));
+        let timeout = match timeout {
+            None => TIMEOUT,
+            Some((name, value)) => {
+                let millis = value.parse().ok().filter(|millis| *millis > 0);
+                let millis = millis.with_context(|| {
+                    format!(
+                        "{name} is {value}: must be a number of milliseconds, greater than zero"
+                    )
+                })?;
+                Duration::from_millis(millis)
+            }
+        };
         let attributes = read("OTEL_RESOURCE_ATTRIBUTES");
         let is_named = read("OTEL_SERVICE_NAME").is_some()
             || attributes.is_some_and(|(_, value)| value.contains("service.name="));
@@ -115,6 +132,7 @@ impl Settings {
             protocol,
             propagates,
             is_named,
+            timeout,
         }))
     }
 }
@@ -154,7 +172,7 @@ where
     let Some(settings) = Settings::read(|name| env::var(name).ok())? else {
         return Ok(None);
     };
-    let exporter = exporter(settings.protocol).context("cannot export traces")?;
+    let exporter = exporter(&settings).context("cannot export traces")?;
     let mut resource = Resource::builder();
     if !settings.is_named {
         let program = env::args_os().next().unwrap_or_default();
@@ -182,15 +200,17 @@ where
     Ok(Some(layer))
 }
 
-fn exporter(protocol: Protocol) -> anyhow::Result<SpanExporter> {
+fn exporter(settings: &Settings) -> anyhow::Result<SpanExporter> {
     let runtime = Handle::try_current()?;
     // For an https endpoint; without one, the first one installed wins.
     let _installed = discovery::rustls::crypto::ring::default_provider().install_default();
     let exporter = SpanExporter::builder();
-    Ok(match protocol {
+    Ok(match settings.protocol {
         Protocol::Grpc => exporter.with_tonic().build()?,
         Protocol::Http => {
-            let client = reqwest::Client::builder().build()?;
+            let client = reqwest::Client::builder()
+                .timeout(settings.timeout)
+                .build()?;
             let client = OnRuntime { client, runtime };
             exporter.with_http().with_http_client(client).build()?
         }
@@ -279,11 +299,13 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc"),
             ("OTEL_PROPAGATORS", "none"),
             ("OTEL_RESOURCE_ATTRIBUTES", "zone=a,service.name=adder"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "500"),
         ]);
         let expected = Settings {
             protocol: Protocol::Grpc,
             propagates: false,
             is_named: true,
+            timeout: Duration::from_millis(500),
         };
         assert_eq!(settings, Ok(Some(expected)));
     }
@@ -302,6 +324,11 @@ mod tests {
                 "must be http/protobuf or grpc",
             ),
             ("OTEL_TRACES_EXPORTER", "zipkin", "must be otlp or none"),
+            (
+                "OTEL_EXPORTER_OTLP_TIMEOUT",
+                "10s",
+                "must be a number of milliseconds, greater than zero",
+            ),
             (
                 "OTEL_TRACES_SAMPLER",
                 "sometimes",

@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
     cat <<'EOF'
-usage: drill.sh [--only ROW]... [--registry NAME]... [--seconds N] [--rate N] [--jobs N]
+usage: drill.sh [--only ROW]... [--registry NAME]... [--seconds N] [--rate N] [--jobs N] [--rerun N]
                 [--http-port ROW=PORT]... [--json] [--list] [-- FLAG...]
 
 Starts a registry, five trim instances and the add service for every row, sends 500 calls per second over
@@ -20,6 +20,8 @@ example that no instance is ejected.
                 not required
   --rate N      calls per second (default 500)
   --jobs N      number of rows that run at the same time (default 1), for a look at failed calls only
+  --rerun N     number of further runs of a row that failed, each alone (default 0): a fault fails in every
+                run, a busy machine does not
   --http-port ROW=PORT
                 port of the add service of a row, for a Prometheus that scrapes it; repeatable
   --json        print one JSON object per row

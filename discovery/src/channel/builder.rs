@@ -384,6 +384,7 @@ impl ChannelBuilder {
             setting,
         };
         self.check().map_err(refuse)?;
+        let user_agent = self.user_agent_value().map_err(refuse)?;
         let (max_attempts, fixed) = (self.overrides.max_attempts, self.fixed());
         #[allow(unused_mut, reason = "descriptors add to it")]
         let mut retry = self.overrides.apply(self.retry);
@@ -399,14 +400,6 @@ impl ChannelBuilder {
         retry.validate().map_err(refuse)?;
         self.ejection.validate().map_err(refuse)?;
         self.protection.validate().map_err(refuse)?;
-        let user_agent = HeaderValue::try_from(&self.user_agent).map_err(|_| {
-            let expected = "expected a valid header value";
-            refuse(InvalidSetting::new(
-                "user_agent",
-                format!("{:?}", self.user_agent),
-                expected,
-            ))
-        })?;
         let origin = self.origin.as_ref().map(ToString::to_string);
         let factory = with_origin(self.factory, self.origin).map_err(|expected| {
             let value = origin.unwrap_or_default();
@@ -479,6 +472,13 @@ impl ChannelBuilder {
                 registry: registry.name().to_owned(),
                 service,
             }),
+        })
+    }
+
+    fn user_agent_value(&self) -> Result<HeaderValue, InvalidSetting> {
+        HeaderValue::try_from(&self.user_agent).map_err(|_| {
+            let expected = "expected a valid header value";
+            InvalidSetting::new("user_agent", format!("{:?}", self.user_agent), expected)
         })
     }
 

@@ -56,13 +56,16 @@ enum Record {
     Open(Open),
 }
 
+/// Counts received bytes, and returns the size of the complete messages.
+type Count = dyn FnMut(&[u8]) -> u64 + Send;
+
 /// The rules of a protocol that a response needs.
 struct Rules {
     /// The status in trailers, its classification, and true if it may stand for a passed deadline.
     trailers: fn(&HeaderMap) -> (Code, Classification, bool),
     caller_error: fn(&(dyn Error + 'static)) -> Code,
     /// Counts the bytes of messages.
-    payload: Box<dyn FnMut(&[u8]) -> u64 + Send>,
+    payload: Box<Count>,
 }
 
 impl Rules {

@@ -89,14 +89,9 @@ impl Target {
     pub(crate) fn of(registry: &str, service: &str) -> Self {
         let name = format!("{}/{service}", registry.trim_end_matches('/'));
         let mut targets = targets();
-        let metrics = match targets.get(&name) {
-            Some(known) => *known,
-            None => {
-                let metrics = &*Box::leak(Box::new(TargetMetrics::new(name.clone())));
-                targets.insert(name, metrics);
-                metrics
-            }
-        };
+        let metrics = *targets
+            .entry(name)
+            .or_insert_with_key(|name| Box::leak(Box::new(TargetMetrics::new(name.clone()))));
         metrics.channels.fetch_add(1, Ordering::Relaxed);
         Self(metrics)
     }

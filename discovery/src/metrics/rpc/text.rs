@@ -165,11 +165,11 @@ fn write_calls(text: &mut String, methods: &[OfMethod]) {
     for (labels, totals) in methods.iter().flat_map(|method| &method.by_code) {
         durations.histogram(labels, &LATENCIES, &totals.calls, MICROS_PER_SECOND);
     }
-    let retried: Vec<_> = methods
+    let repeated: Vec<_> = methods
         .iter()
         .filter_map(|method| Some((&method.labels, method.retried.as_ref()?)))
         .collect();
-    if retried.is_empty() {
+    if repeated.is_empty() {
         return;
     }
     let mut retries = family(
@@ -178,7 +178,7 @@ fn write_calls(text: &mut String, methods: &[OfMethod]) {
         "histogram",
         "Retries of a call that had any.",
     );
-    for (labels, totals) in &retried {
+    for (labels, totals) in &repeated {
         retries.histogram(labels, &RETRIES, &totals.retries, 1.0);
     }
     let mut transparent = family(
@@ -187,7 +187,7 @@ fn write_calls(text: &mut String, methods: &[OfMethod]) {
         "histogram",
         "Transparent retries of a call that had any.",
     );
-    for (labels, totals) in &retried {
+    for (labels, totals) in &repeated {
         transparent.histogram(labels, &TRANSPARENT, &totals.transparent, 1.0);
     }
     let mut hedges = family(
@@ -196,7 +196,7 @@ fn write_calls(text: &mut String, methods: &[OfMethod]) {
         "histogram",
         "Hedges of a call that had any.",
     );
-    for (labels, totals) in &retried {
+    for (labels, totals) in &repeated {
         hedges.histogram(labels, &RETRIES, &totals.hedges, 1.0);
     }
     let mut delay = family(
@@ -205,7 +205,7 @@ fn write_calls(text: &mut String, methods: &[OfMethod]) {
         "histogram",
         "Time of a retried call without an attempt under way.",
     );
-    for (labels, totals) in &retried {
+    for (labels, totals) in &repeated {
         delay.histogram(labels, &LATENCIES, &totals.delay, MICROS_PER_SECOND);
     }
 }

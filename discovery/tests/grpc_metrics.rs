@@ -82,9 +82,10 @@ async fn a_retried_call_counts_each_attempt_by_its_status_and_one_retry() {
         server.behave(move |_| {
             let is_first = failures.fetch_add(1, Ordering::SeqCst) == 0;
             async move {
-                match is_first {
-                    true => Err(Status::unavailable("not now")),
-                    false => Ok(()),
+                if is_first {
+                    Err(Status::unavailable("not now"))
+                } else {
+                    Ok(())
                 }
             }
         });

@@ -415,14 +415,13 @@ impl ChannelBuilder {
         };
         let instancer = registry.instancer(&self.query)?;
         let target = Target::of(registry.name(), &service);
-        let target_metrics = target.metrics();
         let connector = Arc::new(Connector::new(
             factory,
             self.connect_parallel,
             self.connect_timeout,
             self.connect_backoff,
             self.eager,
-            target,
+            target.metrics(),
         ));
         let metrics = ServiceMetrics::of(&service);
         let settings = Settings {
@@ -465,7 +464,7 @@ impl ChannelBuilder {
                 times: LearntTimes::new(now),
                 usual: UsualLatency::default(),
                 counters: metrics,
-                target: target_metrics,
+                target,
                 propagate: self.propagate,
                 fixed,
                 user_agent,

@@ -49,7 +49,11 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let mut record = CallRecord::begin(shared.target, &shared.service, request.uri().path());
+    let mut record = CallRecord::begin(
+        shared.target.metrics(),
+        &shared.service,
+        request.uri().path(),
+    );
     let mut ended = record.begun();
     // The task's ID is the cheaper of the two looks.
     let mut result = if task::try_id().is_none() && Handle::try_current().is_err() {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     endpointer::Endpointer,
-    metrics::{ServiceMetrics, TargetMetrics},
+    metrics::{ServiceMetrics, Target},
     retry::{
         Hedge,
         learnt::LearntTimes,
@@ -37,7 +37,7 @@ pub(crate) struct Shared {
     pub(crate) times: LearntTimes,
     pub(crate) usual: UsualLatency,
     pub(crate) counters: Arc<ServiceMetrics>,
-    pub(crate) target: &'static TargetMetrics,
+    pub(crate) target: Target,
     pub(crate) propagate: Option<Arc<Propagate>>,
     pub(crate) user_agent: HeaderValue,
 }

@@ -16,7 +16,7 @@ use crate::{
     error::chain,
     event::EventSender,
     instance::Instance,
-    metrics::Target,
+    metrics::TargetMetrics,
 };
 
 /// The settings and limits shared by all subchannels of a channel.
@@ -34,7 +34,7 @@ pub(crate) struct Connector {
     pub(crate) events: EventSender,
     pub(super) pacer: Arc<Pacer>,
     /// The metrics of the connections and ejections.
-    pub(crate) target: Target,
+    pub(crate) target: &'static TargetMetrics,
 }
 
 impl Connector {
@@ -44,7 +44,7 @@ impl Connector {
         timeout: Duration,
         backoff: Backoff,
         eager: bool,
-        target: Target,
+        target: &'static TargetMetrics,
     ) -> Self {
         Self {
             factory,

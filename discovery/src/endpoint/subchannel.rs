@@ -237,7 +237,7 @@ mod tests {
             second,
             backoff,
             true,
-            Target::of("test://subchannel", "s"),
+            Target::of("test://subchannel", "s").metrics(),
         ));
         let subchannel = Arc::<Subchannel>::default();
         runtime.block_on(async {

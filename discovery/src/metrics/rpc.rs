@@ -13,7 +13,6 @@ mod text;
 
 use std::{
     collections::BTreeMap,
-    ops::Deref,
     sync::{
         Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -101,14 +100,6 @@ impl Target {
     }
 }
 
-impl Deref for Target {
-    type Target = TargetMetrics;
-
-    fn deref(&self) -> &TargetMetrics {
-        self.0
-    }
-}
-
 impl Drop for Target {
     fn drop(&mut self) {
         self.0.channels.fetch_sub(1, Ordering::Relaxed);
@@ -184,7 +175,7 @@ mod tests {
         }
         assert!(names.contains("pb.S/M0") && names.contains("other"));
         assert!(names.len() <= METHODS + 1, "{}", names.len());
-        assert_eq!(target.methods().count(), names.len());
+        assert_eq!(target.metrics().methods().count(), names.len());
     }
 
     #[test]
@@ -192,12 +183,12 @@ mod tests {
         let line =
             "grpc_subchannel_connection_attempts_succeeded_total{grpc_target=\"test://gone/s\"} ";
         let first = Target::of("test://gone/", "s");
-        first.connected.increment(1);
+        first.metrics().connected.increment(1);
         assert!(grpc_text().contains(&format!("{line}1\n")));
         drop(first);
         assert!(!grpc_text().contains("test://gone/s"));
         let second = Target::of("test://gone", "s");
-        second.connected.increment(1);
+        second.metrics().connected.increment(1);
         assert!(grpc_text().contains(&format!("{line}2\n")));
     }
 }

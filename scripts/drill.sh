@@ -5,7 +5,7 @@ set -euo pipefail
 usage() {
     cat <<'EOF'
 usage: drill.sh [--only ROW]... [--registry NAME]... [--client NAME]... [--protocol NAME] [--seconds N]
-                [--rate N] [--jobs N] [--rerun N] [--json] [--list] [-- FLAG...]
+                [--rate N] [--jobs N] [--rerun N] [--http-port ROW=PORT]... [--json] [--list] [-- FLAG...]
 
 Starts a registry, five trim instances and the add service for every row, sends 500 calls per second over
 HTTP, and injects the fault of the row. Exits with 1 if a row failed: no call may fail (except while
@@ -27,6 +27,8 @@ example that no instance is ejected.
   --jobs N      number of rows that run at the same time (default 1), for a look at failed calls only
   --rerun N     number of further runs of a row that failed, each alone (default 0): a fault fails in every
                 run, a busy machine does not
+  --http-port ROW=PORT
+                port of the add service of a row, for a Prometheus that scrapes it; repeatable
   --json        print one JSON object per row
   --list        list the rows
   --            further arguments go to the add service, for example -- --trim-config FILE

@@ -2,7 +2,7 @@
 # All the tests, with what they need.
 set -euo pipefail
 
-parts=(lint test doc package loom scripts readme compose deploy h2spec bench drill gokit interop)
+parts=(lint test doc package loom scripts readme compose deploy h2spec bench drill observability gokit interop)
 usage() {
     cat <<EOF
 usage: test.sh [PART...]
@@ -26,11 +26,13 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
   bench     every benchmark runs once, and a small simulation
   drill     the fault drill, every row for four seconds; over the other registries those about the registry,
             rolling restarts and the loss of all instances; rows 1 to 5 and 9 over plain HTTP
+  observability
+            the alert rules and the dashboard, with promtool and a Prometheus that scrapes six rows of the drill
   gokit     the services beside the Go kit pair, which is skipped without Go
   interop   gRPC's interop tests with the servers and clients of grpc-go and grpc-java; a peer whose tools
             are missing is SKIPPED, or a failure with INTEROP_PEERS=required
 
-It fetches the registries' servers, nginx, grpcurl, cargo-deny and the interop peers into the project's cache
+It fetches the registries' servers, nginx, Prometheus, grpcurl, cargo-deny and the interop peers into the project's cache
 where they are missing. A part whose tool is missing fails and names the package to install. Without Java
 and Maven the tests of ZooKeeper and Eureka are skipped, and without Node.js that of Eureka's JavaScript client,
 which is said; if CI is set, that fails too.
@@ -390,6 +392,10 @@ part_drill() {
     scripts/drill.sh --seconds 4 --jobs 3 --rerun 2 --only 1 --only 7 --only 9 \
         --registry etcd --registry zookeeper --registry eureka --registry dns --registry embedded
     scripts/drill.sh --seconds 4 --jobs 3 --protocol http
+}
+
+part_observability() {
+    scripts/observability.sh
 }
 
 part_gokit() {

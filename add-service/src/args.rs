@@ -18,6 +18,7 @@ use bootstrap::{
     CompressionEncoding, Limits,
     logging::LogArgs,
     registry::{RegistryArgs, registry_url},
+    spans::propagation,
     values::{duration, positive_number},
 };
 use clap::Parser;
@@ -174,6 +175,9 @@ impl Args {
         let mut builder = self.calls.apply(builder).factory(http2);
         if let Some(file) = self.trim_config() {
             builder = builder.service_config(file.read()?);
+        }
+        if let Some(inject) = propagation() {
+            builder = builder.propagate(inject);
         }
         builder.build().context("cannot set up discovery")
     }

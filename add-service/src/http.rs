@@ -13,7 +13,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use bootstrap::spans;
 use serde::Serialize;
+use tracing::{Instrument as _, Span};
 
 use crate::{
     caller::keep,
@@ -127,7 +129,13 @@ async fn measured(request: Request, next: Next) -> Response {
         .and_then(|path| ROUTES.into_iter().find(|route| *route == path.as_str()))
         .unwrap_or("none");
     let method = request.method().clone();
-    let response = next.run(request).await;
+    let span = if matches!(route, SUM | CONCAT) {
+        spans::http(route, &request)
+    } else {
+        Span::none()
+    };
+    let response = next.run(request).instrument(span.clone()).await;
+    spans::answered(&span, response.status());
     metrics::http(&method, route, response.status(), begun.elapsed());
     response
 }

@@ -37,10 +37,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
     let args: Args = parse(&MOVED);
-    logging::init(&args.log);
-    MOVED.warn();
-    raise_open_files();
-    block_on(serve(args))
+    block_on(async {
+        logging::init(&args.log)?;
+        MOVED.warn();
+        raise_open_files();
+        serve(args).await
+    })
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {

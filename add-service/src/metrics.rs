@@ -1,5 +1,5 @@
 //! The metrics of the two servers. The `discovery` crate adds those of the channel, whose names begin
-//! with `discovery_`.
+//! with `discovery_` or `grpc_client_`.
 //!
 //! Names and labels are those of Prometheus's HTTP conventions and of go-grpc-prometheus, so that
 //! existing dashboards show this service too.

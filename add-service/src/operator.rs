@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 use bootstrap::Stage;
-use discovery::{Channel, chain};
+use discovery::{Channel, chain, metrics::grpc_text};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
@@ -38,7 +38,8 @@ pub(crate) fn routes(readiness: Readiness) -> Router {
 
 async fn show_metrics(State(readiness): State<Readiness>) -> Response {
     let content_type = [("content-type", "text/plain; version=0.0.4")];
-    (content_type, readiness.recorder.render()).into_response()
+    let text = readiness.recorder.render() + &grpc_text();
+    (content_type, text).into_response()
 }
 
 /// Ready if a trim instance is connected or, without eager connections, can be connected to by a call.

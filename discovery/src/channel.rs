@@ -5,7 +5,7 @@
 //! on the state in `call`, with the caller's `options`; `pick` (an endpoint from the snapshot; `targeted`
 //! if the caller says where); `attempt` (one send); `answer`
 //! (reading up to the first message); `tracker` (bookkeeping); `response` (the body that the caller
-//! reads). `shared` is what all calls of a channel have in common, `method_policy` what those of a
+//! reads). `record` and `trace` are what is seen of them from outside: gRPC's metrics, and spans. `shared` is what all calls of a channel have in common, `method_policy` what those of a
 //! method have. `builder` makes both from `settings`, and `service_config` replaces the policies.
 //! `grpc_status` and this file are the
 //! only ones that know tonic's types.
@@ -26,6 +26,7 @@ mod method_policy;
 mod options;
 mod pick;
 mod race;
+mod record;
 #[cfg(feature = "service-config")]
 mod report;
 mod response;
@@ -41,6 +42,7 @@ mod size_limit;
 mod snapshot;
 mod status;
 mod targeted;
+mod trace;
 mod tracker;
 
 use std::{

@@ -29,7 +29,7 @@ mod tests;
 
 pub(crate) use self::{
     counters::Classification,
-    ejector::{Ejector, Review},
+    ejector::{Ejector, FAILING_SHARE, Review, SUCCESS_RATE},
     health::Health,
 };
 pub use self::{

@@ -261,6 +261,7 @@ impl Task {
                 biased;
                 _ = publication.tick() => {
                     self.config.metrics.publish();
+                    self.config.connector.target.drain();
                     self.config.connector.log.summarize();
                     continue;
                 }

@@ -68,7 +68,8 @@
 //! | HTTP/2 with known connection state | RFC 9113; see [`connection`] | on |
 //! | plain HTTP/1.1 and HTTP/2, with idempotent methods and `Retry-After` | RFC 9110, RFC 9112; see `http::Channel` | `http` feature |
 //! | [registration](Registrar), repeated when it is lost | Go kit, Consul | – |
-//! | [metrics] | the `metrics` facade | once a recorder is installed |
+//! | [metrics] | the `metrics` facade; gRFCs A66, A91, A94, A96 | once a recorder is installed; on demand |
+//! | [traces](crate#tracing) | gRFC A72, OpenTelemetry | once a subscriber takes them |
 //! | [state](Channel::snapshot) and [events](Channel::events) | gRPC's channelz | on demand |
 //!
 //! # What an outcome means
@@ -90,6 +91,15 @@
 //!
 //! A call that ends without an answer has a [`CallError`] behind its status, with the kind of the error
 //! and every attempt.
+//!
+//! # Tracing
+//!
+//! A call is a `tracing` span of the target `discovery::rpc` and the level TRACE, and each of its attempts is a
+//! span under it. Names and events follow gRFC A72 (`Sent.pb.Trim.TrimSpace`, `Attempt.pb.Trim.TrimSpace`,
+//! `previous-rpc-attempts`, `transparent-retry`), other attributes OpenTelemetry's conventions for RPC. The
+//! fields `otel.name`, `otel.kind` and `otel.status_code` are those of the crate `tracing-opentelemetry`. A
+//! subscriber that does not enable this target costs a call one comparison per span.
+//! [`ChannelBuilder::propagate`] carries the context to the server.
 //!
 //! # Cargo features
 //!
@@ -136,6 +146,7 @@ mod instance;
 pub mod metrics;
 #[cfg(feature = "orca")]
 pub mod orca;
+mod payload;
 mod probe;
 mod protocol;
 #[cfg(feature = "tls")]

@@ -16,6 +16,37 @@
 //! | `discovery_registry_errors_total` | counter | failed queries of a registry | `service`, `registry` |
 //! | `discovery_invalid_instances_total` | counter | registered instances that cannot be used | `service`, `registry` |
 //!
+//! # The names of gRPC's own implementations
+//!
+//! [`grpc_text`] writes these in the text format of Prometheus, by the names that the OpenTelemetry exporter
+//! for Prometheus gives to the metrics of gRFCs A66, A91, A94 and A96. Dashboards made for gRPC show them.
+//! They are not sent to the recorder: a histogram of the facade takes every value one by one, and these
+//! count in buckets of their own.
+//!
+//! | name | kind | unit | labels |
+//! |---|---|---|---|
+//! | `grpc_client_attempt_started_total` | counter | attempts | `grpc_method`, `grpc_target` |
+//! | `grpc_client_attempt_duration_seconds` | histogram | seconds to the end of the response, from 10 us to 100 s | `grpc_method`, `grpc_target`, `grpc_status` |
+//! | `grpc_client_attempt_sent_total_compressed_message_size_bytes` | histogram | bytes of request messages, from 1 KiB to 4 GiB | the same |
+//! | `grpc_client_attempt_rcvd_total_compressed_message_size_bytes` | histogram | bytes of response messages | the same |
+//! | `grpc_client_call_duration_seconds` | histogram | seconds, with all attempts | the same |
+//! | `grpc_client_call_retries` | histogram | retries of a call that had any, from 1 to 5 | `grpc_method`, `grpc_target` |
+//! | `grpc_client_call_transparent_retries` | histogram | retries that no server had processed, from 1 to 10 | `grpc_method`, `grpc_target` |
+//! | `grpc_client_call_hedges` | histogram | hedged attempts, from 1 to 5 | `grpc_method`, `grpc_target` |
+//! | `grpc_client_call_retry_delay_seconds` | histogram | seconds of a retried call without an attempt under way | `grpc_method`, `grpc_target` |
+//! | `grpc_subchannel_connection_attempts_succeeded_total` | counter | attempts to connect | `grpc_target` |
+//! | `grpc_subchannel_connection_attempts_failed_total` | counter | attempts to connect | `grpc_target` |
+//! | `grpc_subchannel_disconnections_total` | counter | connections that ended | `grpc_target` |
+//! | `grpc_subchannel_open_connections` | gauge | connections | `grpc_target` |
+//! | `grpc_lb_outlier_detection_ejections_enforced_total` | counter | ejections | `grpc_target`, `grpc_lb_outlier_detection_detection_method`: `success_rate`, `failure_percentage`, `consecutive` |
+//! | `grpc_lb_outlier_detection_ejections_unenforced_total` | counter | outliers found but not ejected, per review | the same, and `grpc_lb_outlier_detection_unenforced_reason`: `max_ejection_overflow` |
+//!
+//! `grpc_method` is the full name, such as `pb.Trim/TrimSpace`; `grpc_target` is the registry's name and the
+//! service, such as `consul://localhost:8500/trim_service`; `grpc_status` is a code's name, such as
+//! `UNAVAILABLE`. The numbers of series do not depend on the number of instances: no label names one.
+//! At most 64 methods of a target have series of their own, the others are `other`. A status has series once
+//! it was seen. All series of a target disappear with its last channel.
+//!
 //! # Several channels, and the end of a channel
 //!
 //! All channels of the process to a service share its metrics. `discovery_endpoints` is the sum over
@@ -40,11 +71,14 @@
 
 mod endpoints;
 mod registry;
+mod rpc;
 mod service;
 mod total;
 
 pub(crate) use self::registry::RegistryMetrics;
+pub use self::rpc::grpc_text;
 pub(crate) use self::{
     endpoints::Endpoints,
+    rpc::{CallCounts, Detection, MethodMetrics, Target, TargetMetrics},
     service::{PUBLISH_INTERVAL, ServiceMetrics},
 };

@@ -18,6 +18,9 @@ pub(crate) trait Protocol: Send + Sync + 'static {
     /// True if a response is complete without trailers.
     const ENDS_WITHOUT_TRAILERS: bool = false;
 
+    /// True if calls are counted and traced as gRPC's (gRFCs A66 and A72).
+    const IS_RPC: bool = true;
+
     /// The hash that tells methods apart in what is learnt of their answers.
     fn method(_method: &Method, path: &str) -> u64 {
         hash::bytes(path.as_bytes())

@@ -27,9 +27,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
     let args: Args = parse(&Moved::NONE);
-    logging::init(&args.log);
-    raise_open_files();
-    block_on(serve(args))
+    block_on(async {
+        logging::init(&args.log)?;
+        raise_open_files();
+        serve(args).await
+    })
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {

@@ -12,6 +12,7 @@
 //! | [`logging`] | log output and its flags |
 //! | [`registry`] | the flags that select a registry |
 //! | [`values`] | parsers of flag values |
+//! | [`spans`] | the spans of a server, exported over OTLP as the variables `OTEL_*` say |
 //! | [`signals`] | SIGINT, SIGTERM, SIGHUP and SIGQUIT |
 
 mod activity;
@@ -34,6 +35,7 @@ pub mod logging;
 mod messages;
 mod notify;
 mod one_message;
+mod otlp;
 mod peers;
 pub mod registry;
 mod request_body;
@@ -42,9 +44,11 @@ mod runtime;
 mod serve;
 mod server;
 pub mod signals;
+pub mod spans;
 mod supervision;
 mod thinned;
 mod tls;
+mod traced;
 mod transport;
 pub mod values;
 

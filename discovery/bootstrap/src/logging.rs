@@ -2,10 +2,21 @@
 
 #![allow(clippy::doc_markdown, reason = "the comments are what --help prints")]
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Stderr};
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer as _,
+    fmt::{
+        self,
+        format::{DefaultFields, Format},
+    },
+    layer::SubscriberExt as _,
+    registry,
+    util::SubscriberInitExt as _,
+};
+
+use crate::{otlp, spans};
 
 /// The flags for logging.
 #[derive(Args, Clone, Debug)]
@@ -58,18 +69,41 @@ pub fn directives(text: &str) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Starts logging. A second call has no effect.
-pub fn init(args: &LogArgs) {
+/// Starts logging, and the export of [spans] if the variables `OTEL_*` ask for it. A second call has no
+/// effect.
+///
+/// # Errors
+///
+/// If one of these variables is invalid; if there is an export, outside a tokio runtime.
+pub fn init(args: &LogArgs) -> anyhow::Result<()> {
     let filter = filter(&args.log_level);
-    let registry = tracing_subscriber::registry().with(filter);
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let ansi = std::io::stderr().is_terminal();
     // Only a second call fails, and logging is already on then.
-    let _already_on = match args.log_format {
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
-        LogFormat::Human => registry
-            .with(lines.with_ansi(std::io::stderr().is_terminal()))
+    let _already_on = match (otlp::start()?, args.log_format) {
+        // Each layer has its own filter, or else spans would be in the log.
+        (Some(export), LogFormat::Json) => registry()
+            .with(export.with_filter(spans::filter()))
+            .with(lines().json().flatten_event(true).with_filter(filter))
+            .try_init(),
+        (Some(export), LogFormat::Human) => registry()
+            .with(export.with_filter(spans::filter()))
+            .with(lines().with_ansi(ansi).with_filter(filter))
+            .try_init(),
+        (None, LogFormat::Json) => registry()
+            .with(filter)
+            .with(lines().json().flatten_event(true))
+            .try_init(),
+        (None, LogFormat::Human) => registry()
+            .with(filter)
+            .with(lines().with_ansi(ansi))
             .try_init(),
     };
+    Ok(())
+}
+
+/// Log lines on standard error.
+fn lines<S>() -> fmt::Layer<S, DefaultFields, Format, fn() -> Stderr> {
+    fmt::Layer::default().with_writer(std::io::stderr)
 }
 
 /// The filter of these directives. The crate h2 warns of each connection that it ends, which a client can

@@ -20,7 +20,7 @@ use tokio::{
     net::TcpListener,
     sync::{Notify, watch},
     task::JoinSet,
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tracing::{info, warn};
 
@@ -28,11 +28,13 @@ use crate::{
     grpc::{Reported, Services},
     limit::{default_limit, default_limit_per_peer},
     limits::Limits,
+    otlp,
     request_body::RequestBody,
     serve::{Protocol, Settings, serve},
     signals::Shutdown,
-    tls::ServerTls,
     supervision::{Registered, Reload, Supervision},
+    tls::ServerTls,
+    traced::Traced,
 };
 
 /// Time limit of a deregistration.
@@ -397,7 +399,10 @@ impl Server {
         let mut supervision = Supervision::start(registered.collect(), self.reload);
         stop.await;
         supervision.stopping(DEREGISTER + self.drain + EXIT).await;
-        running.leave(registrars, before_stop).await
+        let end = Instant::now() + self.drain;
+        let result = running.leave(registrars, before_stop).await;
+        otlp::flush(end.saturating_duration_since(Instant::now())).await;
+        result
     }
 }
 
@@ -430,8 +435,13 @@ impl Running {
             Serve::Grpc(services) => {
                 let (reported, server) = services.into_server(settings.limits.receive)?;
                 self.reported.push(reported);
-                self.servers
-                    .spawn(serve(listener, server, Protocol::Grpc, settings, stop));
+                self.servers.spawn(serve(
+                    listener,
+                    Traced::new(server),
+                    Protocol::Grpc,
+                    settings,
+                    stop,
+                ));
             }
             Serve::Http(start) => {
                 self.servers.spawn(start(listener, settings, stop));

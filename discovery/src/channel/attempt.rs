@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{
     answer::{Answer, AttemptError},
     limit::is_at,
+    record::{AttemptRecord, Whole},
     response::ResponseBody,
     size_limit::TooLong,
     tracker::{Outcome, Tracker},
@@ -22,6 +23,7 @@ use crate::{
     endpoint::Endpoint,
     error::chain,
     instance::Instance,
+    payload::Payload,
     protocol::{Protocol, Reply},
     retry::Failure,
 };
@@ -88,6 +90,7 @@ pub(super) struct AttemptRun<P> {
     /// The caller's own deadline, which holds for the whole response.
     pub(super) caller: Option<Instant>,
     pub(super) request: OpenRequest,
+    pub(super) record: AttemptRecord,
     pub(super) protocol: PhantomData<P>,
 }
 
@@ -140,6 +143,8 @@ impl<P: Protocol> AttemptRun<P> {
         } else {
             self.tracker.overtaken();
         }
+        self.record
+            .end(Code::Cancelled, "another attempt has answered");
         self.tracker.settle(Classification::Overtaken);
     }
 
@@ -170,6 +175,7 @@ impl<P: Protocol> AttemptRun<P> {
             AttemptError::TooLong(error) => (Failure::TooLong, error.to_string(), false),
         };
         let failed = self.failed_attempt(failure, reason, None);
+        self.record.end(failure.code(), &failed.reason);
         if blame {
             self.tracker.settle(Classification::Transport);
         }
@@ -208,7 +214,7 @@ impl<P: Protocol> AttemptRun<P> {
         })
     }
 
-    fn answered(self, mut parts: Parts, answer: Answer) -> Ended {
+    fn answered(mut self, mut parts: Parts, answer: Answer) -> Ended {
         let instance = Arc::clone(self.tracker.endpoint().instance());
         parts.extensions.insert(ServedBy(instance));
         match answer {
@@ -220,6 +226,10 @@ impl<P: Protocol> AttemptRun<P> {
                     self.tracker.note_load(trailers);
                 }
                 self.tracker.outcome(Outcome::Ok, Some(failed));
+                let mut payload = Payload::<P::Message>::default();
+                for data in read.iter().filter_map(Frame::data_ref) {
+                    self.record.received = payload.add(data);
+                }
                 let body = if let (Some(rest), None) = (rest, code) {
                     ResponseBody::open::<P>(
                         read,
@@ -228,10 +238,15 @@ impl<P: Protocol> AttemptRun<P> {
                         self.caller,
                         self.request.body,
                         None,
+                        (self.record, payload),
                     )
                 } else {
                     self.tracker.settle(classification);
-                    ResponseBody::whole(read)
+                    let end = Whole {
+                        code: code.unwrap_or(Code::Ok),
+                        attempt: Some(self.record),
+                    };
+                    ResponseBody::whole(read, end)
                 };
                 Ok(Response::from_parts(parts, body))
             }
@@ -241,14 +256,15 @@ impl<P: Protocol> AttemptRun<P> {
                 read,
                 details,
             } => {
-                let response = Response::from_parts(parts, ResponseBody::whole(read));
+                let body = |attempt| ResponseBody::whole(read, Whole { code, attempt });
                 let classification = P::classify(code);
                 self.tracker.note_load(&details);
                 if code == Code::Ok {
                     self.tracker.outcome(Outcome::Ok, Some(false));
                     self.tracker.settle(classification);
-                    return Ok(response);
+                    return Ok(Response::from_parts(parts, body(Some(self.record))));
                 }
+                let response = Response::from_parts(parts, body(None));
                 let reason = P::describe(code, &details);
                 let failure = Failure::Status(code, P::pushback(&details));
                 let answer = ServerStatus {
@@ -259,12 +275,14 @@ impl<P: Protocol> AttemptRun<P> {
                     self.tracker.outcome(Outcome::Status, None);
                     let failure = Failure::WrongServer(code);
                     let mut failed = self.failed_attempt(failure, reason, Some(answer));
+                    self.record.end(code, &failed.reason);
                     failed.wrong_server = Some(self.tracker);
                     return Err(failed);
                 }
                 let failed = classification != Classification::Success;
                 self.tracker.outcome(Outcome::Status, Some(failed));
                 let failed = self.failed_attempt(failure, reason, Some(answer));
+                self.record.end(code, &failed.reason);
                 self.tracker.settle(classification);
                 Err(failed)
             }
@@ -297,11 +315,16 @@ impl<P: Protocol> AttemptRun<P> {
                 self.tracker,
                 self.caller,
                 self.request.body,
-                Some(reply.classification),
+                Some(reply),
+                (self.record, Payload::default()),
             )
         } else {
             self.tracker.settle(reply.classification);
-            ResponseBody::whole(read)
+            let end = Whole {
+                code: reply.code,
+                attempt: Some(self.record),
+            };
+            ResponseBody::whole(read, end)
         };
         let response = Response::from_parts(parts, body);
         let Some(mut failed) = failure else {

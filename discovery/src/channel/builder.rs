@@ -7,7 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Uri};
+use http::{HeaderMap, HeaderValue, Uri};
 use tokio::{sync::Semaphore, time::Instant};
 
 #[cfg(feature = "service-config")]
@@ -20,6 +20,7 @@ use super::{
     retry_overrides::RetryOverrides,
     settings::{ChosenBalancer, Settings},
     shared::Shared,
+    trace::Propagate,
 };
 #[cfg(feature = "http")]
 use crate::code::Code;
@@ -36,7 +37,7 @@ use crate::{
     endpointer::{Config, Endpointer, RemovalProtection},
     error::InvalidSetting,
     filter::zone::Locality,
-    metrics::{Endpoints, ServiceMetrics},
+    metrics::{Endpoints, ServiceMetrics, Target},
     registry::{self, Query, Registry, RegistryError},
     retry::{Hedge, RetryPolicy, learnt::LearntTimes, usual::UsualLatency},
     warm_up::WarmUp,
@@ -74,6 +75,7 @@ pub struct ChannelBuilder<R = ()> {
     pub(super) connect_backoff: Backoff,
     pub(super) connect_parallel: usize,
     user_agent: String,
+    propagate: Option<Arc<Propagate>>,
     #[cfg(feature = "service-config")]
     pub(super) service_config: crate::config::ServiceConfig,
     #[cfg(feature = "descriptors")]
@@ -129,6 +131,7 @@ impl<R> ChannelBuilder<R> {
             connect_backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(750)),
             connect_parallel: 32,
             user_agent: concat!("discovery/", env!("CARGO_PKG_VERSION")).to_owned(),
+            propagate: None,
             #[cfg(feature = "service-config")]
             service_config: crate::config::ServiceConfig::default(),
             #[cfg(feature = "descriptors")]
@@ -332,6 +335,24 @@ impl<R> ChannelBuilder<R> {
         self
     }
 
+    /// A function that writes the context of a trace, such as W3C's `traceparent`, into the headers of each
+    /// attempt. It is called inside the attempt's span, so that the server's span hangs under it. Default:
+    /// none, and the headers of the request go out as they are. See [tracing](crate#tracing).
+    ///
+    /// ```
+    /// # use discovery::Channel;
+    /// let builder = Channel::builder("static://localhost:8975", "trim_service")
+    ///     // With OpenTelemetry: the propagator's `inject_context` with `Span::current().context()`.
+    ///     .propagate(|headers| {
+    ///         let context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    ///         headers.insert("traceparent", http::HeaderValue::from_static(context));
+    ///     });
+    /// ```
+    pub fn propagate(mut self, inject: impl Fn(&mut HeaderMap) + Send + Sync + 'static) -> Self {
+        self.propagate = Some(Arc::new(inject));
+        self
+    }
+
     /// Starts the channel of a protocol with these properties.
     pub(crate) fn start(self, protocol: &ProtocolSettings) -> Result<Channel, BuildError> {
         let service = self.query.service.clone();
@@ -388,12 +409,14 @@ impl<R> ChannelBuilder<R> {
             Source::Registry(registry) => registry,
         };
         let instancer = registry.instancer(&self.query)?;
+        let target = Target::of(registry.name(), &service);
         let connector = Arc::new(Connector::new(
             factory,
             self.connect_parallel,
             self.connect_timeout,
             self.connect_backoff,
             self.eager,
+            target.metrics(),
         ));
         let metrics = ServiceMetrics::of(&service);
         let settings = Settings {
@@ -436,6 +459,8 @@ impl<R> ChannelBuilder<R> {
             times: LearntTimes::new(now),
             usual: UsualLatency::default(),
             counters: metrics,
+            target,
+            propagate: self.propagate,
             fixed,
             user_agent,
             registry: registry.name().to_owned(),

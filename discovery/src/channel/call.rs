@@ -14,6 +14,7 @@ use super::{
     method_policy::MethodPolicy,
     options::{CallOptions, Target},
     pick::{Picked, Picking},
+    record::{CallRecord, Sent as SentBody},
     shared::Shared,
     size_limit::SizeLimit,
     tracker::Tracker,
@@ -74,6 +75,7 @@ pub(super) struct Call<'a, P> {
     /// The attempts at instances that do not have the method.
     wrong_servers: Vec<Tracker>,
     pub(super) rng: Rng,
+    pub(super) record: &'a mut CallRecord,
     protocol: PhantomData<P>,
 }
 
@@ -83,15 +85,18 @@ impl<'a, P: Protocol> Call<'a, P> {
     /// # Errors
     ///
     /// If its deadline is malformed, or its message too long.
-    pub(super) fn new<B>(shared: &'a Arc<Shared>, request: Request<B>) -> Result<Self, CallError>
+    pub(super) fn new<B>(
+        shared: &'a Arc<Shared>,
+        request: Request<B>,
+        record: &'a mut CallRecord,
+    ) -> Result<Self, CallError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let now = Instant::now();
+        let (now, hash) = (record.begun(), record.hash());
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
-        let hash = P::method(&parts.method, path);
         let policies = shared.policies.load();
         let policy = Arc::clone(policies.of(path, hash));
         let key = parts.extensions.get::<HashKey>().copied();
@@ -165,6 +170,7 @@ impl<'a, P: Protocol> Call<'a, P> {
             attempts: Attempts::default(),
             wrong_servers: Vec::new(),
             rng: Rng::new(),
+            record,
             shared,
             policy,
             protocol: PhantomData,
@@ -187,8 +193,22 @@ impl<'a, P: Protocol> Call<'a, P> {
 
     /// Begins an attempt over the picked connection.
     pub(super) fn attempt(&mut self, picked: Picked, body: RequestBody) -> (AttemptRun<P>, Sent) {
-        let request = self.request(body);
+        let mut request = self.request(body);
         let overdue = self.overdue();
+        let sent = match self.replay.one_shot() {
+            None => SentBody::Whole(self.replay.size::<P::Message>().unwrap_or(0)),
+            Some(body) => SentBody::Stream(Arc::clone(body)),
+        };
+        let record = self.record.attempt(
+            self.head.uri.path(),
+            picked.endpoint.instance(),
+            self.attempts.sent(),
+            sent,
+            self.now,
+        );
+        if let Some(propagate) = &self.shared.propagate {
+            record.propagate(&**propagate, request.headers_mut());
+        }
         self.attempts.begin(&picked.endpoint);
         let sent = picked.transport.send(request);
         let attempt = AttemptRun {
@@ -208,6 +228,7 @@ impl<'a, P: Protocol> Call<'a, P> {
                 body: self.replay.one_shot().cloned(),
                 is_streaming: self.replay.is_streaming(),
             },
+            record,
             protocol: PhantomData,
         };
         (attempt, sent)

@@ -15,6 +15,7 @@ use super::{
     attempt::{AttemptRun, Ended, FailedAttempt, Read},
     call::{Call, MAX_TRANSPARENT_RETRIES},
     pick::Choice,
+    record::Cause,
 };
 use crate::{
     protocol::Protocol,
@@ -229,6 +230,10 @@ impl<P: Protocol> Call<'_, P> {
             Reason::Hedge => counters.hedges.increment(1),
             Reason::Overdue | Reason::Failed { .. } => counters.retries.increment(1),
         }
+        self.record.next(match next.reason {
+            Reason::Hedge => Cause::Hedge,
+            Reason::Overdue | Reason::Failed { .. } => Cause::retry(paid),
+        });
         let (attempt, sent) = self.attempt(picked, body);
         let reading = answer::read::<P>(sent, self.held(), self.policy.max_response);
         let reading = Box::pin(reading);

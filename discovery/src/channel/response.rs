@@ -18,7 +18,13 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
-use super::{answer::NO_STATUS, limit::is_at, size_limit::TooLong, tracker::Tracker};
+use super::{
+    answer::NO_STATUS,
+    limit::is_at,
+    record::{AttemptRecord, CallRecord, Open, Whole},
+    size_limit::TooLong,
+    tracker::Tracker,
+};
 use crate::{
     code::Code,
     connection::{
@@ -27,7 +33,8 @@ use crate::{
     },
     ejection::Classification,
     error::chain,
-    protocol::Protocol,
+    payload::Payload,
+    protocol::{Protocol, Reply},
     retry::{CallError, CallErrorKind},
 };
 
@@ -39,58 +46,104 @@ pub struct ResponseBody {
     rest: Option<TransportBody>,
     /// The attempt's bookkeeping, and the rules of its protocol.
     tracker: Option<(Tracker, Rules)>,
+    record: Option<Record>,
     deadline: Option<Pin<Box<Sleep>>>,
     /// The request's body, if it may still be with the caller.
     request: Option<Arc<OneShot>>,
 }
 
+/// The record of the call.
+enum Record {
+    Whole(Whole),
+    Open(Open),
+}
+
+/// Counts received bytes, and returns the size of the complete messages.
+type Count = dyn FnMut(&[u8]) -> u64 + Send;
+
 /// The rules of a protocol that a response needs.
 struct Rules {
-    /// The classification of trailers, and true if they may stand for a passed deadline.
-    trailers: fn(&HeaderMap) -> (Classification, bool),
-    /// The classification of a response whose status is not in its trailers.
-    known: Option<Classification>,
+    /// The status in trailers, its classification, and true if it may stand for a passed deadline.
+    trailers: fn(&HeaderMap) -> (Code, Classification, bool),
+    /// The status of a response that does not have it in its trailers.
+    known: Option<Reply>,
     caller_error: fn(&(dyn Error + 'static)) -> Code,
+    /// Counts the bytes of messages.
+    payload: Box<Count>,
 }
 
 impl Rules {
-    fn of<P: Protocol>(known: Option<Classification>) -> Self {
+    fn of<P: Protocol>(known: Option<Reply>, mut payload: Payload<P::Message>) -> Self {
         Self {
             trailers: |trailers| {
                 let code = P::trailers(trailers);
-                (P::classify(code), P::is_timeout(code))
+                (code, P::classify(code), P::is_timeout(code))
             },
             known: known.filter(|_| P::ENDS_WITHOUT_TRAILERS),
             caller_error: P::caller_error,
+            payload: Box::new(move |data| payload.add(data)),
         }
     }
 }
 
 impl ResponseBody {
     /// A body that was read to its end.
-    pub(super) fn whole(read: VecDeque<Frame<Bytes>>) -> Self {
+    pub(super) fn whole(read: VecDeque<Frame<Bytes>>, end: Whole) -> Self {
         Self {
             read,
+            record: Some(Record::Whole(end)),
             ..Self::default()
         }
     }
 
-    /// A body that is still being received and must end by the caller's deadline. `known` is the
-    /// classification of a response whose status is not in its trailers.
+    /// A body that is still being received and must end by the caller's deadline. `known` is the status of
+    /// a response that does not have it in its trailers.
     pub(super) fn open<P: Protocol>(
         read: VecDeque<Frame<Bytes>>,
         rest: TransportBody,
         tracker: Tracker,
         deadline: Option<Instant>,
         request: Option<Arc<OneShot>>,
-        known: Option<Classification>,
+        known: Option<Reply>,
+        (attempt, payload): (AttemptRecord, Payload<P::Message>),
     ) -> Self {
         Self {
             read,
             rest: Some(rest),
-            tracker: Some((tracker, Rules::of::<P>(known))),
+            tracker: Some((tracker, Rules::of::<P>(known, payload))),
+            record: Some(Record::Open(Open {
+                attempt,
+                call: None,
+            })),
             deadline: deadline.map(|at| Box::pin(sleep_until(at))),
             request,
+        }
+    }
+
+    /// Ends the call if the response was read whole, or else with the response. `now` is the time as of
+    /// a whole answer.
+    pub(super) fn take_over(&mut self, call: CallRecord, now: Instant) {
+        match self.record.take() {
+            Some(Record::Whole(whole)) => whole.end(call, now),
+            Some(Record::Open(open)) => {
+                self.record = Some(Record::Open(open.with_call(call)));
+            }
+            None => {}
+        }
+    }
+
+    /// Ends the records of a response with its status.
+    fn record_end(&mut self, code: Code, reason: &str) {
+        if let Some(Record::Open(open)) = self.record.take() {
+            open.end(code, reason);
+        }
+    }
+
+    /// Counts the bytes of messages.
+    fn count(&mut self, data: &[u8]) {
+        if let (Some((_, rules)), Some(Record::Open(open))) = (&mut self.tracker, &mut self.record)
+        {
+            open.attempt.received = (rules.payload)(data);
         }
     }
 
@@ -115,6 +168,7 @@ impl ResponseBody {
         );
         self.rest = None;
         self.tracker = None;
+        self.record_end(Code::DeadlineExceeded, &reason);
         CallError::new(Code::DeadlineExceeded, CallErrorKind::Deadline, reason)
     }
 
@@ -135,6 +189,7 @@ impl ResponseBody {
             "call to {instance}: the caller ended its request: {}",
             chain(error)
         );
+        self.record_end(code, &reason);
         CallError::new(code, CallErrorKind::RequestFailed, reason)
     }
 
@@ -142,6 +197,7 @@ impl ResponseBody {
     fn interrupted(&mut self, reason: &str) -> CallError {
         let reason = format!("{} {reason}", self.instance());
         self.settle(Classification::Transport);
+        self.record_end(Code::Unavailable, &reason);
         let kind = CallErrorKind::ResponseInterrupted;
         CallError::new(Code::Unavailable, kind, reason)
     }
@@ -151,6 +207,7 @@ impl ResponseBody {
         let reason = format!("{}: {error}", self.instance());
         self.rest = None;
         self.tracker = None;
+        self.record_end(Code::ResourceExhausted, &reason);
         CallError::new(
             Code::ResourceExhausted,
             CallErrorKind::MessageTooLong,
@@ -175,21 +232,27 @@ impl ResponseBody {
                     && let Some((tracker, rules)) = &self.tracker
                 {
                     tracker.note_load(trailers);
-                    let (classification, may_be_timeout) = (rules.trailers)(trailers);
+                    let (code, classification, may_be_timeout) = (rules.trailers)(trailers);
                     if may_be_timeout && self.is_late() {
                         return Poll::Ready(Some(Err(self.out_of_time())));
                     }
-                    let classification = self.known().unwrap_or(classification);
-                    self.settle(classification);
-                } else if let Some(classification) = self.known()
+                    if let Some(known) = self.known() {
+                        self.complete(known);
+                    } else {
+                        self.settle(classification);
+                        self.record_end(code, "");
+                    }
+                } else if let Some(known) = self.known()
                     && self.rest.as_ref().is_some_and(Body::is_end_stream)
                 {
-                    self.settle(classification);
+                    self.complete(known);
+                } else if let Some(data) = frame.data_ref() {
+                    self.count(data);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(None) if let Some(classification) = self.known() => {
-                self.settle(classification);
+            Poll::Ready(None) if let Some(known) = self.known() => {
+                self.complete(known);
                 Poll::Ready(None)
             }
             Poll::Ready(_) if let Some(error) = self.caller_error() => {
@@ -221,8 +284,14 @@ impl ResponseBody {
         }
     }
 
-    /// The classification of a response whose status is not in its trailers.
-    fn known(&self) -> Option<Classification> {
+    /// Ends a response with the status that its head had.
+    fn complete(&mut self, known: Reply) {
+        self.settle(known.classification);
+        self.record_end(known.code, "");
+    }
+
+    /// The status of a response that does not have it in its trailers.
+    fn known(&self) -> Option<Reply> {
         self.tracker.as_ref()?.1.known
     }
 

@@ -29,6 +29,7 @@ use super::{
     limit::is_at,
     pick::{Picked, out_of_time},
     race::until,
+    record::{CallRecord, Cause},
     response::ResponseBody,
     shared::Shared,
 };
@@ -48,8 +49,15 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    let mut record = CallRecord::begin::<P>(
+        shared.target.metrics(),
+        &shared.service,
+        request.method(),
+        request.uri().path(),
+    );
+    let mut ended = record.begun();
     // The task's ID is the cheaper of the two looks.
-    let result = if task::try_id().is_none() && Handle::try_current().is_err() {
+    let mut result = if task::try_id().is_none() && Handle::try_current().is_err() {
         Err(CallError::new(
             Code::Unavailable,
             CallErrorKind::NoRuntime,
@@ -59,11 +67,16 @@ where
             ),
         ))
     } else {
-        match Call::<P>::new(&shared, request) {
-            Ok(mut call) => call.run().await,
+        match Call::<P>::new(&shared, request, &mut record) {
+            Ok(mut call) => {
+                let result = call.run().await;
+                ended = call.now;
+                result
+            }
             Err(error) => Err(error),
         }
     };
+    record.settle(&mut result, ended);
     match &result {
         Ok(_) => shared.counters.calls_ok.increment(1),
         Err(error) => shared.counters.failure(error.code),
@@ -77,7 +90,9 @@ impl<P: Protocol> Call<'_, P> {
             if self.limit.is_over(self.now) {
                 return Err(self.out_of_time());
             }
+            let from = self.now;
             let picked = self.picking().pick().await?;
+            self.record.waited(from, self.now);
             let failed = match self.try_once(picked).await {
                 Ok(mut response) => {
                     // Rare, and read first so that the usual call does not pay for it.
@@ -85,7 +100,8 @@ impl<P: Protocol> Call<'_, P> {
                         let earlier = self.attempts.earlier();
                         response.extensions_mut().insert(earlier);
                     }
-                    self.policy.limit.succeeded(Instant::now());
+                    self.now = Instant::now();
+                    self.policy.limit.succeeded(self.now);
                     self.blame_wrong_servers();
                     return Ok(response);
                 }
@@ -141,6 +157,8 @@ impl<P: Protocol> Call<'_, P> {
                     (CallErrorKind::BudgetExhausted, "the retry budget is empty")
                 } else {
                     self.shared.counters.retries.increment(1);
+                    self.record.next(Cause::retry(paid));
+                    self.record.idle(now);
                     if !after.is_zero() {
                         sleep(after).await;
                     }

@@ -6,10 +6,12 @@ use arc_swap::ArcSwap;
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::{fixed_settings::FixedSettings, method_policy::Policies, settings::Settings};
+use super::{
+    fixed_settings::FixedSettings, method_policy::Policies, settings::Settings, trace::Propagate,
+};
 use crate::{
     endpointer::Endpointer,
-    metrics::ServiceMetrics,
+    metrics::{ServiceMetrics, Target},
     retry::{
         Hedge,
         learnt::LearntTimes,
@@ -35,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) times: LearntTimes,
     pub(crate) usual: UsualLatency,
     pub(crate) counters: Arc<ServiceMetrics>,
+    pub(crate) target: Target,
+    pub(crate) propagate: Option<Arc<Propagate>>,
     pub(crate) user_agent: HeaderValue,
     /// Calls that any connection takes at a time: its capacity is not read below this number.
     pub(crate) min_capacity: u32,

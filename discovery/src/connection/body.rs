@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -22,6 +22,8 @@ pub(crate) struct OneShot {
     touched: AtomicBool,
     /// True once it was read to its end.
     complete: AtomicBool,
+    /// Bytes of its messages that were read.
+    sent: Arc<AtomicU64>,
     /// The caller's error, after which there is no more of it.
     failure: OnceLock<CallerError>,
     rest: Mutex<Rest>,
@@ -44,12 +46,15 @@ impl Error for CallerError {
 }
 
 impl OneShot {
-    /// A body of the frames already read, followed by the rest.
+    /// A body of the frames already read, followed by the rest. Whoever reads the messages counts their
+    /// bytes in `sent`.
     pub(crate) fn new(
         read: Vec<Result<Frame<Bytes>, BoxError>>,
         body: UnsyncBoxBody<Bytes, BoxError>,
+        sent: Arc<AtomicU64>,
     ) -> Self {
         Self {
+            sent,
             touched: AtomicBool::new(false),
             complete: AtomicBool::new(false),
             failure: OnceLock::new(),
@@ -58,6 +63,11 @@ impl OneShot {
                 body,
             }),
         }
+    }
+
+    /// Bytes of its messages, without framing, that were read so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// True if an attempt has asked for a frame: no other attempt can send the body.

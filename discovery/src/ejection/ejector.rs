@@ -11,6 +11,10 @@ use super::{
     state::{EjectionState, Event},
 };
 
+/// The evidence of the two algorithms of gRFC A50, to read.
+pub(crate) const FAILING_SHARE: &str = "a failing share far above the others'";
+pub(crate) const SUCCESS_RATE: &str = "a success rate far below the mean";
+
 /// A success rate from here on is not an outlier, however small the deviation of the others.
 const RATE_GOOD: f64 = 0.95;
 /// From this failing share of all others on, failures in a row say nothing about one instance.
@@ -38,6 +42,8 @@ pub(crate) struct Review {
     pub(crate) probation: Vec<usize>,
     /// Endpoints admitted again.
     pub(crate) admitted: Vec<usize>,
+    /// Outliers that were not ejected, because as many endpoints are ejected as may be.
+    pub(crate) unenforced: Vec<&'static str>,
     /// The latest time of the next review.
     pub(crate) next: Option<Instant>,
 }
@@ -123,7 +129,10 @@ impl Ejector {
         let limit = share.max(1).min(set.len().saturating_sub(1));
         for (index, reason) in suspects {
             if out >= limit {
-                return;
+                if set[*index].is_admitted() {
+                    review.unenforced.push(reason);
+                }
+                continue;
             }
             let state = set[*index].eject(Event::Outlier(&self.policy), reason, now);
             if let Some(EjectionState::Ejected { until, .. }) = state {
@@ -178,7 +187,7 @@ fn failing_share(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'stat
     found.sort_by(|a, b| b.1.failing().total_cmp(&a.1.failing()));
     found
         .into_iter()
-        .map(|(index, _)| (index, "a failing share far above the others'"))
+        .map(|(index, _)| (index, FAILING_SHARE))
         .collect()
 }
 
@@ -207,6 +216,6 @@ fn success_rate(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'stati
     rates
         .into_iter()
         .filter(|(_, rate)| *rate < threshold.min(RATE_GOOD))
-        .map(|(index, _)| (index, "a success rate far below the mean"))
+        .map(|(index, _)| (index, SUCCESS_RATE))
         .collect()
 }

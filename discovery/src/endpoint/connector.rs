@@ -16,6 +16,7 @@ use crate::{
     error::chain,
     event::EventSender,
     instance::Instance,
+    metrics::TargetMetrics,
 };
 
 /// The settings and limits shared by all subchannels of a channel.
@@ -32,6 +33,8 @@ pub(crate) struct Connector {
     pub(crate) log: EventLog,
     pub(crate) events: EventSender,
     pub(super) pacer: Arc<Pacer>,
+    /// The metrics of the connections and ejections.
+    pub(crate) target: &'static TargetMetrics,
 }
 
 impl Connector {
@@ -41,6 +44,7 @@ impl Connector {
         timeout: Duration,
         backoff: Backoff,
         eager: bool,
+        target: &'static TargetMetrics,
     ) -> Self {
         Self {
             factory,
@@ -51,6 +55,7 @@ impl Connector {
             log: EventLog::default(),
             events: EventSender::default(),
             pacer: Arc::new(Pacer::new(parallel)),
+            target,
         }
     }
 
@@ -70,6 +75,10 @@ impl Connector {
             Err(error) if error.is_shortage() => End::NoDescriptor,
             Err(_) => End::Failed,
         };
+        match &result {
+            Ok(_) => self.target.connected.increment(1),
+            Err(_) => self.target.connect_failed.increment(1),
+        }
         let report = permit.end(end);
         if let (true, Err(error)) = (report, &result) {
             warn!(

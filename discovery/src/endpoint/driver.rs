@@ -35,6 +35,15 @@ struct Driver {
     finished: bool,
 }
 
+/// Counts the end of a connection, however it ends.
+struct OpenConnection<'c>(&'c Connector);
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.0.target.disconnected.increment(1);
+    }
+}
+
 impl Drop for Driver {
     /// A runtime that ends drops its tasks: the subchannel must not stay `Ready`.
     fn drop(&mut self) {
@@ -96,6 +105,7 @@ impl Driver {
             match connected {
                 Ok(connection) => {
                     reachable.get_or_insert_with(|| Reachable::new(&self.connector.pacer));
+                    let _open = OpenConnection(&self.connector);
                     let useful = self.serve(connection).await;
                     self.connector.pacer.descriptor_freed();
                     let Some(next) = self.after_connection(useful).await else {

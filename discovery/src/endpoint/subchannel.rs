@@ -195,6 +195,7 @@ mod tests {
         connection::{ConnectError, Connection, Factory, RequestBody, SendError, TransportBody},
         endpoint::connector::Connector,
         instance::Instance,
+        metrics::Target,
     };
 
     /// Connects at once and never closes.
@@ -230,7 +231,14 @@ mod tests {
             .unwrap();
         let second = Duration::from_secs(1);
         let backoff = Backoff::new(second, second);
-        let connector = Arc::new(Connector::new(Arc::new(Open), 1, second, backoff, true));
+        let connector = Arc::new(Connector::new(
+            Arc::new(Open),
+            1,
+            second,
+            backoff,
+            true,
+            Target::of("test://subchannel", "s").metrics(),
+        ));
         let subchannel = Arc::<Subchannel>::default();
         runtime.block_on(async {
             let instance = Arc::new(Instance::new("127.0.0.1", 1).unwrap());

@@ -6,11 +6,12 @@ use tracing::{info, warn};
 
 use super::set::{Change, Offer};
 use crate::{
-    ejection::Review,
+    ejection::{FAILING_SHARE, Review, SUCCESS_RATE},
     endpoint::{Connector, Endpoint, Event},
     error::chain,
     event::ChannelEventKind,
     instance::Instance,
+    metrics::Detection,
     registry::InstanceSet,
 };
 
@@ -86,7 +87,12 @@ impl<'c> Report<'c> {
     /// Outlier ejection has reviewed these endpoints.
     pub(super) fn review(&self, review: &Review, endpoints: &[Arc<Endpoint>]) {
         let instance = |index: usize| endpoints[index].instance();
+        let ejections = &self.connector.target.ejections;
+        for reason in &review.unenforced {
+            ejections.unenforced(detection(reason));
+        }
         for &(index, reason, time) in &review.ejected {
+            ejections.enforced(detection(reason));
             if self.logs(Event::Ejected) {
                 warn!(instance = %instance(index), "ejected for {time:?}: {reason}");
             }
@@ -128,5 +134,14 @@ impl<'c> Report<'c> {
     /// True if a line about this event is to be written now.
     fn logs(&self, event: Event) -> bool {
         self.connector.log.admits(event)
+    }
+}
+
+/// The algorithm that has found an outlier.
+fn detection(reason: &str) -> Detection {
+    match reason {
+        SUCCESS_RATE => Detection::SuccessRate,
+        FAILING_SHARE => Detection::FailurePercentage,
+        _ => Detection::Consecutive,
     }
 }

@@ -58,6 +58,7 @@ pub(super) struct Http;
 impl Protocol for Http {
     type Message = Body;
 
+    const IS_RPC: bool = false;
     const ENDS_WITH_LAST_ANSWER: bool = true;
     const ENDS_WITHOUT_TRAILERS: bool = true;
 

@@ -206,6 +206,10 @@ fn describe() {
         "Retries not made because the retry budget was empty."
     );
     describe_counter!(HEDGES, "Attempts made because an earlier one was slow.");
+    describe_counter!(
+        FALLBACKS,
+        "Attempts at an instance that the call does not prefer."
+    );
     describe_counter!(FAILURES, "Calls that ended with an error of the channel.");
     describe_histogram!(
         DURATION,

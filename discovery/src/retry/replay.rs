@@ -7,17 +7,21 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 
 use crate::{
     BoxError,
     connection::{RequestBody, body::OneShot},
+    payload::Payload,
     protocol::Message,
 };
 
@@ -69,7 +73,7 @@ impl Replay {
                 }
             }
         };
-        let rest = Arc::new(OneShot::new(prefix.frames, body));
+        let rest = Arc::new(counted::<M>(prefix.frames, body));
         if streaming {
             Self {
                 kind: Kind::Streaming(rest),
@@ -101,6 +105,14 @@ impl Replay {
         }
     }
 
+    /// The size of the messages of a complete body, without their framing.
+    pub(crate) fn size<M: Message>(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Whole(bytes) => Some(Payload::<M>::default().add(bytes)),
+            Kind::Large(_) | Kind::Streaming(_) => None,
+        }
+    }
+
     /// True if the caller is still producing the request.
     pub(crate) fn is_streaming(&self) -> bool {
         matches!(self.kind, Kind::Streaming(_))
@@ -111,6 +123,29 @@ impl Replay {
     pub(crate) fn is_unary(&self) -> bool {
         self.unary
     }
+}
+
+/// A body that counts its messages as they are read.
+fn counted<M: Message>(
+    read: Vec<Result<Frame<Bytes>, BoxError>>,
+    body: UnsyncBoxBody<Bytes, BoxError>,
+) -> OneShot {
+    let sent = Arc::new(AtomicU64::new(0));
+    let mut payload = Payload::<M>::default();
+    for data in read
+        .iter()
+        .filter_map(|frame| frame.as_ref().ok()?.data_ref())
+    {
+        sent.store(payload.add(data), Ordering::Relaxed);
+    }
+    let count = Arc::clone(&sent);
+    let body = body.map_frame(move |frame| {
+        if let Some(data) = frame.data_ref() {
+            count.store(payload.add(data), Ordering::Relaxed);
+        }
+        frame
+    });
+    OneShot::new(read, body.boxed_unsync(), sent)
 }
 
 #[derive(Default)]

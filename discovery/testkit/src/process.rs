@@ -21,7 +21,7 @@ use tokio::{
 };
 
 /// Prefixes of variables that are not inherited from the environment of the test run.
-const SETTINGS: [&str; 11] = [
+const SETTINGS: [&str; 12] = [
     "CONSUL_",
     "DISCOVERY_",
     "ETCD",
@@ -32,6 +32,7 @@ const SETTINGS: [&str; 11] = [
     "REGISTRY_",
     "LOG_",
     "NOTIFY_",
+    "OTEL_",
     "WATCHDOG_",
 ];
 

@@ -161,7 +161,7 @@ impl Service<Request<tonic::body::Body>> for Connection {
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
         let request = request.map(|body| {
             let body = body.map_err(BoxError::from).boxed_unsync();
-            RequestBody::one_shot(Arc::new(OneShot::new(Vec::new(), body)))
+            RequestBody::one_shot(Arc::new(OneShot::new(Vec::new(), body, Arc::default())))
         });
         self.shared.transport.send(request)
     }

@@ -73,6 +73,9 @@ struct Args {
     /// Print one JSON object per row instead of a table
     #[arg(long)]
     json: bool,
+    /// Port of the add service of a row, for a Prometheus that scrapes it; repeatable
+    #[arg(long, value_name = "ROW=PORT", value_parser = row_port)]
+    http_port: Vec<(String, u16)>,
     /// Instead of the rows, run the services beside the Go kit pair, whose binary this is
     #[arg(long, value_name = "BINARY", conflicts_with_all = ["only", "json", "list", "flags"])]
     gokit: Option<PathBuf>,
@@ -82,6 +85,22 @@ struct Args {
     /// Flags for the add service, after --
     #[arg(last = true, value_name = "FLAG")]
     flags: Vec<String>,
+}
+
+impl Args {
+    fn http_port(&self, row: &Row) -> Option<u16> {
+        let mut given = self.http_port.iter();
+        let (_row, port) = given.find(|(number, _)| number == row.number)?;
+        Some(*port)
+    }
+}
+
+fn row_port(text: &str) -> Result<(String, u16), String> {
+    let pair = text.split_once('=').and_then(|(row, port)| {
+        let known = ROWS.iter().any(|known| known.number == row);
+        Some((row.to_owned(), port.parse().ok()?)).filter(|_| known)
+    });
+    pair.ok_or_else(|| "expected a row's number, =, and a port".to_owned())
 }
 
 #[tokio::main]
@@ -168,9 +187,15 @@ impl Run<'_> {
         }
         eprintln!("{title}: {what}");
         let length = Duration::from_secs(args.seconds);
-        let run = self
-            .row
-            .run(length, args.rate, self.registry, (self.client, args.protocol), &args.flags);
+        let run = self.row.run(rows::Settings {
+            length,
+            rate: args.rate,
+            registry: self.registry,
+            client: self.client,
+            protocol: args.protocol,
+            flags: &args.flags,
+            http_port: args.http_port(self.row),
+        });
         let mut outcome = run.await.with_context(|| title.clone())?;
         if self.client != Client::Discovery {
             outcome.complaints.clear();

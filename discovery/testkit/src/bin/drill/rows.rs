@@ -80,6 +80,21 @@ rows! {
     "16" "short-deadline" Kind::ShortDeadline => "half as many calls again with a deadline of 5 ms, to instances that take 15 ms",
 }
 
+/// The settings of a run.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings<'a> {
+    pub(crate) length: Duration,
+    /// Calls per second.
+    pub(crate) rate: u32,
+    pub(crate) registry: registry::Kind,
+    pub(crate) client: Client,
+    pub(crate) protocol: Protocol,
+    /// Flags of the add service.
+    pub(crate) flags: &'a [String],
+    /// The HTTP port of the add service, instead of a free one.
+    pub(crate) http_port: Option<u16>,
+}
+
 impl Row {
     /// The reason why this row cannot run on this machine, if it cannot.
     pub(crate) fn cannot_run(&self, registry: registry::Kind) -> Option<String> {
@@ -138,21 +153,29 @@ impl Row {
         }
     }
 
-    pub(crate) async fn run(
-        &self,
-        length: Duration,
-        rate: u32,
-        registry: registry::Kind,
-        (client, protocol): (Client, Protocol),
-        flags: &[String],
-    ) -> Result<Outcome> {
+    pub(crate) async fn run(&self, settings: Settings<'_>) -> Result<Outcome> {
+        let Settings {
+            length,
+            rate,
+            registry,
+            client,
+            protocol,
+            flags,
+            http_port,
+        } = settings;
+        let port = http_port.map(|port| ["--http-port".to_owned(), port.to_string()]);
+        let flags: Vec<_> = flags
+            .iter()
+            .cloned()
+            .chain(port.into_iter().flatten())
+            .collect();
         let _only = match self.kind {
             Kind::Vanish { .. } => Some(network::only().await),
             _ => None,
         };
         let poll = registry.poll();
         let registry = Registry::start(registry, self.registry_fault()).await?;
-        let mut env = Env::start(self.instances(), registry, client, protocol, flags).await?;
+        let mut env = Env::start(self.instances(), registry, client, protocol, &flags).await?;
         let before = env.metrics().await?;
         let load = Load::start(env.add.http(), Callers::with_one_second(rate), length)?;
         let clock = Clock {

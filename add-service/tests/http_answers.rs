@@ -130,7 +130,8 @@ async fn calls_rotate_evenly_over_the_instances() {
 async fn calls_of_one_key_stay_with_one_instance() {
     let trims = trims(3, &[]).await;
     let config = support::trim_config(
-        r#"{"loadBalancingConfig": [{"ring_hash_experimental": {"requestHashHeader": "x-user"}}]}"#,
+        r#"{"loadBalancingConfig": [{"ring_hash_experimental": {"requestHashHeader": "x-user"}}],
+        "methodConfig": [{"name": [{}], "discovery": {"learnAttemptTimeout": false}}]}"#,
     );
     let flags = ["--trim-config", config.path().to_str().unwrap()];
     let add = add_over(&trims, &flags).await;

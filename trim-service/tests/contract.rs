@@ -174,6 +174,10 @@ async fn help_tells_every_flag_with_its_variable() {
         ("--check-interval", "TRIM_CHECK_INTERVAL"),
         ("--check-timeout", "TRIM_CHECK_TIMEOUT"),
         ("--deregister-after", "TRIM_DEREGISTER_AFTER"),
+        ("--tls-cert", "TRIM_TLS_CERT"),
+        ("--tls-key", "TRIM_TLS_KEY"),
+        ("--tls-client-ca", "TRIM_TLS_CLIENT_CA"),
+        ("--tls-client-auth", "TRIM_TLS_CLIENT_AUTH"),
         ("--consul", "CONSUL_HTTP_ADDR"),
         ("--registry", "REGISTRY_URL"),
         ("--log-level", "LOG_LEVEL"),
@@ -191,7 +195,7 @@ async fn help_tells_every_flag_with_its_variable() {
     }
     // The list above is complete.
     let flags = help.matches("\n      --").count();
-    assert_eq!(flags, 21, "{help}");
+    assert_eq!(flags, 25, "{help}");
     let (code, process) = run(&["--version"]).await;
     assert_eq!(
         (code, process.stdout()),

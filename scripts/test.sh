@@ -299,7 +299,7 @@ skipped() {
 }
 
 part_deploy() {
-    cargo build --locked --quiet -p trim-service -p add-service
+    cargo build --locked --quiet --workspace --bins
     local bin=${CARGO_TARGET_DIR:-$root/target}/debug work
     work=$(mktemp -d)
     trap 'end_all 20; rm -rf "$work"' EXIT

@@ -158,7 +158,10 @@ async fn row(set: Set, args: &Args) -> Result<Vec<String>> {
         ),
         at_rest,
         under_load,
-        viewed.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}")),
+        viewed.map_or_else(
+            || "-".to_owned(),
+            |[median, low, high]| format!("{median:.3} ({low:.2}..{high:.2})"),
+        ),
         format!("{} MB", memory(&add)? / 1_000),
         fs::read_dir(format!("/proc/{}/fd", add.id()))?
             .count()
@@ -253,8 +256,9 @@ async fn load(http: &str, args: &Args) -> Result<Vec<Option<Duration>>> {
     Ok(calls.join_all().await)
 }
 
-/// The ratio of the CPU time of the service with viewers to that without, by slices in turn.
-async fn looked_at(add: &Process, http: &str, args: &Args) -> Result<Option<f64>> {
+/// The ratio of the CPU time of the service with viewers to that without, by slices in turn: the median, and
+/// the quartiles, which show how quiet the machine is.
+async fn looked_at(add: &Process, http: &str, args: &Args) -> Result<Option<[f64; 3]>> {
     if args.viewers == 0 {
         return Ok(None);
     }
@@ -291,7 +295,12 @@ async fn looked_at(add: &Process, http: &str, args: &Args) -> Result<Option<f64>
         .map(|(viewed, not)| viewed / not)
         .collect();
     ratios.sort_unstable_by(f64::total_cmp);
-    Ok(ratios.get(ratios.len() / 2).copied())
+    let quarter = |n: usize| ratios.get(ratios.len() * n / 4).copied();
+    let quarters = (quarter(2), quarter(1), quarter(3));
+    let (Some(median), Some(low), Some(high)) = quarters else {
+        anyhow::bail!("--seconds is too short for a slice with viewers and one without");
+    };
+    Ok(Some([median, low, high]))
 }
 
 /// The CPU time of the service so far.

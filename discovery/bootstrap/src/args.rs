@@ -15,8 +15,8 @@ const RENAMED: [(&str, &str); 1] = [("ADD_STATIC", "ADD_FIXED")];
 /// Reads the flags, and the environment for flags that are not given. Ends the process with exit
 /// code 2 on an invalid value, and with 0 after `--help` and `--version`.
 ///
-/// `--generate KIND` as the first argument prints a file for packages, see
-/// [`generate`](crate::generate), and ends the process.
+/// `--generate KIND` as the first argument prints a file for packages, see [`generate`], and ends the
+/// process.
 ///
 /// A source of instances on the command line overrides every variable that names another source.
 #[must_use]

@@ -88,8 +88,8 @@ impl Moved {
 /// code 2 on an invalid value, and with 0 after `--help` and `--version`. The error about a flag that
 /// has moved names its field.
 ///
-/// `--generate KIND` as the first argument prints a file for packages, see
-/// [`generate`](crate::generate), and ends the process.
+/// `--generate KIND` as the first argument prints a file for packages, see [`generate`], and ends the
+/// process.
 ///
 /// A source of instances on the command line overrides every variable that names another source.
 #[must_use]

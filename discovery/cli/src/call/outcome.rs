@@ -50,7 +50,9 @@ impl Outcome {
         }
         if let Some(instance) = &self.served_by {
             let nth = failed.len() + 1;
-            output::note(&format!("  {nth}. {instance}  {code}"));
+            // The channel does not say when this attempt began.
+            let elapsed = self.elapsed;
+            output::note(&format!("  {nth}. {instance}  {code}  after {elapsed:.1?}"));
         }
         for (name, value) in headers(metadata) {
             output::note(&format!("  {name}: {value}"));

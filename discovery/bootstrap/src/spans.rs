@@ -2,7 +2,7 @@
 //! `traceparent`.
 //!
 //! gRPC calls have one by [`Server::grpc`](crate::Server::grpc); those of health checks and reflection have
-//! none. HTTP routes have one by [`http`]. Names and attributes follow gRFC A72 and OpenTelemetry's
+//! none. HTTP routes have one by [`http()`]. Names and attributes follow gRFC A72 and OpenTelemetry's
 //! conventions. Without an export (see [`logging::init`](crate::logging::init)) no span is made.
 
 use http::{HeaderMap, Request, StatusCode, header};

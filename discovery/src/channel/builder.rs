@@ -31,7 +31,7 @@ use crate::retry::methods::Methods;
 use crate::{
     backoff::Backoff,
     balance::{Balancer, Policy},
-    connection::{Factory, origin::with_origin},
+    connection::{Factory, Http2, origin::with_origin},
     ejection::EjectionPolicy,
     endpoint::Connector,
     endpointer::{Config, Endpointer, RemovalProtection},
@@ -368,11 +368,15 @@ impl<R> ChannelBuilder<R> {
             })?;
         #[cfg(not(feature = "service-config"))]
         let this = self;
-        this.start(service)
+        this.start_with(service, protocol)
     }
 
-    /// Starts the channel to this service.
-    fn start(self, service: String) -> Result<Channel, BuildError> {
+    /// Starts the channel to this service with the settings as they are.
+    fn start_with(
+        self,
+        service: String,
+        protocol: &ProtocolSettings,
+    ) -> Result<Channel, BuildError> {
         let refuse = |setting| BuildError::Setting {
             service: service.clone(),
             setting,

@@ -8,7 +8,7 @@ use crate::{
     error::InvalidSetting,
 };
 
-impl ChannelBuilder {
+impl<R> ChannelBuilder<R> {
     /// Applies them, in place of the builder's own.
     pub(super) fn with_fixed_config(mut self) -> Result<Self, InvalidSetting> {
         let fixed = self.service_config.own.fixed.clone();

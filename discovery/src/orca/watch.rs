@@ -131,7 +131,7 @@ impl Reader {
         match Grpc::head(&mut parts) {
             Head::WrongServer(_) | Head::Status(Code::Unimplemented) => return End::Unsupported,
             Head::Status(code) => return End::Broken(code.name().to_owned()),
-            Head::Open => {}
+            Head::Open | Head::Reply(_) => {}
         }
         let mut received = BytesMut::new();
         loop {

@@ -61,6 +61,8 @@ pub(crate) struct SetPolicy {
     pub(crate) protection: RemovalProtection,
     pub(crate) subset: Option<Subset>,
     pub(crate) locality: Option<Locality>,
+    /// The service whose health is watched on each connection.
+    pub(crate) health: Option<Arc<str>>,
 }
 
 /// The settings of an endpointer.
@@ -91,6 +93,7 @@ impl Endpointer {
         let (policy, policies) = watch::channel(config.policy.clone());
         let authoritative = instancer.authoritative();
         config.policy = in_effect(config.policy, authoritative);
+        config.connector.watch_health(config.policy.health.as_ref());
         let changed = Arc::clone(&config.connector.changed);
         let connector = Arc::clone(&config.connector);
         let (version_tx, version) = watch::channel(0);
@@ -285,6 +288,7 @@ impl Task {
     fn adopt(&mut self, policy: SetPolicy) {
         let policy = in_effect(policy, self.authoritative);
         self.ejector.set_policy(Arc::clone(&policy.ejection));
+        self.config.connector.watch_health(policy.health.as_ref());
         let same_subset = self.config.policy.subset == policy.subset;
         self.config.policy = policy;
         if same_subset || self.registry.confirmed.is_none() {
@@ -448,7 +452,7 @@ impl Task {
         tokio::spawn(async move {
             let health = endpoint.stats().health();
             let now = Instant::now();
-            match endpoint.transport() {
+            match endpoint.connection() {
                 Some(transport) => {
                     let connected = endpoint.subchannel().connected_at();
                     let result = timeout(PROBE_TIMEOUT, probe::health(&**transport)).await;

@@ -65,6 +65,7 @@
 //! | [outlier ejection](EjectionPolicy) | gRFC A50, Envoy, Linkerd | on, with a probe before the return |
 //! | [slow start](EjectionPolicy::slow_start) | Envoy | 5 s after an ejection |
 //! | HTTP/2 with known connection state | RFC 9113; see [`connection`] | on |
+//! | [health watching](ChannelBuilder::health_service) | gRFC A17 | off |
 //! | [registration](Registrar), repeated when it is lost | Go kit, Consul | – |
 //! | [metrics] | the `metrics` facade | once a recorder is installed |
 //! | [state](Channel::snapshot) and [events](Channel::events) | gRPC's channelz | on demand |
@@ -154,7 +155,7 @@ pub use self::{
     code::{Code, UnknownCode},
     deadline::Deadline,
     ejection::{Ejection, EjectionPhase, EjectionPolicy},
-    endpoint::{ConnectivityState, EndpointCalls},
+    endpoint::{ConnectivityState, EndpointCalls, WatchedHealth},
     endpointer::RemovalProtection,
     error::{BoxError, InvalidSetting, chain},
     event::{ChannelEvent, ChannelEventKind},

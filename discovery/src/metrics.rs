@@ -3,7 +3,7 @@
 //!
 //! | name | kind | unit | labels |
 //! |---|---|---|---|
-//! | `discovery_endpoints` | gauge | instances | `service`, `state`: `ready`, `connecting`, `down`, `idle`, `ejected`, `protected` (kept as a last resort) |
+//! | `discovery_endpoints` | gauge | instances | `service`, `state`: `ready`, `connecting`, `down`, `idle`, `ejected`, `protected` (kept as a last resort), `not_serving` (by its watched health) |
 //! | `discovery_calls_total` | counter | calls | `service`, `outcome`: `ok`, `failed` |
 //! | `discovery_attempts_total` | counter | attempts | `service`, `outcome`: `ok`, `status`, `broken`, `timeout`, `unprocessed` |
 //! | `discovery_retries_total` | counter | attempts made after an earlier one failed | `service` |

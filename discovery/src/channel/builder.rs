@@ -53,6 +53,7 @@ pub struct ChannelBuilder {
     subset: Option<usize>,
     subset_id: Option<String>,
     locality: Option<Locality>,
+    health: Option<Arc<str>>,
     factory: Arc<dyn Factory>,
     origin: Option<Uri>,
     eager: bool,
@@ -120,6 +121,7 @@ impl ChannelBuilder {
             subset: None,
             subset_id: None,
             locality: None,
+            health: None,
             factory: Arc::new(Http2::default()),
             origin: None,
             eager: true,
@@ -258,6 +260,22 @@ impl ChannelBuilder {
     /// calls, and calls that failed near, go to the next nearest. Default: no preference.
     pub fn prefer(mut self, locality: Locality) -> Self {
         self.locality = Some(locality);
+        self
+    }
+
+    /// Watches the health of this service on each connection, as gRFC A17 has it; the empty name stands
+    /// for the server as a whole. An instance receives calls only while its standard health service,
+    /// `grpc.health.v1.Health`, reports `SERVING`: a change takes effect as soon as the instance reports
+    /// it, without the registry. Calls on their way are not cancelled.
+    ///
+    /// The first answer is awaited like the connection. If all instances report another status, calls
+    /// fail with `UNAVAILABLE`, or wait if they wait for ready; those that the registry no longer offers
+    /// and that report `SERVING` are used before. An instance without the health service
+    /// (`UNIMPLEMENTED`) receives calls. A watch that ends begins again, at once after an answer and
+    /// otherwise after the [`connect_backoff`](Self::connect_backoff); meanwhile the instance receives no
+    /// calls. Each watch takes one stream of its connection. Default: health is not watched.
+    pub fn health_service(mut self, service: impl Into<String>) -> Self {
+        self.health = Some(service.into().into());
         self
     }
 
@@ -421,6 +439,7 @@ impl ChannelBuilder {
                 None => process_id().to_le_bytes().to_vec(),
             },
             locality: self.locality,
+            health: self.health,
             datacenters: instancer.datacenters(),
         };
         let now = Instant::now();

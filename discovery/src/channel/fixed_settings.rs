@@ -27,6 +27,8 @@ pub struct ChannelSettings {
     pub subset: Option<usize>,
     /// The location of the client.
     pub locality: Option<Locality>,
+    /// The service whose health is watched on each connection; empty for the server as a whole.
+    pub health_service: Option<String>,
     /// True if connections are made before a call needs them.
     pub eager: bool,
     /// Time for making one connection.
@@ -59,6 +61,7 @@ impl FixedSettings {
             datacenter: self.datacenter.clone(),
             subset: set.subset.as_ref().map(Subset::size),
             locality: set.locality.clone(),
+            health_service: set.health.as_deref().map(str::to_owned),
             eager: self.eager,
             connect_timeout: self.connect_timeout,
             connect_backoff: self.connect_backoff,

@@ -11,7 +11,7 @@ use crate::{
     balance::Context,
     code::Code,
     connection::Transport,
-    endpoint::{ConnectivityState, Endpoint},
+    endpoint::{ConnectivityState, Endpoint, WatchedHealth},
     endpointer::{SetState, Snapshot},
     error::chain,
     retry::{CallError, CallErrorKind, attempts::Attempts},
@@ -286,28 +286,45 @@ fn nothing(shared: &Shared, snapshot: &Snapshot) -> Choice {
             },
         ),
         SetState::Down => {
-            shared.endpointer.urge();
-            (
-                CallErrorKind::AllUnreachable,
-                format!(
-                    "none of the {} instances of {service} can be reached: {}",
-                    snapshot.all.len(),
-                    unreachable(&snapshot.all)
-                ),
-            )
+            let refuses = |endpoint: &Arc<Endpoint>| {
+                let health = endpoint.subchannel().watched_health();
+                health.refusal().is_some() && endpoint.connection().is_some()
+            };
+            let refusing = snapshot.all.iter().filter(|e| refuses(e)).count();
+            if refusing < snapshot.all.len() {
+                shared.endpointer.urge();
+            }
+            let (kind, what) = if refusing > 0 {
+                (CallErrorKind::NoneServing, "reports SERVING")
+            } else {
+                (CallErrorKind::AllUnreachable, "can be reached")
+            };
+            let reason = format!(
+                "none of the {} instances of {service} {what}: {}",
+                snapshot.all.len(),
+                reasons(&snapshot.all)
+            );
+            (kind, reason)
         }
     };
     Choice::Nothing(kind, reason + &registry.unwrap_or_default())
 }
 
-/// The error of each instance, as far as one line holds them.
-fn unreachable(all: &[Arc<Endpoint>]) -> String {
+/// The reason why each instance receives no calls, as far as one line holds them.
+fn reasons(all: &[Arc<Endpoint>]) -> String {
     let mut reasons: Vec<String> = all
         .iter()
         .take(MAX_NAMED)
-        .map(|endpoint| match endpoint.subchannel().last_error() {
-            Some(error) => format!("{}: {}", endpoint.instance(), chain(&**error)),
-            None => format!("{}: not connected", endpoint.instance()),
+        .map(|endpoint| {
+            let (instance, subchannel) = (endpoint.instance(), endpoint.subchannel());
+            let refusal = subchannel.watched_health().refusal();
+            match (refusal, subchannel.last_error()) {
+                (Some(refusal), _) if endpoint.connection().is_some() => {
+                    format!("{instance}: {refusal}")
+                }
+                (_, Some(error)) => format!("{instance}: {}", chain(&**error)),
+                (_, None) => format!("{instance}: not connected"),
+            }
         })
         .collect();
     if all.len() > MAX_NAMED {
@@ -328,8 +345,16 @@ pub(super) fn out_of_time(shared: &Shared, attempts: &mut Attempts, limit: &Limi
         let reason = format!("no answer from the registry {registry} for {service} within {limit}");
         (CallErrorKind::RegistrySilent, reason)
     } else {
+        let awaited = |endpoint: &Arc<Endpoint>| {
+            endpoint.subchannel().watched_health() == WatchedHealth::Awaited
+        };
+        let missing = if snapshot.all.iter().any(awaited) {
+            "has reported its health yet"
+        } else {
+            "was connected yet"
+        };
         let reason = format!(
-            "no answer from {service} within {limit}: none of its {} instances was connected yet",
+            "no answer from {service} within {limit}: none of its {} instances {missing}",
             snapshot.all.len()
         );
         (CallErrorKind::Deadline, reason)

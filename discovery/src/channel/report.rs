@@ -37,6 +37,9 @@ impl Report<'_> {
             "methodConfig": methods.chain(services).chain([all]).collect::<Vec<_>>(),
             OWN_KEY: self.own(),
         });
+        if let Some(service) = self.set.health.as_deref() {
+            document["healthCheckConfig"] = json!({"serviceName": service});
+        }
         if let LimitPolicy::Throttle(policy) = self.limit {
             document["retryThrottling"] = json!({
                 "maxTokens": policy.max_tokens,

@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     /// The name that decides which instances a subset has.
     pub(crate) subset_id: Vec<u8>,
     pub(crate) locality: Option<Locality>,
+    /// The service whose health is watched on each connection.
+    pub(crate) health: Option<Arc<str>>,
     /// The registry's datacenters in order of preference.
     pub(crate) datacenters: Vec<String>,
 }
@@ -118,6 +120,7 @@ impl Settings {
             protection: self.protection,
             subset: self.subset.map(|size| Subset::new(size, &self.subset_id)),
             locality: Locality::in_order(self.locality.clone(), &self.datacenters),
+            health: self.health.clone(),
         };
         Effective {
             policies: Arc::new(policies),
@@ -186,6 +189,7 @@ impl Settings {
                 protection,
                 subset: subset.map(|size| Subset::new(size, subset_id)),
                 locality: Locality::in_order(locality.cloned(), &self.datacenters),
+                health: config.health.clone().or_else(|| self.health.clone()),
             },
             policies: Arc::new(self.policies_with(config, &kept.limit, ejection)),
             kept,

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::{
     BoxError,
     ejection::{Ejection, EjectionPolicy},
-    endpoint::{ConnectivityState, Endpoint, EndpointCalls},
+    endpoint::{ConnectivityState, Endpoint, EndpointCalls, WatchedHealth},
     endpointer::{Endpointer, SetState, Snapshot},
     instance::{Instance, Withdrawal},
     registry::{InstanceSet, RegistryError},
@@ -29,8 +29,12 @@ pub struct ChannelStatus {
     /// Number of further instances in that answer whose checks do not pass. Zero without
     /// [`passing_only`](crate::ChannelBuilder::passing_only).
     pub unusable: usize,
-    /// Number of instances with a working connection.
+    /// Number of instances with a working connection whose watched health, if it is watched, lets calls
+    /// use it.
     pub ready: usize,
+    /// Number of connected instances whose watched health keeps calls from them, see
+    /// [`ChannelBuilder::health_service`](crate::ChannelBuilder::health_service).
+    pub not_serving: usize,
     /// Number of instances that a call can use now: those with a working connection and, without
     /// [eager](crate::ChannelBuilder::eager) connections, those to which a call would make one.
     pub available: usize,
@@ -69,6 +73,10 @@ impl ChannelStatus {
             instances: snapshot.all.len(),
             listed: count(|endpoint| endpoint.last_resort().is_none()),
             ready: count(|endpoint| endpoint.transport().is_some()),
+            not_serving: count(|endpoint| {
+                let health = endpoint.subchannel().watched_health();
+                health.refusal().is_some() && endpoint.connection().is_some()
+            }),
             available: count(|endpoint| {
                 let idle = endpoint.subchannel().state() == ConnectivityState::Idle;
                 idle || endpoint.transport().is_some()
@@ -88,8 +96,11 @@ impl ChannelStatus {
 pub struct EndpointStatus {
     /// The registry's description of the instance.
     pub instance: Arc<Instance>,
-    /// The state of its connection.
+    /// The state of its connection. As in gRPC, an instance whose health is watched and that does not
+    /// report `SERVING` is in [`TransientFailure`](ConnectivityState::TransientFailure).
     pub connectivity: ConnectivityState,
+    /// The health that it reports on the connection.
+    pub health: WatchedHealth,
     /// True while outlier ejection keeps calls from it.
     pub ejected: bool,
     /// Until when it is ejected, and why.
@@ -151,9 +162,10 @@ impl EndpointStatus {
         let ejection = health.ejection();
         Self {
             instance: Arc::clone(endpoint.instance()),
-            connectivity: match subchannel.state() {
+            health: subchannel.watched_health(),
+            connectivity: match endpoint.connectivity() {
                 // The runtime that drove the connection has ended.
-                ConnectivityState::Ready if endpoint.transport().is_none() => {
+                ConnectivityState::Ready if endpoint.connection().is_none() => {
                     ConnectivityState::TransientFailure
                 }
                 connectivity => connectivity,

@@ -37,16 +37,18 @@ pub(super) enum EndpointState {
     Idle,
     Ejected,
     Protected,
+    NotServing,
 }
 
 impl EndpointState {
-    const NAMES: [&str; 6] = [
+    const NAMES: [&str; 7] = [
         "ready",
         "connecting",
         "down",
         "idle",
         "ejected",
         "protected",
+        "not_serving",
     ];
 }
 

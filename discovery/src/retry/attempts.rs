@@ -52,6 +52,9 @@ pub enum CallErrorKind {
     NoInstances,
     /// The connections to all instances have failed.
     AllUnreachable,
+    /// No instance that is connected reports that it serves, see
+    /// [`ChannelBuilder::health_service`](crate::ChannelBuilder::health_service).
+    NoneServing,
     /// The registry has not given an answer yet.
     RegistrySilent,
     /// The time of the call was over.

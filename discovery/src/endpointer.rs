@@ -33,6 +33,7 @@ use crate::{
     event::ChannelEvent,
     filter::{subset::Subset, zone::Locality},
     instance::Instance,
+    limit::ConcurrencyLimit,
     metrics::{Endpoints, PUBLISH_INTERVAL},
     probe,
     registry::{InstanceSet, Instancer},
@@ -63,6 +64,8 @@ pub(crate) struct SetPolicy {
     pub(crate) locality: Option<Locality>,
     /// The service whose health is watched on each connection.
     pub(crate) health: Option<Arc<str>>,
+    /// The limit of concurrent calls of each instance.
+    pub(crate) concurrency: ConcurrencyLimit,
 }
 
 /// The settings of an endpointer.
@@ -291,6 +294,7 @@ impl Task {
         self.config.connector.watch_health(policy.health.as_ref());
         let same_subset = self.config.policy.subset == policy.subset;
         self.config.policy = policy;
+        self.apply_limits();
         if same_subset || self.registry.confirmed.is_none() {
             return;
         }
@@ -348,6 +352,7 @@ impl Task {
         let change = self
             .set
             .update(offer, &self.config.policy.protection, Instant::now());
+        self.apply_limits();
         if self.config.policy.subset.is_some() {
             self.unreachable = self.unreachable().into_iter().map(str::to_owned).collect();
         }
@@ -358,6 +363,13 @@ impl Task {
         Report::by(&self.config.connector).change(&change, &offer);
         for endpoint in &change.removed {
             endpoint.subchannel().retire();
+        }
+    }
+
+    /// Applies the limit of concurrent calls to all endpoints, new ones included.
+    fn apply_limits(&self) {
+        for endpoint in self.set.endpoints() {
+            endpoint.stats().set_limit(&self.config.policy.concurrency);
         }
     }
 

@@ -66,6 +66,7 @@
 //! | [slow start](EjectionPolicy::slow_start) | Envoy | 5 s after an ejection |
 //! | HTTP/2 with known connection state | RFC 9113; see [`connection`] | on |
 //! | [health watching](ChannelBuilder::health_service) | gRFC A17 | off |
+//! | [concurrency limits](limit), fixed or learnt | Netflix's concurrency-limits, TCP Vegas | off |
 //! | [registration](Registrar), repeated when it is lost | Go kit, Consul | – |
 //! | [metrics] | the `metrics` facade | once a recorder is installed |
 //! | [state](Channel::snapshot) and [events](Channel::events) | gRPC's channelz | on demand |
@@ -128,6 +129,7 @@ mod future;
 mod grpc;
 mod hash;
 mod instance;
+pub mod limit;
 pub mod metrics;
 mod probe;
 mod protocol;

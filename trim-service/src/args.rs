@@ -10,11 +10,15 @@ use bootstrap::{
     Limits,
     logging::LogArgs,
     registry::RegistryArgs,
-    values::{advertised_ip, duration, key_value, name, positive_duration, positive_number},
+    values::{
+        advertised_ip, concurrency_limit, duration, key_value, name, positive_duration,
+        positive_number,
+    },
 };
 use clap::{Parser, ValueEnum};
 use discovery::{
     Instance,
+    limit::ConcurrencyLimit,
     registry::{Check, Registration},
 };
 
@@ -53,6 +57,10 @@ pub(crate) struct Args {
     /// Maximum concurrent requests of one HTTP/2 connection; clients wait, or are refused
     #[arg(long, env = "TRIM_MAX_STREAMS", value_name = "N", default_value = "256", value_parser = positive_number)]
     max_streams: NonZeroU32,
+    /// Maximum calls under way at the same time; more end at once with `RESOURCE_EXHAUSTED`. auto
+    /// learns it from the latency; off or a number
+    #[arg(long, env = "TRIM_CONCURRENCY_LIMIT", value_name = "N", default_value = "off", value_parser = concurrency_limit)]
+    pub(crate) concurrency_limit: ConcurrencyLimit,
 
     /// Service name to register; the ID is NAME-IP-PORT
     #[arg(long, env = "TRIM_NAME", value_name = "NAME", default_value = "trim_service", value_parser = name, help_heading = "Registration")]
@@ -190,6 +198,7 @@ mod tests {
             ("--max-connections", "0"),
             ("--max-connections-per-peer", "0"),
             ("--max-streams", "0"),
+            ("--concurrency-limit", "some"),
             ("--check", "http"),
             ("--check-interval", "5"),
             ("--check-timeout", "0s"),

@@ -14,7 +14,7 @@ use bootstrap::{
     Listen, Server, Services, announce, args::parse, block_on, compressed, logging,
     raise_open_files, values::advertised,
 };
-use discovery::Instance;
+use discovery::{Instance, limit::Limiter};
 use proto::trim_server::TrimServer;
 
 use crate::{args::Args, service::TrimService};
@@ -34,10 +34,14 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let ip = advertised(args.ip, args.listen)?;
     let args = Arc::new(args);
     let trim = compressed!(TrimServer::new(TrimService::new(args.fault.clone())));
-    let mut server = Server::new().drain(args.drain).limits(args.limits()).grpc(
-        Listen::on(args.listen, args.port).flag("--port"),
-        Services::new(proto::FILE_DESCRIPTOR_SET).add(trim),
-    );
+    let mut server = Server::new()
+        .drain(args.drain)
+        .limits(args.limits())
+        .limiter(Limiter::new(&args.concurrency_limit))
+        .grpc(
+            Listen::on(args.listen, args.port).flag("--port"),
+            Services::new(proto::FILE_DESCRIPTOR_SET).add(trim),
+        );
     for registry in args.registry.open_each()? {
         let args = Arc::clone(&args);
         server = server.register(registry, move |bound| {

@@ -36,6 +36,7 @@ mod requests;
 mod runtime;
 mod serve;
 mod server;
+mod shed;
 pub mod signals;
 mod thinned;
 pub mod values;

@@ -12,6 +12,7 @@ use std::{
 use anyhow::Context as _;
 use discovery::{
     Registrar, chain,
+    limit::Limiter,
     registry::{Registration, RegistrationClient, Registry},
 };
 use futures_util::future::{BoxFuture, join_all};
@@ -143,6 +144,7 @@ impl<I: Into<IpAddr>> From<(I, u16)> for Listen {
 pub struct Server {
     drain: Duration,
     limits: Limits,
+    limiter: Option<Arc<Limiter>>,
     listeners: Vec<(Listen, Serve)>,
     registrations: Vec<Register>,
     on_serving: Vec<OnServing>,
@@ -187,6 +189,7 @@ impl Server {
         Self {
             drain: Duration::from_secs(2),
             limits: Limits::default(),
+            limiter: None,
             listeners: Vec::new(),
             registrations: Vec::new(),
             on_serving: Vec::new(),
@@ -205,6 +208,14 @@ impl Server {
     /// The limits of what clients may take, for each listener.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Limits the gRPC calls under way on all listeners together. Calls over the limit end at once with
+    /// `RESOURCE_EXHAUSTED`; health and reflection are never refused. HTTP routes can use the same
+    /// limiter for themselves. `None`, the default: no limit.
+    pub fn limiter(mut self, limiter: Option<Arc<Limiter>>) -> Self {
+        self.limiter = limiter;
         self
     }
 
@@ -324,6 +335,7 @@ impl Server {
             servers: JoinSet::new(),
             reported: Vec::new(),
             stage: self.stage,
+            limiter: self.limiter,
         };
         for (listener, service) in listeners {
             running.start(listener, service, settings)?;
@@ -353,6 +365,7 @@ struct Running {
     servers: JoinSet<Served>,
     reported: Vec<Reported>,
     stage: watch::Sender<Stage>,
+    limiter: Option<Arc<Limiter>>,
 }
 
 impl Running {
@@ -369,7 +382,8 @@ impl Running {
         });
         match service {
             Serve::Grpc(services) => {
-                let (reported, server) = services.into_server(settings.limits.receive)?;
+                let (reported, server) =
+                    services.into_server(settings.limits.receive, self.limiter.clone())?;
                 self.reported.push(reported);
                 self.servers
                     .spawn(serve(listener, server, Protocol::Grpc, settings, stop));

@@ -8,7 +8,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Uri};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 
 #[cfg(feature = "service-config")]
 use super::service_config::InUse;
@@ -29,6 +32,7 @@ use crate::{
     endpointer::{Config, Endpointer, RemovalProtection},
     error::InvalidSetting,
     filter::zone::Locality,
+    limit::ConcurrencyLimit,
     metrics::{Endpoints, ServiceMetrics},
     registry::{self, Query, Registry, RegistryError},
     retry::{Hedge, RetryPolicy, learnt::LearntTimes, usual::UsualLatency},
@@ -54,6 +58,7 @@ pub struct ChannelBuilder {
     subset_id: Option<String>,
     locality: Option<Locality>,
     health: Option<Arc<str>>,
+    concurrency: ConcurrencyLimit,
     factory: Arc<dyn Factory>,
     origin: Option<Uri>,
     eager: bool,
@@ -122,6 +127,7 @@ impl ChannelBuilder {
             subset_id: None,
             locality: None,
             health: None,
+            concurrency: ConcurrencyLimit::Off,
             factory: Arc::new(Http2::default()),
             origin: None,
             eager: true,
@@ -279,6 +285,17 @@ impl ChannelBuilder {
         self
     }
 
+    /// Limits the calls in flight to each instance, see [`limit`](crate::limit). A call goes to an
+    /// instance below its limit; if there is none, it fails at once with `RESOURCE_EXHAUSTED`, or waits if
+    /// it waits for ready. Streams count for as long as they last. Calls that are picked at the same
+    /// moment on several threads may exceed the limit by their number. A learnt limit falls when calls
+    /// take longer than usual, are refused with `RESOURCE_EXHAUSTED`, or have no answer in time.
+    /// Default: off.
+    pub fn concurrency_limit(mut self, limit: ConcurrencyLimit) -> Self {
+        self.concurrency = limit;
+        self
+    }
+
     /// Uses this many instances and connects to no others: for a set so large that a connection of
     /// every client to every instance costs too much.
     ///
@@ -381,6 +398,7 @@ impl ChannelBuilder {
             setting,
         };
         self.check().map_err(refuse)?;
+        let user_agent = self.checked_user_agent().map_err(refuse)?;
         let (max_attempts, fixed) = (self.overrides.max_attempts, self.fixed());
         #[allow(unused_mut, reason = "descriptors add to it")]
         let mut retry = self.overrides.apply(self.retry);
@@ -394,16 +412,6 @@ impl ChannelBuilder {
             streaming.extend(methods.streaming().cloned());
         }
         retry.validate().map_err(refuse)?;
-        self.ejection.validate().map_err(refuse)?;
-        self.protection.validate().map_err(refuse)?;
-        let user_agent = HeaderValue::try_from(&self.user_agent).map_err(|_| {
-            let expected = "expected a valid header value";
-            refuse(InvalidSetting::new(
-                "user_agent",
-                format!("{:?}", self.user_agent),
-                expected,
-            ))
-        })?;
         let origin = self.origin.as_ref().map(ToString::to_string);
         let factory = with_origin(self.factory, self.origin).map_err(|expected| {
             let value = origin.unwrap_or_default();
@@ -440,6 +448,7 @@ impl ChannelBuilder {
             },
             locality: self.locality,
             health: self.health,
+            concurrency: self.concurrency,
             datacenters: instancer.datacenters(),
         };
         let now = Instant::now();
@@ -464,6 +473,7 @@ impl ChannelBuilder {
                     config: self.service_config,
                     kept: effective.kept,
                 }),
+                freed: Notify::new(),
                 times: LearntTimes::new(now),
                 usual: UsualLatency::default(),
                 counters: metrics,
@@ -472,6 +482,13 @@ impl ChannelBuilder {
                 registry: registry.name().to_owned(),
                 service,
             }),
+        })
+    }
+
+    fn checked_user_agent(&self) -> Result<HeaderValue, InvalidSetting> {
+        HeaderValue::try_from(&self.user_agent).map_err(|_| {
+            let expected = "expected a valid header value";
+            InvalidSetting::new("user_agent", format!("{:?}", self.user_agent), expected)
         })
     }
 
@@ -524,6 +541,9 @@ impl ChannelBuilder {
         if let Some(locality) = &self.locality {
             locality.validate()?;
         }
+        self.ejection.validate()?;
+        self.protection.validate()?;
+        self.concurrency.validate()?;
         if self.subset == Some(0) {
             return fail(
                 "subset",

@@ -304,10 +304,10 @@ impl<'a, P: Protocol> Call<'a, P> {
     /// True if an instance that can take a call has not had one of this call's attempts.
     fn has_untried(&self) -> bool {
         let snapshot = self.shared.endpointer.snapshot();
-        snapshot
-            .candidates
-            .iter()
-            .any(|e| self.may_use(e) && !self.attempts.has_tried(e) && e.transport().is_some())
+        snapshot.candidates.iter().any(|e| {
+            let untried = self.may_use(e) && !self.attempts.has_tried(e);
+            untried && e.transport().is_some() && !e.stats().is_at_limit()
+        })
     }
 
     /// False if the caller asks for other instances only.

@@ -11,6 +11,7 @@ use crate::{
     config::{MAX_ATTEMPTS, Name, OWN_KEY, RouteConfig},
     endpointer::{RemovalProtection, SetPolicy},
     filter::{subset::Subset, zone::Locality},
+    limit::ConcurrencyLimit,
     retry::{Hedge, throttle::LimitPolicy},
 };
 
@@ -56,6 +57,7 @@ impl Report<'_> {
             "subset": self.set.subset.as_ref().map(Subset::size),
             "locality": self.set.locality.as_ref().map(locality),
             "routes": self.routes.iter().map(route).collect::<Vec<_>>(),
+            "concurrencyLimit": concurrency(&self.set.concurrency),
             "removalProtection": protection(&self.set.protection),
             "ejection": {
                 "enabled": ejection.enabled,
@@ -156,6 +158,19 @@ fn route(route: &RouteConfig) -> Value {
         "metadata": metadata.collect::<Map<_, _>>(),
         "split": split.collect::<Vec<_>>(),
     })
+}
+
+fn concurrency(limit: &ConcurrencyLimit) -> Value {
+    match limit {
+        ConcurrencyLimit::Off => json!("off"),
+        ConcurrencyLimit::Fixed(limit) => json!(limit),
+        ConcurrencyLimit::Learnt(settings) => json!({
+            "initial": settings.initial,
+            "min": settings.min,
+            "max": settings.max,
+            "tolerance": settings.tolerance,
+        }),
+    }
 }
 
 fn protection(protection: &RemovalProtection) -> Value {

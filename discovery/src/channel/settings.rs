@@ -15,6 +15,7 @@ use crate::{
     ejection::EjectionPolicy,
     endpointer::{RemovalProtection, SetPolicy},
     filter::{subset::Subset, zone::Locality},
+    limit::ConcurrencyLimit,
     retry::{
         RetryPolicy,
         throttle::{LimitPolicy, RetryLimit},
@@ -43,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) locality: Option<Locality>,
     /// The service whose health is watched on each connection.
     pub(crate) health: Option<Arc<str>>,
+    /// The limit of concurrent calls of each instance.
+    pub(crate) concurrency: ConcurrencyLimit,
     /// The registry's datacenters in order of preference.
     pub(crate) datacenters: Vec<String>,
 }
@@ -121,6 +124,7 @@ impl Settings {
             subset: self.subset.map(|size| Subset::new(size, &self.subset_id)),
             locality: Locality::in_order(self.locality.clone(), &self.datacenters),
             health: self.health.clone(),
+            concurrency: self.concurrency,
         };
         Effective {
             policies: Arc::new(policies),
@@ -190,6 +194,7 @@ impl Settings {
                 subset: subset.map(|size| Subset::new(size, subset_id)),
                 locality: Locality::in_order(locality.cloned(), &self.datacenters),
                 health: config.health.clone().or_else(|| self.health.clone()),
+                concurrency: config.own.concurrency.unwrap_or(self.concurrency),
             },
             policies: Arc::new(self.policies_with(config, &kept.limit, ejection)),
             kept,

@@ -114,6 +114,8 @@ pub struct EndpointStatus {
     pub protection: Option<Protection>,
     /// Calls under way.
     pub in_flight: u32,
+    /// The limit of calls under way, if there is one; it may be learnt.
+    pub concurrency_limit: Option<u32>,
     /// Numbers and latencies of its calls.
     pub calls: EndpointCalls,
     /// Smoothed latency of its answers; `None` before the first. It follows a peak at once, as balancers
@@ -179,6 +181,7 @@ impl EndpointStatus {
                 withdrawal: resort.withdrawal(),
             }),
             in_flight: stats.in_flight(),
+            concurrency_limit: stats.concurrency_limit(),
             calls: stats.calls(now.into_std()),
             latency: stats.latency(now.into_std()),
             last_error: subchannel.last_error(),

@@ -33,6 +33,7 @@
 //! | `locality`: `zone`, `datacenter`, `overprovisioningFactor`, `fallbackDatacenters` | [`Locality`](crate::Locality) |
 //! | `subset`, `subsetId` | [`ChannelBuilder::subset`](crate::ChannelBuilder::subset) |
 //! | `retryBudget`: `share`, `reserve` | [`BudgetPolicy`](crate::BudgetPolicy) |
+//! | `concurrencyLimit` | [`ChannelBuilder::concurrency_limit`](crate::ChannelBuilder::concurrency_limit): `"off"`, `"auto"`, a number, or `initial`, `min`, `max`, `tolerance` of a [`LearntLimit`](crate::limit::LearntLimit) |
 //! | `routes` | see below |
 //!
 //! The first of the `routes` that matches a call decides which instances it may use, unless its

@@ -1,13 +1,17 @@
 //! The settings of a channel that gRPC does not have.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use super::{
     error::{ConfigError, ConfigWarning},
     node::Node,
     routes::RouteConfig,
 };
-use crate::{balance::Policy, filter::zone::Locality};
+use crate::{
+    balance::Policy,
+    filter::zone::Locality,
+    limit::{ConcurrencyLimit, LearntLimit},
+};
 
 /// The settings under the key of this crate at the top of the document.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +27,7 @@ pub(crate) struct Own {
     pub(crate) subset_id: Option<String>,
     pub(crate) budget_share: Option<f64>,
     pub(crate) budget_reserve: Option<u32>,
+    pub(crate) concurrency: Option<ConcurrencyLimit>,
     pub(crate) routes: Vec<RouteConfig>,
 }
 
@@ -68,6 +73,7 @@ impl Own {
                 .optional("subset", |node| node.number(1))?
                 .map(|size| usize::try_from(size).unwrap_or(usize::MAX)),
             subset_id: object.optional("subsetId", Node::name)?,
+            concurrency: object.optional("concurrencyLimit", |node| concurrency(node, warnings))?,
             ..Self::default()
         };
         for route in object.optional("routes", Node::array)?.unwrap_or_default() {
@@ -90,6 +96,48 @@ impl Own {
         }
         object.finish(warnings);
         Ok(own)
+    }
+}
+
+/// `"off"`, `"auto"`, a number of calls, or the settings of a learnt limit.
+fn concurrency(
+    node: &Node<'_>,
+    warnings: &mut Vec<ConfigWarning>,
+) -> Result<ConcurrencyLimit, ConfigError> {
+    if let Ok(text) = node.string()
+        && let Ok(limit) = text.parse()
+    {
+        return Ok(limit);
+    }
+    if let Ok(calls) = node.number(1)
+        && let Some(calls) = NonZeroU32::new(calls)
+    {
+        return Ok(ConcurrencyLimit::Fixed(calls));
+    }
+    let Ok(mut object) = node.object() else {
+        return Err(node.invalid(
+            "expected \"off\", \"auto\", a number of calls or the settings of a learnt limit",
+        ));
+    };
+    let mut learnt = LearntLimit::default();
+    for (name, setting) in [
+        ("initial", &mut learnt.initial),
+        ("min", &mut learnt.min),
+        ("max", &mut learnt.max),
+    ] {
+        if let Some(value) = object.optional(name, |node| node.number(1))? {
+            *setting = value;
+        }
+    }
+    let expected = "must be a number of at least 1";
+    let tolerance = |node: &Node<'_>| node.float(|it| it >= 1.0, expected);
+    if let Some(tolerance) = object.optional("tolerance", tolerance)? {
+        learnt.tolerance = tolerance;
+    }
+    object.finish(warnings);
+    match learnt.validate() {
+        Ok(()) => Ok(ConcurrencyLimit::Learnt(learnt)),
+        Err(error) => Err(node.invalid(error.to_string())),
     }
 }
 

@@ -173,7 +173,7 @@ impl Driver {
         let was_unreachable = subchannel.unreachable.swap(false, Ordering::AcqRel);
         subchannel.record().connected_at = Some(born);
         let transport = Arc::new(transport);
-        let mut watch = self.watch(&transport);
+        let mut watch = Some(self.watch(&transport));
         subchannel.transport.store(Some(transport));
         if subchannel.state() == ConnectivityState::Shutdown {
             // Retired after the transition to `Ready`.
@@ -244,7 +244,7 @@ impl Driver {
     }
 
     /// The watch of the instance's health on a new connection. It lasts as long as the connection.
-    fn watch(&self, transport: &Arc<Box<dyn Transport>>) -> Option<Watch<'_>> {
+    fn watch(&self, transport: &Arc<Box<dyn Transport>>) -> Watch<'_> {
         let is_watched = self.connector.health.borrow().is_some();
         self.subchannel.set_watched_health(if is_watched {
             WatchedHealth::Awaited
@@ -257,7 +257,7 @@ impl Driver {
             instance: &self.instance,
             transport: Arc::clone(transport),
         };
-        Some(Box::pin(watch.run()))
+        Box::pin(watch.run())
     }
 
     /// Follows up on the end of a connection. Returns the reason of the next attempt; `None` if it

@@ -25,6 +25,7 @@ const RETRIES: &str = "discovery_retries_total";
 const DENIED: &str = "discovery_retries_denied_total";
 const HEDGES: &str = "discovery_hedges_total";
 const FALLBACKS: &str = "discovery_fallbacks_total";
+const LIMITED: &str = "discovery_limited_total";
 const FAILURES: &str = "discovery_failures_total";
 const DURATION: &str = "discovery_attempt_duration_seconds";
 
@@ -73,6 +74,7 @@ pub(crate) struct ServiceMetrics {
     pub(crate) denied: Total,
     pub(crate) hedges: Total,
     pub(crate) fallbacks: Total,
+    pub(crate) limited: Total,
     /// In the order of [`Code::ALL`].
     failures: [Total; Code::ALL.len()],
     /// The histogram of the recorder that was there at the last publication.
@@ -107,6 +109,7 @@ impl ServiceMetrics {
             denied: Total::default(),
             hedges: Total::default(),
             fallbacks: Total::default(),
+            limited: Total::default(),
             failures: Default::default(),
             duration: ArcSwap::from_pointee(Histogram::noop()),
             endpoints: Mutex::default(),
@@ -155,6 +158,7 @@ impl ServiceMetrics {
             (DENIED, &self.denied),
             (HEDGES, &self.hedges),
             (FALLBACKS, &self.fallbacks),
+            (LIMITED, &self.limited),
         ] {
             counter!(name, "service" => service()).absolute(total.get());
         }
@@ -208,6 +212,10 @@ fn describe() {
         "Retries not made because the retry budget was empty."
     );
     describe_counter!(HEDGES, "Attempts made because an earlier one was slow.");
+    describe_counter!(
+        LIMITED,
+        "Calls that failed because every instance was at its concurrency limit."
+    );
     describe_counter!(FAILURES, "Calls that ended with an error of the channel.");
     describe_histogram!(
         DURATION,
@@ -224,7 +232,7 @@ mod tests {
     fn the_table_names_every_metric() {
         let table = include_str!("../metrics.rs");
         for name in [
-            ENDPOINTS, CALLS, ATTEMPTS, RETRIES, DENIED, HEDGES, FAILURES, DURATION,
+            ENDPOINTS, CALLS, ATTEMPTS, RETRIES, DENIED, HEDGES, LIMITED, FAILURES, DURATION,
         ] {
             assert!(table.contains(&format!("| `{name}` |")), "{name}");
         }

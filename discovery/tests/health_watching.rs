@@ -243,14 +243,14 @@ async fn the_watch_of_an_instance_that_is_removed_ends_with_its_last_call() {
     let builder = Channel::from_registry(Arc::new(registry.clone()), "trim_service")
         .factory(memory.clone())
         .health_service("");
-    let (channel, _client) = ready(builder, 2).await;
+    let (channel, client) = ready(builder, 2).await;
     assert_eq!(memory.servers()[0].open_watches(), 1);
     registry.set([memory.servers()[1].instance()]);
     let removed = channel.wait_for(|status| status.instances == 1);
     removed.await.unwrap();
     support::eventually(|| memory.servers()[0].open_watches() == 0).await;
     assert_eq!(memory.servers()[1].open_watches(), 1);
-    drop((channel, _client));
+    drop((channel, client));
     support::eventually(|| memory.servers()[1].open_watches() == 0).await;
 }
 

@@ -18,13 +18,15 @@ const SYMBOLS = {
   ejected: "ejected",
   probation: "trial",
   admitted: "warming",
+  not_serving: "unreachable",
+  serving: "serving",
   protected: "protected",
   returned: "serving",
   registry_lost: "registry",
   registry_back: "registry",
   missed: "gone",
 };
-const ANNOUNCED = ["added", "removed", "unreachable", "ejected", "admitted", "registry_lost", "registry_back"];
+const ANNOUNCED = ["added", "removed", "unreachable", "ejected", "admitted", "not_serving", "serving", "registry_lost", "registry_back"];
 const ANNOUNCE_MS = 2000;
 
 const connection = document.getElementById("connection");

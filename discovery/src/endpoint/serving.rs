@@ -47,7 +47,8 @@ impl WatchedHealth {
 
     /// The reason why a connected instance does not receive calls, to read. `None` if it may receive
     /// them, or its first answer is awaited.
-    pub(crate) fn refusal(self) -> Option<&'static str> {
+    #[must_use]
+    pub fn refusal(self) -> Option<&'static str> {
         match self {
             Self::NotServing => Some("its health service does not report SERVING"),
             Self::Interrupted => Some("the watch of its health has failed"),

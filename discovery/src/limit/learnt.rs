@@ -11,9 +11,14 @@ const BACKOFF: f64 = 0.9;
 const LEAST_GRADIENT: f64 = 0.5;
 /// The weight of the latest window.
 const SMOOTHING: f64 = 0.5;
+/// Part of the limit up to which the concurrency is low, and which a look allows. Looks at half of it would
+/// not find the baseline of a limit that is more than twice too high.
+const LOW: f64 = 1.0 / 3.0;
+/// Part of the limit up to which its use says nothing about it.
+const UNUSED: f64 = 0.5;
 /// The weight of a latency above the baseline, at low concurrency. One below replaces it.
 const RISE: f64 = 0.5;
-/// Time without low concurrency after which the limit is halved for a look at the latency there. BBR
+/// Time of use after which the limit is lowered for a look at the latency there. BBR
 /// looks every ten seconds (Cardwell et al., 2016).
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Maximum number of windows of a look: long calls may keep the concurrency high.
@@ -148,14 +153,14 @@ impl Window {
 
 /// A learnt limit. The time is a parameter, as the time since any fixed moment.
 ///
-/// The latency while at most half of the limit is used is the baseline. While more is used, each window
-/// multiplies the limit by `tolerance * baseline / latency`, which is at most one, and adds its square
+/// The latency while at most a third of the limit is used is the baseline. While more than half is used,
+/// each window multiplies the limit by `tolerance * baseline / latency`, which is at most one, and adds its square
 /// root. So it grows while the latency stays near the baseline, and settles at about `tolerance` times
 /// the concurrency from which on the latency rises. A limit of which half is not used does not change:
 /// then nothing is refused, and the latency says nothing about more calls.
 ///
-/// If more than half is used for five seconds, the limit is halved for a moment to see the baseline,
-/// which may have risen or was never seen.
+/// If more than half is used for five seconds, the limit is lowered to a third for a moment to see the
+/// baseline, which may have risen or was never seen.
 ///
 /// ```
 /// use std::time::Duration;
@@ -172,7 +177,7 @@ pub struct Learnt {
     limit: f64,
     /// The latency at low concurrency, in seconds.
     baseline: Option<f64>,
-    /// The last time of low concurrency.
+    /// The last time at which at most half of the limit was used.
     low_at: Duration,
     /// The windows of the current look at the baseline.
     look: Option<u32>,
@@ -200,31 +205,37 @@ impl Learnt {
     #[must_use]
     pub fn limit(&self) -> u32 {
         let limit = if self.look.is_some() {
-            self.limit / 2.0
+            // Rounded down, so that the concurrency is low.
+            (self.limit * LOW).floor()
         } else {
-            self.limit
+            self.limit.round()
         };
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "from 1 to the greatest limit"
         )]
-        let limit = limit.round() as u32;
+        let limit = limit as u32;
         limit.max(1)
     }
 
     /// Learns from a window that ends at this time.
     pub fn update(&mut self, now: Duration, window: Window) {
-        let is_low = f64::from(window.most) * 2.0 <= self.limit;
+        let used = f64::from(window.most) / self.limit;
+        let is_low = used <= LOW || window.most <= 1;
         if window.lost > 0 {
             self.set(self.limit * BACKOFF);
         } else if window.calls > 0 {
             let latency = window.latency.as_secs_f64() / f64::from(window.calls);
             if is_low {
                 self.see_baseline(latency);
-            } else if self.look.is_none() {
+            } else if self.look.is_none() && used > UNUSED {
                 self.follow(latency);
             }
+        }
+        if used <= UNUSED {
+            // Nothing is refused, so there is nothing to find out.
+            self.low_at = now;
         }
         if is_low {
             self.low_at = now;
@@ -404,8 +415,8 @@ mod tests {
         for second in 4..=100 {
             limit.update(WINDOW * second, window.with_lost(1));
         }
-        // A look at the baseline halves it.
-        assert!((2..=4).contains(&limit.limit()), "{}", limit.limit());
+        // A look at the baseline lowers it.
+        assert!((1..=4).contains(&limit.limit()), "{}", limit.limit());
     }
 
     #[test]

@@ -239,7 +239,8 @@ impl MemoryServer {
             .push((Instant::now(), service));
         sleep(ANSWER).await;
         let mut health = self.0.health.subscribe();
-        match *health.borrow_and_update() {
+        let current = *health.borrow_and_update();
+        match current {
             Health::NoService => return Status::unimplemented("no such service").into_http(),
             Health::Broken => return Status::internal("broken").into_http(),
             _ => health.mark_changed(),
@@ -247,7 +248,8 @@ impl MemoryServer {
         let answers = stream::unfold(health, |mut health| async move {
             loop {
                 health.changed().await.ok()?;
-                let message = match *health.borrow_and_update() {
+                let current = *health.borrow_and_update();
+                let message = match current {
                     Health::Serving => SERVING,
                     Health::NotServing => NOT_SERVING,
                     Health::Unknown => SERVICE_UNKNOWN,

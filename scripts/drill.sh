@@ -4,8 +4,8 @@ set -euo pipefail
 
 usage() {
     cat <<'EOF'
-usage: drill.sh [--only ROW]... [--registry NAME]... [--seconds N] [--rate N] [--jobs N] [--json] [--list]
-                [-- FLAG...]
+usage: drill.sh [--only ROW]... [--registry NAME]... [--seconds N] [--rate N] [--jobs N] [--rerun N] [--json]
+                [--list] [-- FLAG...]
 
 Starts a registry, five trim instances and the add service for every row, sends 500 calls per second over
 HTTP, and injects the fault of the row. Exits with 1 if a row failed: no call may fail (except while
@@ -20,6 +20,8 @@ example that no instance is ejected.
                 not required
   --rate N      calls per second (default 500)
   --jobs N      number of rows that run at the same time (default 1), for a look at failed calls only
+  --rerun N     number of further runs of a row that failed, each alone (default 0): a fault fails in every
+                run, a busy machine does not
   --json        print one JSON object per row
   --list        list the rows
   --            further arguments go to the add service, for example -- --hedge p95

@@ -280,8 +280,8 @@ part_bench() {
 
 part_drill() {
     # Below 16 s only failed calls count, so rows can run at the same time.
-    scripts/drill.sh --seconds 4 --jobs 3
-    scripts/drill.sh --seconds 4 --jobs 3 --only 1 --only 7 --only 9 \
+    scripts/drill.sh --seconds 4 --jobs 3 --rerun 2
+    scripts/drill.sh --seconds 4 --jobs 3 --rerun 2 --only 1 --only 7 --only 9 \
         --registry etcd --registry zookeeper --registry eureka --registry dns --registry embedded
 }
 

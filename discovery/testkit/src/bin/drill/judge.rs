@@ -9,8 +9,8 @@ use crate::{
 };
 
 /// The 99th percentile is required only if one call in a hundred is more than the calls in flight when a
-/// fault starts. An even rotation and fast refusals are required only then, too: short rows run on busy
-/// machines.
+/// fault starts. An even rotation, fast refusals and answers in time are required only then, too: short
+/// rows run on busy machines, which stop a process for longer than a call takes.
 const ENOUGH_CALLS: usize = 8_000;
 const P99: Duration = Duration::from_millis(50);
 /// Maximum latency of a refused call, with a margin for a busy machine.
@@ -31,7 +31,7 @@ pub(crate) enum Demand {
     Outage,
     /// The faulty instance is ejected.
     Ejection,
-    /// The rotation stays even, no attempt counts against an instance, and none is ejected.
+    /// The rotation stays even, no attempt fails, and no instance is ejected.
     EvenRotation,
     /// Calls with a short deadline end with 504, and no instance is ejected.
     NoEjection,
@@ -99,11 +99,14 @@ impl Evidence<'_> {
                 complaints.push("the faulty instance was never ejected".to_owned());
             }
             Demand::EvenRotation => {
-                if outcome.calls >= ENOUGH_CALLS {
+                let strict = outcome.calls >= ENOUGH_CALLS;
+                if strict {
                     complaints.extend(uneven(self.calls));
                 }
-                complaints.extend(self.blamed());
-                complaints.extend(self.ejected());
+                complaints.extend(self.blamed(strict));
+                if strict || self.attempts(Metrics::late_attempts) == 0 {
+                    complaints.extend(self.ejected());
+                }
             }
             Demand::NoEjection => {
                 complaints.extend(self.short_deadline());
@@ -168,8 +171,14 @@ impl Evidence<'_> {
         last.unwrap_or(0).saturating_sub(counter(self.before))
     }
 
-    fn blamed(&self) -> Option<String> {
-        let blamed = self.attempts(Metrics::blamed_attempts);
+    /// The attempts that a server or a connection failed, and if `strict`, those without an answer in time.
+    fn blamed(&self, strict: bool) -> Option<String> {
+        let late = if strict {
+            self.attempts(Metrics::late_attempts)
+        } else {
+            0
+        };
+        let blamed = self.attempts(Metrics::broken_attempts) + late;
         let down = self.seen.iter().find(|sight| sight.metrics.down() > 0);
         if blamed > 0 {
             Some(format!("{blamed} attempts counted against an instance"))
@@ -343,6 +352,10 @@ mod tests {
         ] {
             assert_eq!(check(&story, metrics), [expected]);
         }
+        // A short row on a busy machine, which stopped an instance.
+        let late = "discovery_attempts_total{outcome=\"timeout\"} 9\n\
+            discovery_endpoints{state=\"ejected\"} 1\n";
+        assert_eq!(check(&story, late), [""; 0]);
         let none_ended = Story {
             renewed: Some(0),
             ..Story::default()

@@ -51,6 +51,10 @@ struct Args {
     /// Number of rows that run at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     jobs: u8,
+    /// Number of further runs of a row that failed, each alone: the machine may have been busy with
+    /// another one
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=5))]
+    rerun: u8,
     /// Length of each row's load, in seconds
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(4..=600))]
     seconds: u64,
@@ -147,6 +151,9 @@ impl Run<'_> {
         for complaint in &outcome.complaints {
             eprintln!("{title}: FAILED: {complaint}");
         }
+        if args.json {
+            println!("{}", outcome.json(self.row, &self.registry()));
+        }
         Ok(Ok(outcome))
     }
 }
@@ -181,8 +188,18 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<bool> {
     let mut outcomes = stream::iter(&runs)
         .map(async |run| Ok::<_, anyhow::Error>((run, run.outcome(args).await?)))
         .buffered(usize::from(args.jobs));
-    let mut held = true;
+    let mut ended = Vec::new();
     while let Some((run, outcome)) = outcomes.try_next().await? {
+        ended.push((run, outcome, 1));
+    }
+    for (run, outcome, runs) in &mut ended {
+        while *runs <= args.rerun && failed(outcome) {
+            *outcome = run.outcome(args).await?;
+            *runs += 1;
+        }
+    }
+    let held = !ended.iter().any(|(_, outcome, _)| failed(outcome));
+    for (run, outcome, runs) in ended {
         let Row { number, name, .. } = run.row;
         let title = [format!("{number} {name}"), run.registry()];
         match outcome {
@@ -190,13 +207,7 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<bool> {
                 let cells = std::iter::repeat_n("-", 8).chain(["SKIPPED"]);
                 table.row(title.into_iter().chain(cells.map(str::to_owned)));
             }
-            Ok(outcome) => {
-                held &= outcome.complaints.is_empty();
-                if args.json {
-                    println!("{}", outcome.json(run.row, &run.registry()));
-                }
-                table.row(title.into_iter().chain(cells(&outcome)));
-            }
+            Ok(outcome) => table.row(title.into_iter().chain(cells(&outcome, runs))),
         }
     }
     if !args.json {
@@ -205,7 +216,12 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<bool> {
     Ok(held)
 }
 
-fn cells(outcome: &Outcome) -> Vec<String> {
+/// True if the row ran and did not meet its requirements.
+fn failed(outcome: &Result<Outcome, String>) -> bool {
+    outcome.as_ref().is_ok_and(|it| !it.complaints.is_empty())
+}
+
+fn cells(outcome: &Outcome, runs: u8) -> Vec<String> {
     let millis = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
     let maybe =
         |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), |t| t.as_millis().to_string());
@@ -220,11 +236,10 @@ fn cells(outcome: &Outcome) -> Vec<String> {
             .map_or_else(|| "-".to_owned(), |calls| calls.to_string()),
         maybe(outcome.noticed),
         maybe(outcome.recovered),
-        if outcome.complaints.is_empty() {
-            "held"
-        } else {
-            "FAILED"
-        }
-        .to_owned(),
+        match (outcome.complaints.is_empty(), runs) {
+            (true, 1) => "held".to_owned(),
+            (true, runs) => format!("held in run {runs}"),
+            (false, _) => "FAILED".to_owned(),
+        },
     ]
 }

@@ -207,7 +207,7 @@ impl<'a> Mix<'a> {
             Event::GoAge(_) => {
                 let after = self.env.counted().await?;
                 self.restart_go(&[]).await?;
-                let blamed = after.blamed_attempts() - before.blamed_attempts();
+                let blamed = after.broken_attempts() - before.broken_attempts();
                 if blamed > 0 {
                     rust.complaints.push(format!(
                         "{blamed} attempts counted against an instance whose connections end in order"

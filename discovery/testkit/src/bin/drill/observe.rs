@@ -78,9 +78,14 @@ impl Metrics {
         self.attempts(&["status", "broken", "timeout", "unprocessed"])
     }
 
-    /// Attempts that count against an instance.
-    pub(crate) fn blamed_attempts(&self) -> usize {
-        self.attempts(&["status", "broken", "timeout"])
+    /// Attempts that ended with a status or with their connection.
+    pub(crate) fn broken_attempts(&self) -> usize {
+        self.attempts(&["status", "broken"])
+    }
+
+    /// Attempts without an answer in time.
+    pub(crate) fn late_attempts(&self) -> usize {
+        self.attempts(&["timeout"])
     }
 }
 

@@ -241,6 +241,7 @@ mod tests {
     fn a_bad_value_is_refused_with_its_flag_and_the_reason() {
         let unit = "expected a number with a unit, for example 500ms or 2s";
         let whole = "expected a whole number from 1 to 4294967295";
+        let calls = "expected auto, off or a whole number from 1 to 4294967295";
         for (flag, value, reason) in [
             ("--http-port", "x", "invalid digit found in string"),
             ("--grpc-port", "70000", "70000 is not in 0..=65535"),
@@ -261,11 +262,7 @@ mod tests {
             ("--max-connections", "0", whole),
             ("--max-connections-per-peer", "0", whole),
             ("--max-streams", "0", whole),
-            (
-                "--concurrency-limit",
-                "some",
-                "expected auto, off or a whole number from 1 to 4294967295",
-            ),
+            ("--concurrency-limit", "some", calls),
             ("--error-detail", "some", "[possible values: brief, full]"),
             ("--trim-name", "", "must not be empty"),
             ("--tag", "a\nb", "must not contain control characters"),

@@ -139,6 +139,8 @@ impl Ejector {
 struct Since {
     own: Totals,
     others: Totals,
+    /// True if the endpoint was ejected before, and that is not forgiven yet.
+    relapse: bool,
 }
 
 /// Adds the calls since the last review to the evidence about each endpoint.
@@ -147,15 +149,20 @@ fn collect(now: Instant, set: &[&Health], policy: &EjectionPolicy) -> Vec<Since>
     let all = Totals::sum(&fresh);
     let add = |(health, own): (&&Health, &Totals)| {
         let others = all.without(*own);
-        health.lock().evidence.add(
+        let mut record = health.lock();
+        let (own, others) = record.evidence.add(
             now,
             (*own, others),
             policy.window,
             policy.failing_share.min(1.0),
-        )
+        );
+        Since {
+            own,
+            others,
+            relapse: record.machine.ejections() > 0,
+        }
     };
-    let since = set.iter().zip(&fresh).map(add);
-    since.map(|(own, others)| Since { own, others }).collect()
+    set.iter().zip(&fresh).map(add).collect()
 }
 
 /// Endpoints with too many failures in a row, unless the others fail as well: then the cause is the
@@ -202,7 +209,7 @@ fn suddenly_failing(
     let threshold = threshold(policy);
     let found = since.iter().enumerate();
     let found: Vec<_> = found
-        .filter(|(_, Since { own, others })| threshold.is_exceeded_suddenly(*own, *others))
+        .filter(|(_, one)| threshold.is_exceeded_suddenly(one.own, one.others, one.relapse))
         .map(|(index, _)| (index, "a failing share far above the others'"))
         .collect();
     // Endpoints without failures have no evidence: the calls of the window count.

@@ -16,10 +16,11 @@ use super::counters::Totals;
 /// Factor by which the failing share of an outlier exceeds that of all others together.
 const STANDS_OUT: f64 = 3.0;
 /// Surprise from which on the failures since they began are evidence: an endpoint that fails like the
-/// others has them with a probability of at most one in a million. Comparisons are repeated while
-/// failures come in, so it is low.
-const SUDDEN: f64 = 13.8;
-/// The same over a whole window, which is compared about once a second: one in a thousand.
+/// others has them with a probability of at most one in a hundred thousand. Comparisons are repeated
+/// while failures come in, so it is low.
+const SUDDEN: f64 = 11.5;
+/// The same over a whole window, which is compared about once a second, and after an ejection: one in a
+/// thousand.
 const OVER_A_WINDOW: f64 = 6.9;
 /// The surprise of a run of failures from which on it is evidence: one in a hundred million calls begins
 /// one by chance.
@@ -60,9 +61,11 @@ pub(super) struct Threshold {
 }
 
 impl Threshold {
-    /// True if the failures since they began single out the endpoint.
-    pub(super) fn is_exceeded_suddenly(self, own: Totals, others: Totals) -> bool {
-        self.is_exceeded(own, others) && surprise(own, others) >= SUDDEN
+    /// True if the failures since they began single out the endpoint. One that was ejected a short time
+    /// ago needs less evidence: a relapse is far more probable than a first fault.
+    pub(super) fn is_exceeded_suddenly(self, own: Totals, others: Totals, relapse: bool) -> bool {
+        let least = if relapse { OVER_A_WINDOW } else { SUDDEN };
+        self.is_exceeded(own, others) && surprise(own, others) >= least
     }
 
     /// True if those of a window do.
@@ -181,17 +184,21 @@ mod tests {
     }
 
     #[test]
-    fn one_that_has_all_failures_is_singled_out_by_eight_of_them_among_six() {
+    fn one_that_has_all_failures_is_singled_out_by_seven_of_them_among_six() {
         let threshold = Threshold {
             share: 0.2,
             calls: 5,
         };
-        let sudden =
-            |bad, calls| threshold.is_exceeded_suddenly(totals(bad, calls), totals(0, calls * 5));
-        assert!(!sudden(7, 25));
-        assert!(sudden(8, 27));
+        let sudden = |bad, calls| {
+            let (own, others) = (totals(bad, calls), totals(0, calls * 5));
+            threshold.is_exceeded_suddenly(own, others, false)
+        };
+        assert!(!sudden(6, 20));
+        assert!(sudden(7, 25));
         // A share that does not eject.
-        assert!(!sudden(8, 100));
+        assert!(!sudden(7, 100));
+        // A relapse, at a small share of the calls.
+        assert!(threshold.is_exceeded_suddenly(totals(2, 7), totals(0, 350), true));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use tokio::time::Instant;
 use super::*;
 
 const INSTANCES: usize = 6;
+/// Calls per second where each instance has one.
+const ONE_EACH: u32 = 6;
 /// Calls per second, all instances together.
 const RATE: u32 = 500;
 const HOUR: u32 = 3_600;
@@ -133,7 +135,7 @@ fn a_few_failures_of_few_calls_eject_nobody() {
         let mut simulated = Simulated::new(seed);
         for _ in 0..HOUR {
             simulated.now += Duration::from_secs(1);
-            let quiet = simulated.ejected(INSTANCES as u32, Classification::Status, |_, _| 0.01);
+            let quiet = simulated.ejected(ONE_EACH, Classification::Status, |_, _| 0.01);
             assert_eq!(quiet, None, "with seed {seed}");
         }
     }

@@ -19,12 +19,13 @@ use bootstrap::{
     logging::LogArgs,
     registry::{RegistryArgs, registry_url},
     spans::propagation,
-    values::{duration, positive_number},
+    values::{concurrency_limit, duration, positive_number},
 };
 use clap::Parser;
 use discovery::{
     Channel,
     connection::Http2,
+    limit::ConcurrencyLimit,
     registry::{OrElse, Registry, StaticRegistry, connect},
 };
 
@@ -92,6 +93,10 @@ pub(crate) struct Args {
     /// Maximum concurrent requests of one HTTP/2 connection; clients wait, or are refused
     #[arg(long, env = "ADD_MAX_STREAMS", value_name = "N", default_value = "256", value_parser = positive_number)]
     max_streams: NonZeroU32,
+    /// Maximum requests under way at the same time, HTTP and gRPC together; more end at once with 503
+    /// or `RESOURCE_EXHAUSTED`. auto learns it from the latency; off or a number
+    #[arg(long, env = "ADD_CONCURRENCY_LIMIT", value_name = "N", default_value = "off", value_parser = concurrency_limit)]
+    pub(crate) concurrency_limit: ConcurrencyLimit,
 
     /// How much an error says to the caller; the log has it all
     #[arg(
@@ -237,6 +242,7 @@ mod tests {
     fn a_bad_value_is_refused_with_its_flag_and_the_reason() {
         let unit = "expected a number with a unit, for example 500ms or 2s";
         let whole = "expected a whole number from 1 to 4294967295";
+        let calls = "expected auto, off or a whole number from 1 to 4294967295";
         for (flag, value, reason) in [
             ("--http-port", "x", "invalid digit found in string"),
             ("--grpc-port", "70000", "70000 is not in 0..=65535"),
@@ -257,6 +263,7 @@ mod tests {
             ("--max-connections", "0", whole),
             ("--max-connections-per-peer", "0", whole),
             ("--max-streams", "0", whole),
+            ("--concurrency-limit", "some", calls),
             ("--error-detail", "some", "[possible values: brief, full]"),
             ("--trim-name", "", "must not be empty"),
             (

@@ -8,12 +8,13 @@ use std::{sync::Arc, time::Instant};
 use axum::{
     Json, Router,
     extract::{MatchedPath, Request, State},
-    http::{HeaderValue, StatusCode},
+    http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::post,
 };
 use bootstrap::spans;
+use discovery::limit::Limiter;
 use serde::Serialize;
 use tracing::{Instrument as _, Span};
 
@@ -45,13 +46,32 @@ const ROUTES: [&str; 11] = [
     page::TRY_SUM,
     page::TRY_CONCAT,
 ];
-/// The methods of the service.
-pub(crate) fn methods(service: Arc<AddService>, max_body: usize) -> Router {
+/// The methods of the service. Requests over the limit are refused.
+pub(crate) fn methods(
+    service: Arc<AddService>,
+    max_body: usize,
+    limiter: Option<Arc<Limiter>>,
+) -> Router {
     let calls = Calls { service, max_body };
-    Router::new()
+    let methods = Router::new()
         .route(SUM, post(sum))
         .route(CONCAT, post(concat))
-        .with_state(calls)
+        .with_state(calls);
+    match limiter {
+        Some(limiter) => methods.route_layer(middleware::from_fn_with_state(limiter, limited)),
+        None => methods,
+    }
+}
+
+/// Answers requests over the limit with 503 before they are read.
+async fn limited(State(limiter): State<Arc<Limiter>>, request: Request, next: Next) -> Response {
+    let Some(_permit) = limiter.try_acquire() else {
+        let reason = "too many requests at a time; try again later";
+        let retry_after = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
+        let failure = Failure::new(StatusCode::SERVICE_UNAVAILABLE, reason);
+        return (retry_after, failure).into_response();
+    };
+    next.run(request).await
 }
 
 /// All routes of a port: these, an error for everything else, and the metrics of requests.

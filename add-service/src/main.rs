@@ -22,6 +22,7 @@ mod trim_config;
 use std::{net::SocketAddr, sync::Arc};
 
 use bootstrap::{Listen, Server, announce, args::parse, block_on, logging, raise_open_files};
+use discovery::limit::Limiter;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -61,7 +62,11 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         args.error_detail,
     );
     let service = Arc::new(AddService::new(trim, args.rate_limit));
-    let mut server = Server::new().drain(args.drain).limits(args.limits());
+    let limiter = Limiter::new(&args.concurrency_limit);
+    let mut server = Server::new()
+        .drain(args.drain)
+        .limits(args.limits())
+        .limiter(limiter.clone());
     let tls = args.tls.server();
     let has_tls = tls.is_some();
     if let Some(tls) = tls {
@@ -83,7 +88,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         let (service, stage) = (Arc::clone(&service), server.stage());
         operator = operator.merge(page::routes(service, channel, stage, args.max_body, access));
     }
-    let mut methods = http::methods(Arc::clone(&service), args.max_body);
+    let mut methods = http::methods(Arc::clone(&service), args.max_body, limiter);
     let mut own_port = None;
     match args.admin_listen {
         Some(address) => own_port = Some((address, operator)),

@@ -11,16 +11,20 @@
 //! If all instances fail alike, none stands out and none is ejected.
 //!
 //! [`state`] holds the states and all transitions, [`counters`] what calls count, [`gate`] what calls
-//! read of the state, [`Health`] all three of one endpoint, and [`Ejector`] the decision over a set.
+//! read of the state, [`Health`] all three of one endpoint, [`evidence`] the comparison of one with the
+//! others, and [`Ejector`] the decision over a set.
 //! Calls write without a lock; [`Ejector::review`] runs in the endpointer's task. The time is a
 //! parameter, and nothing is sent.
 
 mod counters;
 mod ejector;
+mod evidence;
 mod gate;
 mod health;
 #[cfg(all(test, discovery_loom))]
 mod loom_tests;
+#[cfg(test)]
+mod noise_tests;
 mod policy;
 mod state;
 mod status;

@@ -7,11 +7,13 @@ mod connector;
 mod driver;
 mod event_log;
 mod failures;
+mod health_watch;
 mod joined;
 mod last_resort;
 mod pacer;
 mod recent;
 mod schedule;
+mod serving;
 pub mod stats;
 mod subchannel;
 
@@ -22,6 +24,7 @@ pub(crate) use self::{
     subchannel::Subchannel,
 };
 pub use self::{
+    serving::WatchedHealth,
     stats::{EndpointCalls, Stats},
     subchannel::ConnectivityState,
 };
@@ -93,11 +96,30 @@ impl Endpoint {
         }
     }
 
-    /// The connection, if it can take a call now.
+    /// The connection, if it can take a call now and the instance's health service lets it.
     pub(crate) fn transport(&self) -> Option<Arc<Box<dyn Transport>>> {
+        let serves = self.subchannel.watched_health().allows_calls();
+        serves.then(|| self.connection()).flatten()
+    }
+
+    /// The connection, if it is open, whatever the instance's health service reports.
+    pub(crate) fn connection(&self) -> Option<Arc<Box<dyn Transport>>> {
         self.subchannel
             .transport()
             .filter(|transport| !transport.is_closed())
+    }
+
+    /// The state of the connection for calls, as gRFC A17 has it: an instance that does not serve has
+    /// failed, and one whose first answer is awaited is connecting.
+    pub(crate) fn connectivity(&self) -> ConnectivityState {
+        match self.subchannel.state() {
+            ConnectivityState::Ready => match self.subchannel.watched_health() {
+                WatchedHealth::Awaited => ConnectivityState::Connecting,
+                health if health.refusal().is_some() => ConnectivityState::TransientFailure,
+                _ => ConnectivityState::Ready,
+            },
+            state => state,
+        }
     }
 
     /// True if it is the same connection to the same process.

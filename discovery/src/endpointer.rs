@@ -35,6 +35,7 @@ use crate::{
     event::ChannelEvent,
     filter::{subset::Subset, zone::Locality},
     instance::Instance,
+    limit::ConcurrencyLimit,
     metrics::{Endpoints, PUBLISH_INTERVAL},
     probe,
     registry::{InstanceSet, Instancer},
@@ -67,6 +68,10 @@ pub(crate) struct SetPolicy {
     pub(crate) warm_up: WarmUp,
     #[cfg(feature = "orca")]
     pub(crate) load_reports: crate::orca::LoadReports,
+    /// The service whose health is watched on each connection.
+    pub(crate) health: Option<Arc<str>>,
+    /// The limit of concurrent calls of each instance.
+    pub(crate) concurrency: ConcurrencyLimit,
 }
 
 /// The settings of an endpointer.
@@ -97,6 +102,7 @@ impl Endpointer {
         let (policy, policies) = watch::channel(config.policy.clone());
         let authoritative = instancer.authoritative();
         config.policy = in_effect(config.policy, authoritative);
+        config.connector.watch_health(config.policy.health.as_ref());
         let changed = Arc::clone(&config.connector.changed);
         let connector = Arc::clone(&config.connector);
         let (version_tx, version) = watch::channel(0);
@@ -298,8 +304,10 @@ impl Task {
     fn adopt(&mut self, policy: SetPolicy) {
         let policy = in_effect(policy, self.authoritative);
         self.ejector.set_policy(Arc::clone(&policy.ejection));
+        self.config.connector.watch_health(policy.health.as_ref());
         let same_subset = self.config.policy.subset == policy.subset;
         self.config.policy = policy;
+        self.apply_limits();
         if same_subset || self.registry.confirmed.is_none() {
             return;
         }
@@ -357,6 +365,7 @@ impl Task {
         let change = self
             .set
             .update(offer, &self.config.policy.protection, Instant::now());
+        self.apply_limits();
         if self.config.policy.subset.is_some() {
             self.unreachable = self.unreachable().into_iter().map(str::to_owned).collect();
         }
@@ -367,6 +376,13 @@ impl Task {
         Report::by(&self.config.connector).change(&change, &offer);
         for endpoint in &change.removed {
             endpoint.subchannel().retire();
+        }
+    }
+
+    /// Applies the limit of concurrent calls to all endpoints, new ones included.
+    fn apply_limits(&self) {
+        for endpoint in self.set.endpoints() {
+            endpoint.stats().set_limit(&self.config.policy.concurrency);
         }
     }
 
@@ -457,7 +473,7 @@ impl Task {
         tokio::spawn(async move {
             let health = endpoint.stats().health();
             let now = Instant::now();
-            match endpoint.transport() {
+            match endpoint.connection() {
                 Some(transport) => {
                     let connected = endpoint.subchannel().connected_at();
                     let result = timeout(PROBE_TIMEOUT, probe::health(&**transport)).await;

@@ -94,6 +94,19 @@ pub enum ChannelEventKind {
         /// The instance.
         instance: Arc<Instance>,
     },
+    /// The health service of an instance does not report `SERVING`, or its watch has failed: the instance
+    /// receives no calls, see [`ChannelBuilder::health_service`](crate::ChannelBuilder::health_service).
+    NotServing {
+        /// The instance.
+        instance: Arc<Instance>,
+        /// The reason.
+        reason: String,
+    },
+    /// The health service of an instance reports `SERVING` again.
+    Serving {
+        /// The instance.
+        instance: Arc<Instance>,
+    },
     /// The registry no longer offers an instance, and it stays as a last resort, see
     /// [`RemovalProtection`](crate::RemovalProtection).
     Protected {
@@ -140,6 +153,8 @@ impl ChannelEventKind {
             | Self::Ejected { instance, .. }
             | Self::Probation { instance }
             | Self::Admitted { instance }
+            | Self::NotServing { instance, .. }
+            | Self::Serving { instance }
             | Self::Protected { instance, .. }
             | Self::Returned { instance } => Some(instance),
             Self::RegistryLost { .. }

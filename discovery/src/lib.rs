@@ -67,6 +67,8 @@
 //! | [warm-up](WarmUp) of instances that join | Envoy, gRFC A100 | off |
 //! | HTTP/2 with known connection state | RFC 9113; see [`connection`] | on |
 //! | plain HTTP/1.1 and HTTP/2, with idempotent methods and `Retry-After` | RFC 9110, RFC 9112; see `http::Channel` | `http` feature |
+//! | [health watching](ChannelBuilder::health_service) | gRFC A17 | off |
+//! | [concurrency limits](limit), fixed or learnt | Netflix's concurrency-limits, TCP Vegas | off |
 //! | [registration](Registrar), repeated when it is lost | Go kit, Consul | – |
 //! | [metrics] | the `metrics` facade; gRFCs A66, A91, A94, A96 | once a recorder is installed; on demand |
 //! | [traces](crate#tracing) | gRFC A72, OpenTelemetry | once a subscriber takes them |
@@ -143,6 +145,7 @@ mod hash;
 #[cfg(feature = "http")]
 pub mod http;
 mod instance;
+pub mod limit;
 pub mod metrics;
 #[cfg(feature = "orca")]
 pub mod orca;
@@ -174,7 +177,7 @@ pub use self::{
     code::{Code, UnknownCode},
     deadline::Deadline,
     ejection::{Ejection, EjectionPhase, EjectionPolicy},
-    endpoint::{ConnectivityState, EndpointCalls},
+    endpoint::{ConnectivityState, EndpointCalls, WatchedHealth},
     endpointer::RemovalProtection,
     error::{BoxError, InvalidSetting, chain},
     event::{ChannelEvent, ChannelEventKind},

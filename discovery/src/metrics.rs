@@ -3,13 +3,14 @@
 //!
 //! | name | kind | unit | labels |
 //! |---|---|---|---|
-//! | `discovery_endpoints` | gauge | instances | `service`, `state`: `ready`, `connecting`, `down`, `idle`, `ejected`, `protected` (kept as a last resort) |
+//! | `discovery_endpoints` | gauge | instances | `service`, `state`: `ready`, `connecting`, `down`, `idle`, `ejected`, `protected` (kept as a last resort), `not_serving` (by its watched health) |
 //! | `discovery_calls_total` | counter | calls | `service`, `outcome`: `ok`, `failed` |
 //! | `discovery_attempts_total` | counter | attempts | `service`, `outcome`: `ok`, `status`, `broken`, `timeout`, `unprocessed` |
 //! | `discovery_retries_total` | counter | attempts made after an earlier one failed | `service` |
 //! | `discovery_retries_denied_total` | counter | retries not made because the retry budget was empty | `service` |
 //! | `discovery_hedges_total` | counter | attempts made because an earlier one was slow | `service` |
 //! | `discovery_fallbacks_total` | counter | attempts at an instance that the call does not prefer, as no preferred one could take it | `service` |
+//! | `discovery_limited_total` | counter | calls that failed because every instance was at its concurrency limit | `service` |
 //! | `discovery_failures_total` | counter | calls that ended with an error of the channel | `service`, `code`: as gRPC writes it |
 //! | `discovery_attempt_duration_seconds` | histogram | seconds until the first message | `service` |
 //! | `discovery_registry_updates_total` | counter | changes of an instance set | `service`, `registry` |

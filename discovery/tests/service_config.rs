@@ -90,7 +90,6 @@ fn the_samples_of_grpcs_documents_are_accepted() {
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         // What is known and has no effect here is said.
         let expected = match name.as_str() {
-            "a17_health" => 1,
             "a37_fallback" | "a42_ring_hash" => 2,
             "a58_weighted_round_robin" => usize::from(cfg!(not(feature = "orca"))),
             _ => 0,

@@ -12,11 +12,15 @@ use bootstrap::{
     Limits,
     logging::LogArgs,
     registry::RegistryArgs,
-    values::{advertised_ip, duration, key_value, name, positive_duration, positive_number},
+    values::{
+        advertised_ip, concurrency_limit, duration, key_value, name, positive_duration,
+        positive_number,
+    },
 };
 use clap::{Parser, ValueEnum};
 use discovery::{
     Instance,
+    limit::ConcurrencyLimit,
     registry::{Check, Registration},
 };
 
@@ -56,6 +60,10 @@ pub(crate) struct Args {
     /// Maximum concurrent requests of one HTTP/2 connection; clients wait, or are refused
     #[arg(long, env = "TRIM_MAX_STREAMS", value_name = "N", default_value = "256", value_parser = positive_number)]
     max_streams: NonZeroU32,
+    /// Maximum calls under way at the same time; more end at once with `RESOURCE_EXHAUSTED`. auto
+    /// learns it from the latency; off or a number
+    #[arg(long, env = "TRIM_CONCURRENCY_LIMIT", value_name = "N", default_value = "off", value_parser = concurrency_limit)]
+    pub(crate) concurrency_limit: ConcurrencyLimit,
 
     /// Register in the registry; false where something else lists the instances, as Kubernetes does
     #[arg(long, env = "TRIM_REGISTER", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Registration")]
@@ -239,6 +247,7 @@ mod tests {
             ("--max-connections-per-peer", "0"),
             ("--max-streams", "0"),
             ("--tls-client-auth", "perhaps"),
+            ("--concurrency-limit", "some"),
             ("--check", "http"),
             ("--check-interval", "5"),
             ("--check-timeout", "0s"),

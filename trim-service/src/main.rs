@@ -16,7 +16,7 @@ use bootstrap::{
     block_on, compressed, logging, raise_open_files,
     values::advertised,
 };
-use discovery::{Instance, orca::ServerLoad};
+use discovery::{Instance, limit::Limiter, orca::ServerLoad};
 use proto::trim_server::TrimServer;
 
 use crate::{args::Args, service::TrimService};
@@ -40,12 +40,16 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let trim = compressed!(TrimServer::new(TrimService::new(args.fault.clone())));
     // Its CPU share and rate, for clients that weigh instances by their load.
     let load = ServerLoad::of_process();
-    let mut server = Server::new().drain(args.drain).limits(args.limits()).grpc(
-        Listen::on(args.listen, args.port).flag("--port"),
-        Services::new(proto::FILE_DESCRIPTOR_SET)
-            .add(load.around(trim))
-            .load_reports(load),
-    );
+    let mut server = Server::new()
+        .drain(args.drain)
+        .limits(args.limits())
+        .limiter(Limiter::new(&args.concurrency_limit))
+        .grpc(
+            Listen::on(args.listen, args.port).flag("--port"),
+            Services::new(proto::FILE_DESCRIPTOR_SET)
+                .add(load.around(trim))
+                .load_reports(load),
+        );
     if let Some(tls) = args.tls.server() {
         server = server.tls(tls);
     }

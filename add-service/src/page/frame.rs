@@ -273,7 +273,10 @@ impl<'s> Row<'s> {
             protection: endpoint.protection,
             // The error of a connection that works again is history.
             error: (state == State::Unreachable)
-                .then(|| endpoint.last_error.as_ref().map(|error| chain(&***error)))
+                .then(|| match endpoint.health.refusal() {
+                    Some(refusal) => Some(refusal.to_owned()),
+                    None => endpoint.last_error.as_ref().map(|error| chain(&***error)),
+                })
                 .flatten(),
         }
     }

@@ -163,7 +163,7 @@ function detail(data) {
         reason: t(`withdrawal.${data.protection.withdrawal}`),
       });
     case "unreachable":
-      return data.error ?? "";
+      return reason(data.error ?? "");
     default:
       return failing(data);
   }

@@ -18,6 +18,8 @@ const SYMBOLS = {
   ejected: "ejected",
   probation: "trial",
   admitted: "warming",
+  not_serving: "unreachable",
+  serving: "serving",
   protected: "protected",
   returned: "serving",
   registry_lost: "registry",
@@ -25,7 +27,7 @@ const SYMBOLS = {
   config_changed: "policy",
   missed: "gone",
 };
-const ANNOUNCED = ["added", "removed", "unreachable", "ejected", "admitted", "registry_lost", "registry_back", "config_changed"];
+const ANNOUNCED = ["added", "removed", "unreachable", "ejected", "admitted", "not_serving", "serving", "registry_lost", "registry_back", "config_changed"];
 const ANNOUNCE_MS = 2000;
 
 const connection = document.getElementById("connection");

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `requests::Unfinished` | a response body | counts the unfinished requests |
 //! | `cancel_on_shutdown::Shutdown` | a request body | ends it when the server stops |
+//! | `shed::Held` | a response body | counts the call for the concurrency limit |
 
 use std::{
     pin::Pin,
@@ -26,7 +27,7 @@ pub(crate) trait Guard {
 
 pin_project! {
     /// A body and its guard. The body comes first: the guard is asked while it is pending.
-    #[derive(Debug)]
+    #[derive(Debug, Default)]
     pub(crate) struct Guarded<B, G> {
         #[pin]
         body: B,

@@ -43,6 +43,7 @@ mod requests;
 mod runtime;
 mod serve;
 mod server;
+mod shed;
 pub mod signals;
 pub mod spans;
 mod supervision;

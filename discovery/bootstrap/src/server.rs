@@ -12,6 +12,7 @@ use std::{
 use anyhow::Context as _;
 use discovery::{
     Registrar, chain,
+    limit::Limiter,
     registry::{Registration, RegistrationClient, Registry},
 };
 use futures_util::future::{BoxFuture, join_all};
@@ -167,6 +168,7 @@ pub struct Server {
     drain: Duration,
     limits: Limits,
     tls: Option<ServerTls>,
+    limiter: Option<Arc<Limiter>>,
     listeners: Vec<(Listen, Serve)>,
     registrations: Vec<Register>,
     on_serving: Vec<OnServing>,
@@ -210,6 +212,7 @@ impl Server {
             drain: Duration::from_secs(2),
             limits: Limits::default(),
             tls: None,
+            limiter: None,
             listeners: Vec::new(),
             registrations: Vec::new(),
             on_serving: Vec::new(),
@@ -234,6 +237,14 @@ impl Server {
     /// Serves TLS on all ports, except those [without](Listen::without_tls). Default: no TLS.
     pub fn tls(mut self, tls: ServerTls) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Limits the gRPC calls under way on all listeners together. Calls over the limit end at once with
+    /// `RESOURCE_EXHAUSTED`; health and reflection are never refused. HTTP routes can use the same
+    /// limiter for themselves. `None`, the default: no limit.
+    pub fn limiter(mut self, limiter: Option<Arc<Limiter>>) -> Self {
+        self.limiter = limiter;
         self
     }
 
@@ -378,6 +389,7 @@ impl Server {
             servers: JoinSet::new(),
             reported: Vec::new(),
             stage: self.stage,
+            limiter: self.limiter,
         };
         for (listener, service, settings) in listeners {
             running.start(listener, service, settings)?;
@@ -417,6 +429,7 @@ struct Running {
     servers: JoinSet<Served>,
     reported: Vec<Reported>,
     stage: watch::Sender<Stage>,
+    limiter: Option<Arc<Limiter>>,
 }
 
 impl Running {
@@ -433,7 +446,8 @@ impl Running {
         });
         match service {
             Serve::Grpc(services) => {
-                let (reported, server) = services.into_server(settings.limits.receive)?;
+                let (reported, server) =
+                    services.into_server(settings.limits.receive, self.limiter.clone())?;
                 self.reported.push(reported);
                 self.servers.spawn(serve(
                     listener,

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
-use discovery::Instance;
+use discovery::{Instance, InvalidSetting, limit::ConcurrencyLimit};
 
 /// Longer durations are mistakes, and would overflow clocks.
 const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3_600);
@@ -30,6 +30,16 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("must be greater than zero".to_owned()),
         duration => Ok(duration),
     }
+}
+
+/// A limit of concurrent requests: `auto`, `off` or a number.
+///
+/// # Errors
+///
+/// When it is none of these.
+pub fn concurrency_limit(text: &str) -> Result<ConcurrencyLimit, String> {
+    text.parse()
+        .map_err(|error: InvalidSetting| error.expected.to_owned())
 }
 
 /// A whole number greater than zero.
@@ -146,6 +156,16 @@ mod tests {
             let reason = positive_number(text).unwrap_err();
             assert_eq!(reason, "expected a whole number from 1 to 4294967295");
         }
+    }
+
+    #[test]
+    fn a_concurrency_limit_is_auto_off_or_a_number() {
+        for text in ["auto", "off", "12"] {
+            assert_eq!(concurrency_limit(text).unwrap().to_string(), text);
+        }
+        let reason = concurrency_limit("some").unwrap_err();
+        let expected = "expected auto, off or a whole number from 1 to 4294967295";
+        assert_eq!(reason, expected);
     }
 
     #[test]

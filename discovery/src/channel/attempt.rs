@@ -118,6 +118,14 @@ impl<P: Protocol> AttemptRun<P> {
         self.failed(AttemptError::Timeout)
     }
 
+    /// Notes for the concurrency limit of the endpoint that it has too many calls.
+    fn note_overload(&self) {
+        self.tracker
+            .endpoint()
+            .stats()
+            .note_overload(Instant::now());
+    }
+
     /// When it will be overdue.
     pub(super) fn next_overdue(&self) -> Option<Instant> {
         self.overdue.filter(|_| !self.is_overdue)
@@ -161,6 +169,9 @@ impl<P: Protocol> AttemptRun<P> {
             }
             AttemptError::Timeout => {
                 let blame = self.had_a_fair_chance();
+                if blame {
+                    self.note_overload();
+                }
                 self.tracker
                     .outcome(Outcome::Timeout, blame.then_some(true));
                 (Failure::Timeout, "no answer in time".to_owned(), blame)
@@ -259,6 +270,9 @@ impl<P: Protocol> AttemptRun<P> {
                 let body = |attempt| ResponseBody::whole(read, Whole { code, attempt });
                 let classification = P::classify(code);
                 self.tracker.note_load(&details);
+                if classification == Classification::Overloaded {
+                    self.note_overload();
+                }
                 if code == Code::Ok {
                     self.tracker.outcome(Outcome::Ok, Some(false));
                     self.tracker.settle(classification);

@@ -8,7 +8,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue, Uri};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 
 #[cfg(feature = "service-config")]
 use super::service_config::InUse;
@@ -37,6 +40,7 @@ use crate::{
     endpointer::{Config, Endpointer, RemovalProtection},
     error::InvalidSetting,
     filter::zone::Locality,
+    limit::ConcurrencyLimit,
     metrics::{Endpoints, ServiceMetrics, Target},
     registry::{self, Query, Registry, RegistryError},
     retry::{Hedge, RetryPolicy, learnt::LearntTimes, usual::UsualLatency},
@@ -68,6 +72,8 @@ pub struct ChannelBuilder<R = ()> {
     warm_up: WarmUp,
     #[cfg(feature = "orca")]
     load_reports: LoadReports,
+    health: Option<Arc<str>>,
+    concurrency: ConcurrencyLimit,
     pub(super) factory: ChosenFactory,
     origin: Option<Uri>,
     pub(super) eager: bool,
@@ -124,6 +130,8 @@ impl<R> ChannelBuilder<R> {
             warm_up: WarmUp::default(),
             #[cfg(feature = "orca")]
             load_reports: LoadReports::default(),
+            health: None,
+            concurrency: ConcurrencyLimit::Off,
             factory: ChosenFactory::of(factory),
             origin: None,
             eager: true,
@@ -245,6 +253,33 @@ impl<R> ChannelBuilder<R> {
     /// calls, and calls that failed near, go to the next nearest. Default: no preference.
     pub fn prefer(mut self, locality: Locality) -> Self {
         self.locality = Some(locality);
+        self
+    }
+
+    /// Watches the health of this service on each connection, as gRFC A17 has it; the empty name stands
+    /// for the server as a whole. An instance receives calls only while its standard health service,
+    /// `grpc.health.v1.Health`, reports `SERVING`: a change takes effect as soon as the instance reports
+    /// it, without the registry. Calls on their way are not cancelled.
+    ///
+    /// The first answer is awaited like the connection. If all instances report another status, calls
+    /// fail with `UNAVAILABLE`, or wait if they wait for ready; those that the registry no longer offers
+    /// and that report `SERVING` are used before. An instance without the health service
+    /// (`UNIMPLEMENTED`) receives calls. A watch that ends begins again, at once after an answer and
+    /// otherwise after the [`connect_backoff`](Self::connect_backoff); meanwhile the instance receives no
+    /// calls. Each watch takes one stream of its connection. Default: health is not watched.
+    pub fn health_service(mut self, service: impl Into<String>) -> Self {
+        self.health = Some(service.into().into());
+        self
+    }
+
+    /// Limits the calls in flight to each instance, see [`limit`](crate::limit). A call goes to an
+    /// instance below its limit; if there is none, it fails at once with `RESOURCE_EXHAUSTED`, or waits if
+    /// it waits for ready. Streams count for as long as they last. Calls that are picked at the same
+    /// moment on several threads may exceed the limit by their number. A learnt limit falls when calls
+    /// take longer than usual, are refused with `RESOURCE_EXHAUSTED`, or have no answer in time.
+    /// Default: off.
+    pub fn concurrency_limit(mut self, limit: ConcurrencyLimit) -> Self {
+        self.concurrency = limit;
         self
     }
 
@@ -396,8 +431,6 @@ impl<R> ChannelBuilder<R> {
         }
         let some_idempotent = protocol.some_idempotent || !retry.idempotent.is_empty();
         retry.validate_with(some_idempotent).map_err(refuse)?;
-        self.ejection.validate().map_err(refuse)?;
-        self.protection.validate().map_err(refuse)?;
         let user_agent = header_value(&self.user_agent).map_err(refuse)?;
         let origin = self.origin.as_ref().map(ToString::to_string);
         let factory = with_origin(self.factory.into_shared(), self.origin).map_err(|expected| {
@@ -437,6 +470,8 @@ impl<R> ChannelBuilder<R> {
             warm_up: self.warm_up,
             #[cfg(feature = "orca")]
             load_reports: self.load_reports,
+            health: self.health,
+            concurrency: self.concurrency,
             datacenters: instancer.datacenters(),
         };
         let now = Instant::now();
@@ -460,6 +495,7 @@ impl<R> ChannelBuilder<R> {
                 config: self.service_config,
                 kept: effective.kept,
             }),
+            freed: Notify::new(),
             times: LearntTimes::new(now),
             usual: UsualLatency::default(),
             counters: metrics,
@@ -524,6 +560,9 @@ impl<R> ChannelBuilder<R> {
         if let Some(locality) = &self.locality {
             locality.validate()?;
         }
+        self.ejection.validate()?;
+        self.protection.validate()?;
+        self.concurrency.validate()?;
         self.warm_up.validate()?;
         #[cfg(feature = "orca")]
         self.load_reports.validate()?;

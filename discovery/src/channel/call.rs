@@ -333,7 +333,8 @@ impl<'a, P: Protocol> Call<'a, P> {
         let snapshot = self.shared.endpointer.snapshot();
         snapshot.candidates.iter().any(|e| {
             let is_open = || e.transport().is_some_and(|open| open.capacity() > 0);
-            self.may_use(e) && !self.attempts.has_tried(e) && is_open()
+            let untried = self.may_use(e) && !self.attempts.has_tried(e);
+            untried && is_open() && !e.stats().is_at_limit()
         })
     }
 

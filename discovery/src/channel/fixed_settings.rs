@@ -8,6 +8,7 @@ use crate::{
     balance::Policy,
     endpointer::SetPolicy,
     filter::{subset::Subset, zone::Locality},
+    limit::ConcurrencyLimit,
 };
 
 /// The settings that select a channel's instances and connect to them, see
@@ -28,6 +29,10 @@ pub struct ChannelSettings {
     pub subset: Option<usize>,
     /// The location of the client.
     pub locality: Option<Locality>,
+    /// The limit of concurrent calls of each instance.
+    pub concurrency_limit: ConcurrencyLimit,
+    /// The service whose health is watched on each connection; empty for the server as a whole.
+    pub health_service: Option<String>,
     /// True if connections are made before a call needs them.
     pub eager: bool,
     /// Time for making one connection.
@@ -66,6 +71,8 @@ impl FixedSettings {
             datacenter: self.datacenter.clone(),
             subset: set.subset.as_ref().map(Subset::size),
             locality: set.locality.clone(),
+            concurrency_limit: set.concurrency,
+            health_service: set.health.as_deref().map(str::to_owned),
             eager: self.eager,
             connect_timeout: self.connect_timeout,
             connect_backoff: self.connect_backoff,

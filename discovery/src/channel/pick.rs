@@ -1,7 +1,7 @@
 //! Picks the endpoint of an attempt from the current snapshot, and waits for one while a connection
 //! is being made or the registry has not answered yet.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use tokio::time::{Instant, timeout_at};
@@ -11,7 +11,7 @@ use crate::{
     balance::Context,
     code::Code,
     connection::Transport,
-    endpoint::{ConnectivityState, Endpoint},
+    endpoint::{ConnectivityState, Endpoint, WatchedHealth},
     endpointer::{SetState, Snapshot},
     error::chain,
     retry::{CallError, CallErrorKind, attempts::Attempts},
@@ -50,6 +50,8 @@ pub(super) enum Choice {
     Begun(Arc<Endpoint>),
     /// A connection is being made, or the registry has not answered yet.
     Wait,
+    /// Every instance has as many calls in flight as its concurrency limit allows.
+    Limited,
     /// There is nothing to pick from and nothing to wait for.
     Nothing(CallErrorKind, String),
 }
@@ -77,8 +79,9 @@ impl Picking<'_> {
     pub(super) async fn pick(mut self) -> Result<Picked, CallError> {
         match self.choose(true) {
             Choice::Picked(picked) => Ok(picked),
-            Choice::Nothing(..) if self.waits() => Box::pin(self.wait()).await,
+            Choice::Nothing(..) | Choice::Limited if self.waits() => Box::pin(self.wait()).await,
             Choice::Nothing(kind, reason) => Err(self.nothing(kind, reason)),
+            Choice::Limited => Err(self.limited()),
             // Boxed, so that calls that do not wait do not pay for its size.
             Choice::Begun(endpoint) => Box::pin(self.wait_for(&endpoint)).await,
             Choice::Wait => Box::pin(self.wait()).await,
@@ -119,20 +122,29 @@ impl Picking<'_> {
         // The reason why there is nothing to pick from, as of the last look.
         let mut missing;
         loop {
-            // Marked as seen before the look, so that no change between the two is missed.
+            // Marked as seen and registered before the look, so that no change between the two is missed.
             versions.borrow_and_update();
+            let mut freed = pin!(self.shared.freed.notified());
+            freed.as_mut().enable();
             match self.choose(false) {
                 Choice::Picked(picked) => return Ok(picked),
                 Choice::Nothing(kind, reason) if self.waits() => missing = Some((kind, reason)),
                 Choice::Nothing(kind, reason) => return Err(self.nothing(kind, reason)),
+                Choice::Limited if self.waits() => missing = Some(self.at_limit()),
+                Choice::Limited => return Err(self.limited()),
                 Choice::Begun(_) | Choice::Wait => missing = None,
             }
             // Without eager connections, the one that was begun may hang.
             let stagger = *self.now + CONNECT_STAGGER;
             let deadline = self.limit.deadline();
             let until = deadline.map_or(stagger, |at| at.min(stagger));
-            if let Ok(Err(_)) = timeout_at(until, versions.changed()).await {
-                return Err(self.runtime_ended());
+            tokio::select! {
+                changed = timeout_at(until, versions.changed()) => {
+                    if let Ok(Err(_)) = changed {
+                        return Err(self.runtime_ended());
+                    }
+                }
+                () = freed => {}
             }
             *self.now = Instant::now();
             if self.limit.is_over(*self.now) {
@@ -150,6 +162,21 @@ impl Picking<'_> {
     /// True if a call with nothing to pick from waits for an instance.
     fn waits(&self) -> bool {
         self.wait_for_ready && !self.shared.endpointer.has_ended()
+    }
+
+    /// The reason why a call over the limits of all instances is not sent.
+    fn at_limit(&self) -> (CallErrorKind, String) {
+        let reason = format!(
+            "every instance of {} has as many calls as its concurrency limit allows",
+            self.shared.service
+        );
+        (CallErrorKind::ConcurrencyLimit, reason)
+    }
+
+    fn limited(&mut self) -> CallError {
+        self.shared.counters.limited.increment(1);
+        let (kind, reason) = self.at_limit();
+        self.attempts.error(Code::ResourceExhausted, kind, reason)
     }
 
     fn nothing(&mut self, kind: CallErrorKind, reason: String) -> CallError {
@@ -199,6 +226,7 @@ impl Picking<'_> {
         let mut saturated = None;
         let mut again = None;
         let mut woken = false;
+        let mut limited = false;
         for step in 0..count {
             let index = if first + step < count {
                 first + step
@@ -206,6 +234,10 @@ impl Picking<'_> {
                 first + step - count
             };
             let endpoint = &snapshot.candidates[index];
+            if endpoint.stats().is_at_limit() {
+                limited = true;
+                continue;
+            }
             let Some(transport) = endpoint.transport() else {
                 if step == 0 && patient && self.begins(endpoint) {
                     return Choice::Begun(Arc::clone(endpoint));
@@ -231,7 +263,11 @@ impl Picking<'_> {
                 return Choice::Picked(picked);
             }
         }
-        saturated.or(again).map_or(Choice::Wait, Choice::Picked)
+        match saturated.or(again) {
+            Some(picked) => Choice::Picked(picked),
+            None if limited => Choice::Limited,
+            None => Choice::Wait,
+        }
     }
 }
 
@@ -310,28 +346,45 @@ fn nothing(shared: &Shared, snapshot: &Snapshot) -> Choice {
             },
         ),
         SetState::Down => {
-            shared.endpointer.urge();
-            (
-                CallErrorKind::AllUnreachable,
-                format!(
-                    "none of the {} instances of {service} can be reached: {}",
-                    snapshot.all.len(),
-                    unreachable(&snapshot.all)
-                ),
-            )
+            let refuses = |endpoint: &Arc<Endpoint>| {
+                let health = endpoint.subchannel().watched_health();
+                health.refusal().is_some() && endpoint.connection().is_some()
+            };
+            let refusing = snapshot.all.iter().filter(|e| refuses(e)).count();
+            if refusing < snapshot.all.len() {
+                shared.endpointer.urge();
+            }
+            let (kind, what) = if refusing > 0 {
+                (CallErrorKind::NoneServing, "reports SERVING")
+            } else {
+                (CallErrorKind::AllUnreachable, "can be reached")
+            };
+            let reason = format!(
+                "none of the {} instances of {service} {what}: {}",
+                snapshot.all.len(),
+                reasons(&snapshot.all)
+            );
+            (kind, reason)
         }
     };
     Choice::Nothing(kind, reason + &registry.unwrap_or_default())
 }
 
-/// The error of each instance, as far as one line holds them.
-fn unreachable(all: &[Arc<Endpoint>]) -> String {
+/// The reason why each instance receives no calls, as far as one line holds them.
+fn reasons(all: &[Arc<Endpoint>]) -> String {
     let mut reasons: Vec<String> = all
         .iter()
         .take(MAX_NAMED)
-        .map(|endpoint| match endpoint.subchannel().last_error() {
-            Some(error) => format!("{}: {}", endpoint.instance(), chain(&**error)),
-            None => format!("{}: not connected", endpoint.instance()),
+        .map(|endpoint| {
+            let (instance, subchannel) = (endpoint.instance(), endpoint.subchannel());
+            let refusal = subchannel.watched_health().refusal();
+            match (refusal, subchannel.last_error()) {
+                (Some(refusal), _) if endpoint.connection().is_some() => {
+                    format!("{instance}: {refusal}")
+                }
+                (_, Some(error)) => format!("{instance}: {}", chain(&**error)),
+                (_, None) => format!("{instance}: not connected"),
+            }
         })
         .collect();
     if all.len() > MAX_NAMED {
@@ -352,8 +405,16 @@ pub(super) fn out_of_time(shared: &Shared, attempts: &mut Attempts, limit: &Limi
         let reason = format!("no answer from the registry {registry} for {service} within {limit}");
         (CallErrorKind::RegistrySilent, reason)
     } else {
+        let awaited = |endpoint: &Arc<Endpoint>| {
+            endpoint.subchannel().watched_health() == WatchedHealth::Awaited
+        };
+        let missing = if snapshot.all.iter().any(awaited) {
+            "has reported its health yet"
+        } else {
+            "was connected yet"
+        };
         let reason = format!(
-            "no answer from {service} within {limit}: none of its {} instances was connected yet",
+            "no answer from {service} within {limit}: none of its {} instances {missing}",
             snapshot.all.len()
         );
         (CallErrorKind::Deadline, reason)

@@ -17,6 +17,7 @@ use crate::{
     config::{KEEP_ALIVE_TIMEOUT, MAX_ATTEMPTS, Name, OWN_KEY, RouteConfig},
     endpointer::{RemovalProtection, SetPolicy},
     filter::{subset::Subset, zone::Locality},
+    limit::ConcurrencyLimit,
     retry::{Hedge, throttle::LimitPolicy},
 };
 
@@ -49,6 +50,9 @@ impl Report<'_> {
         if self.set.balancer_name == Some(Policy::WeightedRoundRobin) {
             document["loadBalancingConfig"] = load_balancing(&self.set.load_reports);
         }
+        if let Some(service) = self.set.health.as_deref() {
+            document["healthCheckConfig"] = json!({"serviceName": service});
+        }
         if let LimitPolicy::Throttle(policy) = self.limit {
             document["retryThrottling"] = json!({
                 "maxTokens": policy.max_tokens,
@@ -72,6 +76,7 @@ impl Report<'_> {
             "subsetId": self.subset_id,
             "locality": self.set.locality.as_ref().map(locality),
             "routes": self.routes.iter().map(route).collect::<Vec<_>>(),
+            "concurrencyLimit": concurrency(&self.set.concurrency),
             "removalProtection": protection(&self.set.protection),
             "warmUp": {
                 "window": seconds(self.set.warm_up.window),
@@ -188,6 +193,19 @@ fn route(route: &RouteConfig) -> Value {
         "metadata": metadata.collect::<Map<_, _>>(),
         "split": split.collect::<Vec<_>>(),
     })
+}
+
+fn concurrency(limit: &ConcurrencyLimit) -> Value {
+    match limit {
+        ConcurrencyLimit::Off => json!("off"),
+        ConcurrencyLimit::Fixed(limit) => json!(limit),
+        ConcurrencyLimit::Learnt(settings) => json!({
+            "initial": settings.initial,
+            "min": settings.min,
+            "max": settings.max,
+            "tolerance": settings.tolerance,
+        }),
+    }
 }
 
 fn protection(protection: &RemovalProtection) -> Value {

@@ -19,6 +19,7 @@ use crate::{
     ejection::EjectionPolicy,
     endpointer::{RemovalProtection, SetPolicy},
     filter::{subset::Subset, zone::Locality},
+    limit::ConcurrencyLimit,
     retry::{
         RetryPolicy,
         throttle::{LimitPolicy, RetryLimit},
@@ -51,6 +52,10 @@ pub(crate) struct Settings {
     pub(crate) warm_up: WarmUp,
     #[cfg(feature = "orca")]
     pub(crate) load_reports: LoadReports,
+    /// The service whose health is watched on each connection.
+    pub(crate) health: Option<Arc<str>>,
+    /// The limit of concurrent calls of each instance.
+    pub(crate) concurrency: ConcurrencyLimit,
     /// The registry's datacenters in order of preference.
     pub(crate) datacenters: Vec<String>,
 }
@@ -131,6 +136,8 @@ impl Settings {
             warm_up: self.warm_up,
             #[cfg(feature = "orca")]
             load_reports: self.load_reports,
+            health: self.health.clone(),
+            concurrency: self.concurrency,
         };
         Effective {
             policies: Arc::new(policies),
@@ -215,6 +222,8 @@ impl Settings {
                 warm_up: self.warm_up_with(config)?,
                 #[cfg(feature = "orca")]
                 load_reports: config.load_reports().unwrap_or(self.load_reports),
+                health: config.health.clone().or_else(|| self.health.clone()),
+                concurrency: config.own.concurrency.unwrap_or(self.concurrency),
             },
             policies: Arc::new(self.policies_with(config, &kept.limit, ejection)),
             kept,

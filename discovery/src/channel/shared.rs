@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     fixed_settings::FixedSettings, method_policy::Policies, settings::Settings, trace::Propagate,
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) fixed: FixedSettings,
     #[cfg(feature = "service-config")]
     pub(crate) in_use: std::sync::Mutex<super::service_config::InUse>,
+    /// Notified when a call to an instance with a concurrency limit has ended.
+    pub(crate) freed: Notify,
     pub(crate) times: LearntTimes,
     pub(crate) usual: UsualLatency,
     pub(crate) counters: Arc<ServiceMetrics>,

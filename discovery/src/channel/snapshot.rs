@@ -79,6 +79,8 @@ pub struct CallTotals {
     pub retries_denied: u64,
     /// Attempts made because an earlier one was slow.
     pub hedges: u64,
+    /// Calls that failed because every instance was at its concurrency limit.
+    pub limited: u64,
 }
 
 /// The policy of a channel, for methods without one of their own.
@@ -115,6 +117,7 @@ impl CallTotals {
             retries: metrics.retries.get(),
             retries_denied: metrics.denied.get(),
             hedges: metrics.hedges.get(),
+            limited: metrics.limited.get(),
         }
     }
 }

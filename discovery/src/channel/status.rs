@@ -9,8 +9,8 @@ use tokio::sync::watch;
 
 use crate::{
     BoxError,
-    ejection::Ejection,
-    endpoint::{ConnectivityState, Endpoint, EndpointCalls},
+    ejection::{Ejection, EjectionPolicy},
+    endpoint::{ConnectivityState, Endpoint, EndpointCalls, WatchedHealth},
     endpointer::{
         Endpointer, SetPolicy, SetState, Snapshot,
         shares::{share_of, warm_up_share},
@@ -32,8 +32,12 @@ pub struct ChannelStatus {
     /// Number of further instances in that answer whose checks do not pass. Zero without
     /// [`passing_only`](crate::ChannelBuilder::passing_only).
     pub unusable: usize,
-    /// Number of instances with a working connection.
+    /// Number of instances with a working connection whose watched health, if it is watched, lets calls
+    /// use it.
     pub ready: usize,
+    /// Number of connected instances whose watched health keeps calls from them, see
+    /// [`ChannelBuilder::health_service`](crate::ChannelBuilder::health_service).
+    pub not_serving: usize,
     /// Number of instances that a call can use now: those with a working connection and, without
     /// [eager](crate::ChannelBuilder::eager) connections, those to which a call would make one.
     pub available: usize,
@@ -72,6 +76,10 @@ impl ChannelStatus {
             instances: snapshot.all.len(),
             listed: count(|endpoint| endpoint.last_resort().is_none()),
             ready: count(|endpoint| endpoint.transport().is_some()),
+            not_serving: count(|endpoint| {
+                let health = endpoint.subchannel().watched_health();
+                health.refusal().is_some() && endpoint.connection().is_some()
+            }),
             available: count(|endpoint| {
                 let idle = endpoint.subchannel().state() == ConnectivityState::Idle;
                 idle || endpoint.transport().is_some()
@@ -91,8 +99,11 @@ impl ChannelStatus {
 pub struct EndpointStatus {
     /// The registry's description of the instance.
     pub instance: Arc<Instance>,
-    /// The state of its connection.
+    /// The state of its connection. As in gRPC, an instance whose health is watched and that does not
+    /// report `SERVING` is in [`TransientFailure`](ConnectivityState::TransientFailure).
     pub connectivity: ConnectivityState,
+    /// The health that it reports on the connection.
+    pub health: WatchedHealth,
     /// True while outlier ejection keeps calls from it.
     pub ejected: bool,
     /// Until when it is ejected, and why.
@@ -112,6 +123,8 @@ pub struct EndpointStatus {
     pub protection: Option<Protection>,
     /// Calls under way.
     pub in_flight: u32,
+    /// The limit of calls under way, if there is one; it may be learnt.
+    pub concurrency_limit: Option<u32>,
     /// Numbers and latencies of its calls.
     pub calls: EndpointCalls,
     /// Smoothed latency of its answers; `None` before the first. It follows a peak at once, as balancers
@@ -161,9 +174,10 @@ impl EndpointStatus {
         let ejection = health.ejection();
         Self {
             instance: Arc::clone(endpoint.instance()),
-            connectivity: match subchannel.state() {
+            health: subchannel.watched_health(),
+            connectivity: match endpoint.connectivity() {
                 // The runtime that drove the connection has ended.
-                ConnectivityState::Ready if endpoint.transport().is_none() => {
+                ConnectivityState::Ready if endpoint.connection().is_none() => {
                     ConnectivityState::TransientFailure
                 }
                 connectivity => connectivity,
@@ -179,6 +193,7 @@ impl EndpointStatus {
                 withdrawal: resort.withdrawal(),
             }),
             in_flight: stats.in_flight(),
+            concurrency_limit: stats.concurrency_limit(),
             calls: stats.calls(now.into_std()),
             latency: stats.latency(now.into_std()),
             last_error: subchannel.last_error(),

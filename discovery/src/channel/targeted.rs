@@ -34,6 +34,7 @@ impl Picking<'_> {
             let usable: Vec<_> = all
                 .iter()
                 .filter(|endpoint| is_wanted(endpoint))
+                .filter(|endpoint| !endpoint.stats().is_at_limit())
                 .filter_map(|endpoint| Some((*endpoint, endpoint.transport()?)))
                 .collect();
             if usable.is_empty() {
@@ -62,6 +63,11 @@ impl Picking<'_> {
         };
         if all.iter().any(connecting) {
             return Some(Choice::Wait);
+        }
+        let is_at_limit =
+            |it: &&Arc<Endpoint>| it.stats().is_at_limit() && it.transport().is_some();
+        if all.iter().any(is_at_limit) {
+            return Some(Choice::Limited);
         }
         let service = &self.shared.service;
         Some(if all.is_empty() && snapshot.all.is_empty() {

@@ -205,7 +205,9 @@ impl Tracker {
 
 impl Drop for Tracker {
     fn drop(&mut self) {
-        self.endpoint.stats().end();
+        if self.endpoint.stats().end() {
+            self.shared.freed.notify_one();
+        }
         if self.trial && !self.settled && !self.blamed {
             self.endpoint.stats().health().return_trial();
         }

@@ -13,7 +13,7 @@
 //! | `retryPolicy` | A6 | these codes, attempts (at most 5) and backoffs, also before the second attempt |
 //! | `hedgingPolicy` | A6 | further attempts after each delay; the method counts as idempotent |
 //! | `retryThrottling` | A6 | the token bucket of A6 in place of the [budget](crate::BudgetPolicy) |
-//! | `healthCheckConfig` | A17 | read and checked; without effect yet, which a warning says |
+//! | `healthCheckConfig` | A17 | the service whose [health is watched](crate::ChannelBuilder::health_service) on each connection |
 //! | `loadBalancingConfig` | A2 | the first known policy: `round_robin`, `weighted_round_robin` (A58), `least_request_experimental` (A48), `ring_hash_experimental` (A42), `random_subsetting` (A68), `outlier_detection_experimental` (A50), and this crate's others by their names |
 //! | `loadBalancingPolicy` | A2 | the older form: a name; `loadBalancingConfig` wins |
 //!
@@ -41,6 +41,7 @@
 //! | `passingOnly`, `datacenters` | [`ChannelBuilder::passing_only`](crate::ChannelBuilder::passing_only), [`datacenter`](crate::ChannelBuilder::datacenter) |
 //! | `connections`: `eager`, `timeout`, `initialBackoff`, `maxBackoff`, `parallel` | [`ChannelBuilder::eager`](crate::ChannelBuilder::eager) and the `connect_` settings after it |
 //! | `connections`: `keepAlive`, `keepAliveTimeout` (5 s), `tcpKeepAlive` | [`Http2::with_keep_alive`](crate::connection::Http2::with_keep_alive), [`with_tcp_keep_alive`](crate::connection::Http2::with_tcp_keep_alive); `"0s"` is off |
+//! | `concurrencyLimit` | [`ChannelBuilder::concurrency_limit`](crate::ChannelBuilder::concurrency_limit): `"off"`, `"auto"`, a number, or `initial`, `min`, `max`, `tolerance` of a [`LearntLimit`](crate::limit::LearntLimit) |
 //! | `routes` | see below |
 //!
 //! `passingOnly`, `datacenters` and `connections` are read when the channel is built. A later config that
@@ -105,6 +106,8 @@
 //! # }
 //! ```
 
+use std::sync::Arc;
+
 mod attempts;
 mod balancing;
 mod error;
@@ -139,6 +142,8 @@ pub struct ServiceConfig {
     pub(crate) methods: Vec<MethodConfig>,
     pub(crate) throttling: Option<ThrottlePolicy>,
     pub(crate) balancing: Balancing,
+    /// The service whose health is watched.
+    pub(crate) health: Option<Arc<str>>,
     pub(crate) own: Own,
     warnings: Vec<ConfigWarning>,
 }
@@ -169,11 +174,13 @@ impl ServiceConfig {
             (None, Some(name)) => Balancing::named(&name)?,
             (None, None) => Balancing::default(),
         };
+        let mut health = None;
         if let Some(node) = object.take("healthCheckConfig") {
-            let mut health = node.object()?;
-            health.optional("serviceName", Node::string)?;
-            health.finish(&mut warnings);
-            warnings.push(node.warning("has no effect: health is watched by ejection's probes"));
+            let mut object = node.object()?;
+            let service = object.optional("serviceName", Node::string)?;
+            object.finish(&mut warnings);
+            // Without a name, that of the server as a whole, as protobuf reads it.
+            health = Some(service.unwrap_or_default().into());
         }
         let own = object.optional(OWN_KEY, |node| Own::read(node, &mut warnings))?;
         object.finish(&mut warnings);
@@ -181,6 +188,7 @@ impl ServiceConfig {
             methods,
             throttling,
             balancing,
+            health,
             own: own.unwrap_or_default(),
             warnings,
         })

@@ -1,6 +1,6 @@
 //! The settings of a channel that gRPC does not have.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use http::HeaderName;
 
@@ -10,7 +10,12 @@ use super::{
     own_fixed::OwnFixed,
     routes::RouteConfig,
 };
-use crate::{balance::Policy, filter::zone::Locality, warm_up::WarmUp};
+use crate::{
+    balance::Policy,
+    filter::zone::Locality,
+    limit::{ConcurrencyLimit, LearntLimit},
+    warm_up::WarmUp,
+};
 
 /// The settings under the key of this crate at the top of the document.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,6 +31,7 @@ pub(crate) struct Own {
     pub(crate) subset_id: Option<String>,
     pub(crate) budget_share: Option<f64>,
     pub(crate) budget_reserve: Option<u32>,
+    pub(crate) concurrency: Option<ConcurrencyLimit>,
     pub(crate) routes: Vec<RouteConfig>,
     pub(crate) hash_header: Option<HeaderName>,
     pub(crate) fixed: OwnFixed,
@@ -87,6 +93,7 @@ impl Own {
             warm_up: object
                 .optional("warmUp", |node| WarmUpConfig::read(node, warnings))?
                 .unwrap_or_default(),
+            concurrency: object.optional("concurrencyLimit", |node| concurrency(node, warnings))?,
             ..Self::default()
         };
         for route in object.optional("routes", Node::array)?.unwrap_or_default() {
@@ -136,6 +143,48 @@ impl WarmUpConfig {
             aggression: self.aggression.unwrap_or(policy.aggression),
             min_share: self.min_share.unwrap_or(policy.min_share),
         }
+    }
+}
+
+/// `"off"`, `"auto"`, a number of calls, or the settings of a learnt limit.
+fn concurrency(
+    node: &Node<'_>,
+    warnings: &mut Vec<ConfigWarning>,
+) -> Result<ConcurrencyLimit, ConfigError> {
+    if let Ok(text) = node.string()
+        && let Ok(limit) = text.parse()
+    {
+        return Ok(limit);
+    }
+    if let Ok(calls) = node.number(1)
+        && let Some(calls) = NonZeroU32::new(calls)
+    {
+        return Ok(ConcurrencyLimit::Fixed(calls));
+    }
+    let Ok(mut object) = node.object() else {
+        return Err(node.invalid(
+            "expected \"off\", \"auto\", a number of calls or the settings of a learnt limit",
+        ));
+    };
+    let mut learnt = LearntLimit::default();
+    for (name, setting) in [
+        ("initial", &mut learnt.initial),
+        ("min", &mut learnt.min),
+        ("max", &mut learnt.max),
+    ] {
+        if let Some(value) = object.optional(name, |node| node.number(1))? {
+            *setting = value;
+        }
+    }
+    let expected = "must be a number of at least 1";
+    let tolerance = |node: &Node<'_>| node.float(|it| it >= 1.0, expected);
+    if let Some(tolerance) = object.optional("tolerance", tolerance)? {
+        learnt.tolerance = tolerance;
+    }
+    object.finish(warnings);
+    match learnt.validate() {
+        Ok(()) => Ok(ConcurrencyLimit::Learnt(learnt)),
+        Err(error) => Err(node.invalid(error.to_string())),
     }
 }
 

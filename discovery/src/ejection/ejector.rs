@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     counters::{BUCKETS, Totals},
+    evidence::{self, Threshold},
     health::Health,
     policy::EjectionPolicy,
     state::{EjectionState, Event},
@@ -19,8 +20,6 @@ pub(crate) const SUCCESS_RATE: &str = "a success rate far below the mean";
 const RATE_GOOD: f64 = 0.95;
 /// From this failing share of all others on, failures in a row say nothing about one instance.
 const OTHERS_FAIL: f64 = 0.5;
-/// Factor by which the failing share of an outlier exceeds that of all others together.
-const STANDS_OUT: f64 = 3.0;
 
 /// Decides over all endpoints of a set together.
 #[derive(Debug)]
@@ -76,7 +75,9 @@ impl Ejector {
         let bucket = self.policy.window / BUCKETS;
         let bucket_ended = *self.bucket_end.get_or_insert(now + bucket) <= now;
         self.bring_back(now, set, &mut review);
-        let mut suspects = consecutive(set, &self.policy);
+        let since = collect(now, set, &self.policy);
+        let mut suspects = consecutive(set, &self.policy, &since);
+        suspects.extend(suddenly_failing(set, &self.policy, &since));
         if bucket_ended {
             suspects.extend(failing_share(set, &self.policy));
             suspects.extend(success_rate(set, &self.policy));
@@ -143,46 +144,117 @@ impl Ejector {
     }
 }
 
+/// The calls of an endpoint since its failures began, and those of the others in the same time.
+struct Since {
+    own: Totals,
+    others: Totals,
+    /// True if the endpoint was ejected before, and that is not forgiven yet.
+    relapse: bool,
+}
+
+/// Adds the calls since the last review to the evidence about each endpoint.
+fn collect(now: Instant, set: &[&Health], policy: &EjectionPolicy) -> Vec<Since> {
+    let fresh: Vec<_> = set.iter().map(|health| health.take_fresh()).collect();
+    let all = Totals::sum(&fresh);
+    let add = |(health, own): (&&Health, &Totals)| {
+        let others = all.without(*own);
+        let mut record = health.lock();
+        let (own, others) = record.evidence.add(
+            now,
+            (*own, others),
+            policy.window,
+            policy.failing_share.min(1.0),
+        );
+        Since {
+            own,
+            others,
+            relapse: record.machine.ejections() > 0,
+        }
+    };
+    set.iter().zip(&fresh).map(add).collect()
+}
+
 /// Endpoints with too many failures in a row, unless the others fail as well: then the cause is the
-/// request or something behind all of them, and an ejection only adds to the load of the rest.
-fn consecutive(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'static str)> {
+/// request or something behind all of them, and an ejection only adds to the load of the rest. The more
+/// the others fail, the longer is the run that counts.
+fn consecutive(
+    set: &[&Health],
+    policy: &EjectionPolicy,
+    since: &[Since],
+) -> Vec<(usize, &'static str)> {
     let over: Vec<_> = set
         .iter()
         .enumerate()
         .filter_map(|(index, health)| Some((index, health.exceeded(policy)?)))
         .collect();
     if over.is_empty() {
-        return over;
+        return Vec::new();
     }
     let totals: Vec<_> = set.iter().map(|health| health.totals()).collect();
     let all = Totals::sum(&totals);
     over.into_iter()
-        .filter(|(index, _)| all.without(totals[*index]).failing() < OTHERS_FAIL)
+        .filter(|(index, run)| {
+            let others = all.without(totals[*index]).failing();
+            // Calls without an answer were compared with those of the others before they were counted.
+            let begins_everywhere =
+                run.of_statuses && evidence::is_common_cause(run.length, since[*index].others);
+            others < OTHERS_FAIL
+                && evidence::is_run_of_one(run.length, others)
+                && !begins_everywhere
+        })
+        .map(|(index, run)| (index, run.reason))
         .collect()
 }
 
-/// Endpoints that fail often, and far more often than all others together.
+/// Endpoints whose failures since they began single them out.
+fn suddenly_failing(
+    set: &[&Health],
+    policy: &EjectionPolicy,
+    since: &[Since],
+) -> Vec<(usize, &'static str)> {
+    if !policy.compares_shares() {
+        return Vec::new();
+    }
+    let threshold = threshold(policy);
+    let found = since.iter().enumerate();
+    let found: Vec<_> = found
+        .filter(|(_, one)| threshold.is_exceeded_suddenly(one.own, one.others, one.relapse))
+        .map(|(index, _)| (index, FAILING_SHARE))
+        .collect();
+    // Endpoints without failures have no evidence: the calls of the window count.
+    let counted = || {
+        let totals = set.iter().map(|health| health.totals());
+        totals.filter(|one| one.calls() >= threshold.calls).count()
+    };
+    if found.is_empty() || counted() < policy.failing_share_instances as usize {
+        return Vec::new();
+    }
+    found
+}
+
+fn threshold(policy: &EjectionPolicy) -> Threshold {
+    Threshold {
+        share: policy.failing_share,
+        calls: policy.min_calls.into(),
+    }
+}
+
+/// Endpoints that fail often within the window, and far more often than all others together.
 fn failing_share(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'static str)> {
     let totals: Vec<_> = set.iter().map(|health| health.totals()).collect();
     let counted = totals
         .iter()
         .filter(|one| one.calls() >= policy.min_calls.into())
         .count();
-    if counted < policy.failing_share_instances as usize {
+    if !policy.compares_shares() || counted < policy.failing_share_instances as usize {
         return Vec::new();
     }
     let all = Totals::sum(&totals);
+    let threshold = threshold(policy);
     let mut found: Vec<_> = totals
         .iter()
         .enumerate()
-        .filter(|(_, one)| {
-            let others = all.without(**one);
-            policy.failing_share < 1.0
-                && one.calls() >= policy.min_calls.into()
-                && others.calls() >= policy.min_calls.into()
-                && one.failing() >= policy.failing_share
-                && one.failing() >= STANDS_OUT * others.failing()
-        })
+        .filter(|(_, one)| threshold.is_exceeded_over_a_window(**one, all.without(**one)))
         .collect();
     found.sort_by(|a, b| b.1.failing().total_cmp(&a.1.failing()));
     found
@@ -191,12 +263,13 @@ fn failing_share(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'stat
         .collect()
 }
 
-/// Endpoints whose success rate is far below the mean of all (gRFC A50, the first algorithm).
+/// Endpoints whose success rate is far below the mean of all (gRFC A50, the first algorithm), by more
+/// than chance: of six that fail alike, one is often so many standard deviations below the mean.
 fn success_rate(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'static str)> {
-    let rates: Vec<_> = set
+    let totals: Vec<_> = set.iter().map(|health| health.totals()).collect();
+    let rates: Vec<_> = totals
         .iter()
         .enumerate()
-        .map(|(index, health)| (index, health.totals()))
         .filter(|(_, totals)| totals.calls() >= policy.success_rate_calls.into())
         .map(|(index, totals)| (index, 1.0 - totals.failing()))
         .collect();
@@ -213,9 +286,15 @@ fn success_rate(set: &[&Health], policy: &EjectionPolicy) -> Vec<(usize, &'stati
         .sum::<f64>()
         / count;
     let threshold = mean - policy.success_rate_deviations * variance.sqrt();
+    let all = Totals::sum(&totals);
     rates
         .into_iter()
         .filter(|(_, rate)| *rate < threshold.min(RATE_GOOD))
-        .map(|(index, _)| (index, SUCCESS_RATE))
+        .map(|(index, _)| index)
+        .filter(|index| {
+            let own = totals[*index];
+            evidence::is_more_than_chance(own, all.without(own))
+        })
+        .map(|index| (index, SUCCESS_RATE))
         .collect()
 }

@@ -5,7 +5,8 @@ use std::sync::PoisonError;
 use tokio::time::Instant;
 
 use super::{
-    counters::{Classification, Counters, Totals, Window},
+    counters::{Classification, Counters, Mark, Run, Totals, Window},
+    evidence::Evidence,
     gate::Gate,
     policy::EjectionPolicy,
     state::{EjectionState, Event, Machine},
@@ -29,6 +30,9 @@ pub(crate) struct Health {
 pub(super) struct Record {
     pub(super) machine: Machine,
     window: Window,
+    /// The counters at the last comparison.
+    compared: Mark,
+    pub(super) evidence: Evidence,
     /// The evidence for the last ejection.
     reason: &'static str,
 }
@@ -171,7 +175,8 @@ impl Health {
     fn change(&self, record: &mut Record, event: Event<'_>, now: Instant) -> Option<EjectionState> {
         let state = record.machine.apply(event, now)?;
         if matches!(state, EjectionState::Ejected { .. }) {
-            record.window.clear();
+            record.window.clear(self.counters.mark());
+            record.evidence = Evidence::default();
             self.counters.reset();
         }
         self.gate.show(state);
@@ -189,20 +194,27 @@ impl Health {
         }
     }
 
-    /// The run of failures that has reached its limit, as a reason for an ejection.
-    pub(super) fn exceeded(&self, policy: &EjectionPolicy) -> Option<&'static str> {
+    /// The longest run of failures that has reached its limit.
+    pub(super) fn exceeded(&self, policy: &EjectionPolicy) -> Option<Run> {
         self.counters.exceeded(policy)
     }
 
     /// Good and bad calls within the window.
     pub(super) fn totals(&self) -> Totals {
-        let window = self.lock().window.totals();
-        Totals::sum(&[window, self.counters.current()])
+        self.lock().window.totals(self.counters.mark())
+    }
+
+    /// Calls since the last time that this was asked for; the bad ones are those that failed.
+    pub(super) fn take_fresh(&self) -> Totals {
+        let mut record = self.lock();
+        let mark = self.counters.mark();
+        self.counters.compared(mark);
+        mark.failures_since(std::mem::replace(&mut record.compared, mark))
     }
 
     /// Begins another bucket of the window.
     pub(super) fn end_bucket(&self, now: Instant, policy: &EjectionPolicy) {
-        self.lock().window.push(self.counters.end_bucket());
+        self.lock().window.push(self.counters.mark());
         self.apply(Event::BucketEnded(policy), now);
     }
 

@@ -48,6 +48,9 @@ pub struct EjectionPolicy {
     pub consecutive_transport: u32,
     /// Number of statuses in a row that blame the server and ejects; 0 turns it off. Default: 5, as in
     /// Envoy.
+    ///
+    /// This run, and the other two, must be longer where the others fail too, so that chance alone makes
+    /// one in a hundred million calls: for 2.5 % of failures 5 in a row, for 30 % of failures 16.
     pub consecutive_status: u32,
     /// Number of calls in a row that a hedged attempt elsewhere overtook and ejects; 0 turns it off.
     /// Default: 10, a run that one overtaken call in twenty does not reach by chance.
@@ -58,8 +61,14 @@ pub struct EjectionPolicy {
     /// Number of calls that an instance needs in the window before its share counts. Default: 5, as in
     /// Linkerd.
     pub min_calls: u32,
-    /// Failing share that ejects if it is also three times the share of all others together; from 0
-    /// to 1, and 1 turns it off. Default: 0.2, as in Linkerd.
+    /// Failing share that ejects if it is also three times the share of all others together, by more
+    /// than chance; from 0 to 1, and 1 turns it off. Default: 0.2, as in Linkerd.
+    ///
+    /// It is compared with each second failure, over the time since the failures began, and about every
+    /// tenth of the [`window`](Self::window) over the whole of it. At one comparison, an instance that
+    /// fails like the others is ejected with a probability of at most one in a hundred thousand (over the
+    /// window, and after an ejection, one in a thousand), however often all of them fail. An instance among six that alone fails
+    /// 30 % of its calls is ejected after about 27 of them.
     pub failing_share: f64,
     /// Number of instances with [`min_calls`](Self::min_calls) from which failing shares are compared.
     /// Default: 0. gRFC A50 has 5.
@@ -228,6 +237,11 @@ impl EjectionPolicy {
             ));
         }
         Ok(())
+    }
+
+    /// True if failing shares eject.
+    pub(super) fn compares_shares(&self) -> bool {
+        self.failing_share < 1.0
     }
 
     /// The time of the n-th ejection in short order.

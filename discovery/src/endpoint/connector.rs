@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 use tracing::warn;
 
 use super::{
@@ -30,6 +33,8 @@ pub(crate) struct Connector {
     pub(crate) eager: bool,
     /// Notified after every visible change of state.
     pub(crate) changed: Arc<Notify>,
+    /// The service whose health is watched on each connection; empty for the server as a whole.
+    pub(crate) health: watch::Sender<Option<Arc<str>>>,
     pub(crate) log: EventLog,
     pub(crate) events: EventSender,
     pub(super) pacer: Arc<Pacer>,
@@ -52,6 +57,7 @@ impl Connector {
             backoff,
             eager,
             changed: Arc::default(),
+            health: watch::Sender::new(None),
             log: EventLog::default(),
             events: EventSender::default(),
             pacer: Arc::new(Pacer::new(parallel)),
@@ -89,6 +95,17 @@ impl Connector {
             );
         }
         result
+    }
+
+    /// Sets the service whose health is watched. Watches of another one end.
+    pub(crate) fn watch_health(&self, service: Option<&Arc<str>>) {
+        self.health.send_if_modified(|current| {
+            let changed = current.as_ref() != service;
+            if changed {
+                *current = service.cloned();
+            }
+            changed
+        });
     }
 
     /// Tries unreachable instances sooner, because a call finds no other.

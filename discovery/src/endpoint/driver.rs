@@ -1,6 +1,8 @@
 //! Connects a subchannel, and connects it again when the connection has ended.
 
 use std::{
+    future::pending,
+    pin::Pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -13,12 +15,14 @@ use super::{
     connector::Connector,
     event_log::Event,
     failures::Delay,
+    health_watch::HealthWatch,
     pacer::Reachable,
     schedule::Reason,
+    serving::WatchedHealth,
     subchannel::{ConnectivityState, Subchannel},
 };
 use crate::{
-    connection::{ConnectError, Connection},
+    connection::{ConnectError, Connection, Transport},
     error::chain,
     event::ChannelEventKind,
     instance::Instance,
@@ -27,6 +31,17 @@ use crate::{
 /// A connection shorter than this counts as a failed attempt for the backoff, unless the server ended
 /// it in order after answers.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
+
+/// The watch of the health on a connection.
+type Watch<'d> = Pin<Box<dyn Future<Output = ()> + Send + 'd>>;
+
+/// Runs the watch, if there is one.
+async fn run(watch: &mut Option<Watch<'_>>) {
+    match watch {
+        Some(watch) => watch.await,
+        None => pending().await,
+    }
+}
 
 struct Driver {
     subchannel: Arc<Subchannel>,
@@ -167,7 +182,9 @@ impl Driver {
         }
         let was_unreachable = subchannel.unreachable.swap(false, Ordering::AcqRel);
         subchannel.record().connected_at = Some(born);
-        subchannel.transport.store(Some(Arc::new(transport)));
+        let transport = Arc::new(transport);
+        let mut watch = Some(self.watch(&transport));
+        subchannel.transport.store(Some(transport));
         if subchannel.state() == ConnectivityState::Shutdown {
             // Retired after the transition to `Ready`.
             subchannel.transport.store(None);
@@ -182,8 +199,16 @@ impl Driver {
         self.emit(|instance| ChannelEventKind::Connected { instance });
         self.connector.changed.notify_one();
         // A retired subchannel drops its transport: the driver ends with the last call in flight.
-        let ended = tokio::select! {
-            ended = &mut driver => ended,
+        let ended = loop {
+            tokio::select! {
+            ended = &mut driver => break ended,
+            () = run(&mut watch) => watch = None,
+            () = subchannel.interrupt.notified() => {
+                // The watch is a call in flight that does not end by itself.
+                if subchannel.state() == ConnectivityState::Shutdown {
+                    watch = None;
+                }
+            }
             () = subchannel.renewal.notified() => {
                 if log.admits(Event::Replaced) {
                     warn!(instance = %self.instance, "no answer on this connection; replacing it");
@@ -196,7 +221,9 @@ impl Driver {
                 subchannel.transport.store(None);
                 return born.elapsed() >= SHORT_LIFE;
             }
+            }
         };
+        drop(watch);
         let answered = subchannel
             .transport
             .swap(None)
@@ -224,6 +251,23 @@ impl Driver {
             }
         }
         in_order && answered || born.elapsed() >= SHORT_LIFE
+    }
+
+    /// The watch of the instance's health on a new connection. It lasts as long as the connection.
+    fn watch(&self, transport: &Arc<Box<dyn Transport>>) -> Watch<'_> {
+        let is_watched = self.connector.health.borrow().is_some();
+        self.subchannel.set_watched_health(if is_watched {
+            WatchedHealth::Awaited
+        } else {
+            WatchedHealth::Unwatched
+        });
+        let watch = HealthWatch {
+            subchannel: &self.subchannel,
+            connector: &self.connector,
+            instance: &self.instance,
+            transport: Arc::clone(transport),
+        };
+        Box::pin(watch.run())
     }
 
     /// Follows up on the end of a connection. Returns the reason of the next attempt; `None` if it

@@ -24,10 +24,13 @@ pub(crate) enum Event {
     Admitted,
     Added,
     Removed,
+    NotServing,
+    Serving,
+    NoHealthService,
 }
 
 impl Event {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 11] = [
         Self::Unreachable,
         Self::Reachable,
         Self::Lost,
@@ -36,6 +39,9 @@ impl Event {
         Self::Admitted,
         Self::Added,
         Self::Removed,
+        Self::NotServing,
+        Self::Serving,
+        Self::NoHealthService,
     ];
 }
 
@@ -105,6 +111,9 @@ fn report(event: Event, more: u32) {
         Event::Admitted => info!(more, "more instances admitted again"),
         Event::Added => info!(more, "more instances added"),
         Event::Removed => info!(more, "more instances removed"),
+        Event::NotServing => warn!(more, "more instances do not report SERVING"),
+        Event::Serving => info!(more, "more instances report SERVING again"),
+        Event::NoHealthService => warn!(more, "more instances have no health service to watch"),
     }
 }
 

@@ -4,12 +4,13 @@
 
 use std::{
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
 pub use super::recent::EndpointCalls;
@@ -17,10 +18,15 @@ use super::{
     joined::Joined,
     recent::{Ended, Recent},
 };
-use crate::ejection::Health;
 #[cfg(feature = "orca")]
 use crate::orca::LoadRecord;
+use crate::{
+    ejection::Health,
+    limit::{ConcurrencyLimit, Learner},
+};
 
+/// The limit of calls in flight where there is none.
+const UNLIMITED: u32 = u32::MAX;
 /// Time constant of the decay of a latency peak (the default of Finagle and Linkerd).
 const DECAY: Duration = Duration::from_secs(10);
 /// Minimum latency of a failed call, so that an instance that fails fast does not look fast (Linkerd's
@@ -32,6 +38,8 @@ const FAILURE_LATENCY: Duration = Duration::from_secs(5);
 #[repr(C, align(64))]
 pub struct Stats {
     in_flight: AtomicU32,
+    /// The limit of calls in flight.
+    limit: AtomicU32,
     latency: PeakEwma,
     born: Instant,
     health: Health,
@@ -43,12 +51,15 @@ pub struct Stats {
     /// Made when its load reports are read for the first time.
     #[cfg(feature = "orca")]
     load: OnceLock<Box<LoadRecord>>,
+    /// Set where the limit is learnt.
+    learner: ArcSwapOption<Learner>,
 }
 
 impl Default for Stats {
     fn default() -> Self {
         Self {
             in_flight: AtomicU32::new(0),
+            limit: AtomicU32::new(UNLIMITED),
             latency: PeakEwma::default(),
             health: Health::default(),
             born: Instant::now(),
@@ -57,6 +68,7 @@ impl Default for Stats {
             joined: Joined::default(),
             #[cfg(feature = "orca")]
             load: OnceLock::new(),
+            learner: ArcSwapOption::empty(),
         }
     }
 }
@@ -93,8 +105,59 @@ impl Stats {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn end(&self) {
+    /// Ends a call. True if there is a limit, for which another call may wait.
+    pub(crate) fn end(&self) -> bool {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.limit.load(Ordering::Relaxed) != UNLIMITED
+    }
+
+    /// The limit of calls in flight, if there is one.
+    #[must_use]
+    pub fn concurrency_limit(&self) -> Option<u32> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        (limit != UNLIMITED).then_some(limit)
+    }
+
+    /// True if there are as many calls in flight as the limit allows.
+    pub(crate) fn is_at_limit(&self) -> bool {
+        self.in_flight() >= self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Applies a limit. One that is learnt goes on if its settings are the same.
+    pub(crate) fn set_limit(&self, limit: &ConcurrencyLimit) {
+        let (limit, learner) = match limit {
+            ConcurrencyLimit::Off => (UNLIMITED, None),
+            ConcurrencyLimit::Fixed(limit) => (limit.get(), None),
+            ConcurrencyLimit::Learnt(settings) => {
+                let current = self.learner.load();
+                if current
+                    .as_ref()
+                    .is_some_and(|it| it.settings() == *settings)
+                {
+                    return;
+                }
+                let learner = Learner::new(*settings, Instant::now());
+                (settings.initial, Some(Arc::new(learner)))
+            }
+        };
+        self.learner.store(learner);
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// Notes for the limit that the instance refused a call for overload, or gave no answer in time.
+    pub(crate) fn note_overload(&self, now: Instant) {
+        self.learn(|learner| learner.note_lost(now, self.in_flight()));
+    }
+
+    fn learn(&self, note: impl FnOnce(&Learner) -> Option<u32>) {
+        if self.limit.load(Ordering::Relaxed) == UNLIMITED {
+            return;
+        }
+        if let Some(learner) = &*self.learner.load()
+            && let Some(limit) = note(learner)
+        {
+            self.limit.store(limit, Ordering::Relaxed);
+        }
     }
 
     /// Counts an attempt that has ended.
@@ -114,6 +177,7 @@ impl Stats {
         let ended = if failed {
             Ended::Failed
         } else {
+            self.learn(|learner| learner.note(now, elapsed, self.in_flight()));
             Ended::Answered(elapsed)
         };
         self.recent().add(age, ended);

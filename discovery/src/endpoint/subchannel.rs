@@ -31,7 +31,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use tokio::{sync::Notify, time::Instant};
 
-use super::failures::Failures;
+use super::{failures::Failures, serving::WatchedHealth};
 use crate::{BoxError, connection::Transport};
 
 /// The state of the connection to an instance, as gRPC names it.
@@ -73,6 +73,8 @@ pub(crate) struct Subchannel {
     /// True if the last attempt to connect failed. False in `TransientFailure` for lack of a file
     /// descriptor.
     pub(super) unreachable: AtomicBool,
+    /// The [`WatchedHealth`] of the current connection.
+    health: AtomicU8,
     pub(super) transport: ArcSwapOption<Box<dyn Transport>>,
     record: Mutex<Record>,
     /// Ends a backoff early, and lets the driver see that the subchannel was retired.
@@ -122,6 +124,16 @@ impl Subchannel {
 
     pub(crate) fn transport(&self) -> Option<Arc<Box<dyn Transport>>> {
         self.transport.load_full()
+    }
+
+    /// The health that the instance reports on this connection.
+    pub(crate) fn watched_health(&self) -> WatchedHealth {
+        WatchedHealth::of(self.health.load(Ordering::Acquire))
+    }
+
+    /// Sets it. True if it is another one.
+    pub(super) fn set_watched_health(&self, health: WatchedHealth) -> bool {
+        self.health.swap(health as u8, Ordering::AcqRel) != health as u8
     }
 
     /// Completes when the connection is made or cannot be made, from the time of this call on.

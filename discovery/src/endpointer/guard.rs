@@ -91,7 +91,7 @@ impl Guard {
     /// The reason why the endpoint must not be kept, or `None`.
     async fn probe(&mut self, endpoint: &Endpoint) -> Option<&'static str> {
         // An endpoint that is being connected again is judged by the result.
-        let transport = endpoint.transport()?;
+        let transport = endpoint.connection()?;
         let health = timeout(TIMEOUT, probe::health(&**transport)).await;
         match health.unwrap_or(Health::Unknown) {
             Health::Serving => {

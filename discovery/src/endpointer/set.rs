@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::protection::RemovalProtection;
 use crate::{
-    endpoint::{ConnectivityState, Endpoint, LastResort},
+    endpoint::{ConnectivityState, Endpoint, LastResort, WatchedHealth},
     instance::{Instance, Withdrawal},
 };
 
@@ -203,7 +203,9 @@ impl Set {
         let before = self.endpoints.len();
         for missing in missing {
             if missing.is_new() {
-                let works = missing.endpoint.subchannel().state() == ConnectivityState::Ready;
+                let subchannel = missing.endpoint.subchannel();
+                let works = subchannel.state() == ConnectivityState::Ready
+                    && subchannel.watched_health() != WatchedHealth::NotServing;
                 if !(works && sudden && protection.is_on()) {
                     change.removed.push(missing.endpoint);
                     continue;
@@ -249,8 +251,11 @@ impl Set {
             let is_over = protection
                 .ends(last_resort.since())
                 .is_some_and(|end| now >= end);
+            let health = endpoint.subchannel().watched_health();
+            let not_serving = health == WatchedHealth::NotServing;
             let reason = last_resort
                 .ended()
+                .or(not_serving.then(|| health.refusal()).flatten())
                 .or((!connected).then_some("it cannot be connected to"))
                 .or(is_over.then_some("the limit of its protection is reached"));
             expired.extend(reason.map(|reason| (Arc::clone(endpoint), reason)));

@@ -42,7 +42,7 @@ pub(crate) enum SetState {
     Empty,
     /// No endpoint is ready, but not all have failed: some are connecting for the first time.
     Pending,
-    /// Every endpoint's connection has failed.
+    /// Every endpoint's connection has failed, or its health service does not report `SERVING`.
     Down,
     /// There are candidates.
     Ready,
@@ -186,7 +186,7 @@ impl Snapshot {
 
 fn has_failed(endpoint: &Endpoint) -> bool {
     matches!(
-        endpoint.subchannel().state(),
+        endpoint.connectivity(),
         ConnectivityState::TransientFailure | ConnectivityState::Shutdown
     )
 }
@@ -221,7 +221,7 @@ impl Selection {
         // Idle endpoints are candidates: a pick starts their connection.
         let usable = |e: &Endpoint| {
             matches!(
-                e.subchannel().state(),
+                e.connectivity(),
                 ConnectivityState::Ready | ConnectivityState::Idle
             )
         };

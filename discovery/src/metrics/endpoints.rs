@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::service::{Counts, EndpointState, ServiceMetrics};
-use crate::endpoint::{ConnectivityState, Endpoint};
+use crate::endpoint::{ConnectivityState, Endpoint, WatchedHealth};
 
 /// Adds a channel's endpoints to those of its service, until it is dropped.
 pub(crate) struct Endpoints {
@@ -51,6 +51,16 @@ fn counts(endpoints: &[Arc<Endpoint>]) -> Counts {
     for endpoint in endpoints {
         let state = match endpoint.subchannel().state() {
             _ if endpoint.last_resort().is_some() => EndpointState::Protected,
+            ConnectivityState::Ready
+                if endpoint.subchannel().watched_health().refusal().is_some() =>
+            {
+                EndpointState::NotServing
+            }
+            ConnectivityState::Ready
+                if endpoint.subchannel().watched_health() == WatchedHealth::Awaited =>
+            {
+                EndpointState::Connecting
+            }
             ConnectivityState::Ready if endpoint.stats().health().is_admitted() => {
                 EndpointState::Ready
             }

@@ -25,6 +25,7 @@ const RETRIES: &str = "discovery_retries_total";
 const DENIED: &str = "discovery_retries_denied_total";
 const HEDGES: &str = "discovery_hedges_total";
 const FALLBACKS: &str = "discovery_fallbacks_total";
+const LIMITED: &str = "discovery_limited_total";
 const FAILURES: &str = "discovery_failures_total";
 const DURATION: &str = "discovery_attempt_duration_seconds";
 
@@ -37,16 +38,18 @@ pub(super) enum EndpointState {
     Idle,
     Ejected,
     Protected,
+    NotServing,
 }
 
 impl EndpointState {
-    const NAMES: [&str; 6] = [
+    const NAMES: [&str; 7] = [
         "ready",
         "connecting",
         "down",
         "idle",
         "ejected",
         "protected",
+        "not_serving",
     ];
 }
 
@@ -71,6 +74,7 @@ pub(crate) struct ServiceMetrics {
     pub(crate) denied: Total,
     pub(crate) hedges: Total,
     pub(crate) fallbacks: Total,
+    pub(crate) limited: Total,
     /// In the order of [`Code::ALL`].
     failures: [Total; Code::ALL.len()],
     /// The histogram of the recorder that was there at the last publication.
@@ -105,6 +109,7 @@ impl ServiceMetrics {
             denied: Total::default(),
             hedges: Total::default(),
             fallbacks: Total::default(),
+            limited: Total::default(),
             failures: Default::default(),
             duration: ArcSwap::from_pointee(Histogram::noop()),
             endpoints: Mutex::default(),
@@ -153,6 +158,7 @@ impl ServiceMetrics {
             (DENIED, &self.denied),
             (HEDGES, &self.hedges),
             (FALLBACKS, &self.fallbacks),
+            (LIMITED, &self.limited),
         ] {
             counter!(name, "service" => service()).absolute(total.get());
         }
@@ -210,6 +216,10 @@ fn describe() {
         FALLBACKS,
         "Attempts at an instance that the call does not prefer."
     );
+    describe_counter!(
+        LIMITED,
+        "Calls that failed because every instance was at its concurrency limit."
+    );
     describe_counter!(FAILURES, "Calls that ended with an error of the channel.");
     describe_histogram!(
         DURATION,
@@ -226,7 +236,7 @@ mod tests {
     fn the_table_names_every_metric() {
         let table = include_str!("../metrics.rs");
         for name in [
-            ENDPOINTS, CALLS, ATTEMPTS, RETRIES, DENIED, HEDGES, FAILURES, DURATION,
+            ENDPOINTS, CALLS, ATTEMPTS, RETRIES, DENIED, HEDGES, LIMITED, FAILURES, DURATION,
         ] {
             assert!(table.contains(&format!("| `{name}` |")), "{name}");
         }

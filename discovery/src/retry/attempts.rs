@@ -52,6 +52,12 @@ pub enum CallErrorKind {
     NoInstances,
     /// The connections to all instances have failed.
     AllUnreachable,
+    /// No instance that is connected reports that it serves, see
+    /// [`ChannelBuilder::health_service`](crate::ChannelBuilder::health_service).
+    NoneServing,
+    /// Every instance has as many calls in flight as its
+    /// [concurrency limit](crate::ChannelBuilder::concurrency_limit) allows.
+    ConcurrencyLimit,
     /// The registry has not given an answer yet.
     RegistrySilent,
     /// The time of the call was over.

@@ -10,17 +10,22 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use discovery::{
-    Instance,
+    BoxError, Instance,
     connection::{
         ConnectError, Connection, Factory, RequestBody, SendError, Transport, TransportBody,
     },
     registry::StaticRegistry,
 };
-use futures_util::{StreamExt as _, future::BoxFuture, stream};
+use futures_util::{future::BoxFuture, stream};
+use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use testkit::grpc_message;
-use tokio::time::sleep;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tonic::Status;
 
 use super::Behaviour;
@@ -36,11 +41,20 @@ const SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 0x01];
 /// A `HealthCheckResponse` with the status `NOT_SERVING`.
 const NOT_SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 0x02];
 
+/// A `HealthCheckResponse` with the status `SERVICE_UNKNOWN`.
+const SERVICE_UNKNOWN: &[u8] = &[0, 0, 0, 0, 2, 0x08, 0x03];
+
 /// The answer of a server's health service.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Health {
     Serving,
     NotServing,
+    /// The server does not know the service.
+    Unknown,
+    /// The server gives no answer to a watch until it has another one.
+    Silent,
+    /// Watches end with an error.
+    Broken,
     /// The server does not have the health service.
     NoService,
 }
@@ -54,7 +68,8 @@ struct State {
     calls: AtomicUsize,
     connections_made: AtomicUsize,
     silent: AtomicBool,
-    health: Mutex<Health>,
+    health: watch::Sender<Health>,
+    watched: Mutex<Vec<(Instant, String)>>,
     timeouts: Mutex<Vec<String>>,
     behaviour: Mutex<Option<Behaviour>>,
 }
@@ -66,7 +81,8 @@ impl MemoryServer {
             calls: AtomicUsize::new(0),
             connections_made: AtomicUsize::new(0),
             silent: AtomicBool::new(false),
-            health: Mutex::new(Health::Serving),
+            health: watch::Sender::new(Health::Serving),
+            watched: Mutex::default(),
             timeouts: Mutex::default(),
             behaviour: Mutex::new(None),
         }))
@@ -106,7 +122,17 @@ impl MemoryServer {
 
     /// Sets the answer of the health service.
     pub(crate) fn report(&self, health: Health) {
-        *self.0.health.lock().unwrap() = health;
+        self.0.health.send_replace(health);
+    }
+
+    /// The time of each watch of the health service, and the service that it asks for.
+    pub(crate) fn watched(&self) -> Vec<(Instant, String)> {
+        self.0.watched.lock().unwrap().clone()
+    }
+
+    /// Watches that are open.
+    pub(crate) fn open_watches(&self) -> usize {
+        self.0.health.receiver_count()
     }
 
     /// Answers every call from now on.
@@ -164,17 +190,17 @@ impl Transport for MemoryServer {
             match path {
                 "/grpc.health.v1.Health/Check" => {
                     sleep(ANSWER).await;
-                    let health = *server.0.health.lock().unwrap();
+                    let health = *server.0.health.borrow();
                     return Ok(match health {
                         Health::Serving => grpc_message(SERVING),
                         Health::NotServing => grpc_message(NOT_SERVING),
+                        Health::Unknown => Status::not_found("no such service").into_http(),
+                        Health::Silent => return pending().await,
+                        Health::Broken => Status::internal("broken").into_http(),
                         Health::NoService => Status::unimplemented("no such service").into_http(),
                     });
                 }
-                "/grpc.health.v1.Health/Watch" => {
-                    sleep(ANSWER).await;
-                    return Ok(without_end(grpc_message(SERVING)));
-                }
+                "/grpc.health.v1.Health/Watch" => return Ok(server.watch(request).await),
                 path => assert_eq!(path, "/pb.Trim/TrimSpace"),
             }
             if let Some(timeout) = request.headers().get("grpc-timeout") {
@@ -199,12 +225,43 @@ impl Transport for MemoryServer {
     }
 }
 
-/// The same messages as a stream that never ends.
-fn without_end(response: http::Response<TransportBody>) -> http::Response<TransportBody> {
-    response.map(|body| {
-        let messages = body
-            .into_data_stream()
-            .map(|data| data.map(http_body::Frame::data));
-        StreamBody::new(messages.chain(stream::pending())).boxed_unsync()
-    })
+impl MemoryServer {
+    /// Answers a watch of the health service with each state from now on. It never ends by itself.
+    async fn watch(&self, request: http::Request<RequestBody>) -> http::Response<TransportBody> {
+        let message = request.into_body().collect().await.unwrap().to_bytes();
+        // Flag and length, then the tag and the length of the name.
+        let service = message.get(7..).unwrap_or_default();
+        let service = String::from_utf8(service.to_vec()).unwrap();
+        self.0
+            .watched
+            .lock()
+            .unwrap()
+            .push((Instant::now(), service));
+        sleep(ANSWER).await;
+        let mut health = self.0.health.subscribe();
+        let current = *health.borrow_and_update();
+        match current {
+            Health::NoService => return Status::unimplemented("no such service").into_http(),
+            Health::Broken => return Status::internal("broken").into_http(),
+            _ => health.mark_changed(),
+        }
+        let answers = stream::unfold(health, |mut health| async move {
+            loop {
+                health.changed().await.ok()?;
+                let current = *health.borrow_and_update();
+                let message = match current {
+                    Health::Serving => SERVING,
+                    Health::NotServing => NOT_SERVING,
+                    Health::Unknown => SERVICE_UNKNOWN,
+                    Health::Silent => continue,
+                    Health::Broken | Health::NoService => {
+                        return Some((Err(BoxError::from("the stream broke")), health));
+                    }
+                };
+                return Some((Ok(Frame::data(Bytes::from_static(message))), health));
+            }
+        });
+        let response = grpc_message(&[]);
+        response.map(|_| StreamBody::new(answers).boxed_unsync())
+    }
 }

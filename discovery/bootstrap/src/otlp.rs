@@ -203,7 +203,7 @@ where
 fn exporter(settings: &Settings) -> anyhow::Result<SpanExporter> {
     let runtime = Handle::try_current()?;
     // For an https endpoint; without one, the first one installed wins.
-    let _installed = discovery::rustls::crypto::ring::default_provider().install_default();
+    let _installed = rustls::crypto::ring::default_provider().install_default();
     let exporter = SpanExporter::builder();
     Ok(match settings.protocol {
         Protocol::Grpc => exporter.with_tonic().build()?,

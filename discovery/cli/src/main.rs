@@ -36,10 +36,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    logging::init(&cli.log);
     let failed = cli.subcommand.code_of_failure();
     let mut code = failed;
     let ended = block_on(async {
+        logging::init(&cli.log)?;
         code = run(cli.subcommand).await?;
         Ok(())
     });

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::{
     BoxError,
-    ejection::{Ejection, EjectionPolicy},
+    ejection::Ejection,
     endpoint::{ConnectivityState, Endpoint, EndpointCalls, WatchedHealth},
     endpointer::{
         Endpointer, SetPolicy, SetState, Snapshot,

@@ -119,7 +119,7 @@ impl HealthWatch<'_> {
         };
         let (mut parts, mut body) = response.into_parts();
         match Grpc::head(&mut parts) {
-            Head::Open => {}
+            Head::Open | Head::Reply(_) => {}
             Head::Status(code) | Head::WrongServer(code) => return ended(code),
         }
         let mut buffer = BytesMut::new();

@@ -6,6 +6,7 @@
 
 mod guard;
 mod load;
+mod policy;
 mod protection;
 mod report;
 pub(crate) mod set;
@@ -22,24 +23,23 @@ use tokio::{
 };
 
 pub use self::protection::RemovalProtection;
-pub(crate) use self::snapshot::{SetState, Snapshot};
+pub(crate) use self::{
+    policy::SetPolicy,
+    snapshot::{SetState, Snapshot},
+};
 use self::{
     report::Report,
     set::{Offer, Set},
     snapshot::Selection,
 };
 use crate::{
-    balance::{Balancer, Policy},
-    ejection::{EjectionPolicy, Ejector, Health},
+    ejection::{Ejector, Health},
     endpoint::{ConnectivityState, Connector, Endpoint},
     event::ChannelEvent,
-    filter::{subset::Subset, zone::Locality},
     instance::Instance,
-    limit::ConcurrencyLimit,
     metrics::{Endpoints, PUBLISH_INTERVAL},
     probe,
     registry::{InstanceSet, Instancer},
-    warm_up::WarmUp,
     watch::Receiver,
 };
 
@@ -54,25 +54,6 @@ const IDLE: Duration = Duration::from_secs(60);
 const PROBE_AGAIN: Duration = Duration::from_secs(1);
 /// Time limit of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The settings of an endpointer that can be replaced while it runs.
-#[derive(Clone)]
-pub(crate) struct SetPolicy {
-    pub(crate) balancer: Arc<dyn Balancer>,
-    /// `None` for a balancer of the application's own.
-    pub(crate) balancer_name: Option<Policy>,
-    pub(crate) ejection: Arc<EjectionPolicy>,
-    pub(crate) protection: RemovalProtection,
-    pub(crate) subset: Option<Subset>,
-    pub(crate) locality: Option<Locality>,
-    pub(crate) warm_up: WarmUp,
-    #[cfg(feature = "orca")]
-    pub(crate) load_reports: crate::orca::LoadReports,
-    /// The service whose health is watched on each connection.
-    pub(crate) health: Option<Arc<str>>,
-    /// The limit of concurrent calls of each instance.
-    pub(crate) concurrency: ConcurrencyLimit,
-}
 
 /// The settings of an endpointer.
 pub(crate) struct Config {
@@ -101,7 +82,7 @@ impl Endpointer {
         let mut watch = instancer.watch();
         let (policy, policies) = watch::channel(config.policy.clone());
         let authoritative = instancer.authoritative();
-        config.policy = in_effect(config.policy, authoritative);
+        config.policy = policy::in_effect(config.policy, authoritative);
         config.connector.watch_health(config.policy.health.as_ref());
         let changed = Arc::clone(&config.connector.changed);
         let connector = Arc::clone(&config.connector);
@@ -168,7 +149,7 @@ impl Endpointer {
 
     /// The settings as they take effect for this registry.
     pub(crate) fn policy_in_effect(&self) -> SetPolicy {
-        in_effect(self.policy(), self.instancer.authoritative())
+        policy::in_effect(self.policy(), self.instancer.authoritative())
     }
 
     /// Sends an event about the channel as a whole, if someone reads.
@@ -216,20 +197,6 @@ impl Drop for Endpointer {
         for endpoint in &self.snapshot.load().all {
             endpoint.subchannel().retire();
         }
-    }
-}
-
-/// The settings as they take effect for this registry.
-fn in_effect(policy: SetPolicy, authoritative: bool) -> SetPolicy {
-    let protection = if authoritative {
-        // A removal is never the registry's own failure, so there is nothing to protect from.
-        policy.protection.off()
-    } else {
-        policy.protection
-    };
-    SetPolicy {
-        protection,
-        ..policy
     }
 }
 
@@ -302,7 +269,7 @@ impl Task {
 
     /// Applies other settings.
     fn adopt(&mut self, policy: SetPolicy) {
-        let policy = in_effect(policy, self.authoritative);
+        let policy = policy::in_effect(policy, self.authoritative);
         self.ejector.set_policy(Arc::clone(&policy.ejection));
         self.config.connector.watch_health(policy.health.as_ref());
         let same_subset = self.config.policy.subset == policy.subset;

@@ -1,49 +1,31 @@
-//! Collects the settings of a channel, has each policy validate itself, and starts the channel.
+//! Collects the settings of a channel.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+mod start;
 
-use arc_swap::ArcSwap;
-use http::{HeaderMap, HeaderValue, Uri};
-use tokio::{
-    sync::{Notify, Semaphore},
-    time::Instant,
-};
+use std::{sync::Arc, time::Duration};
 
-#[cfg(feature = "service-config")]
-use super::service_config::InUse;
+use http::{HeaderMap, Uri};
+
+pub(crate) use self::start::ProtocolSettings;
 use super::{
-    Channel,
-    chosen_factory::ChosenFactory,
-    fixed_settings::FixedSettings,
-    pick::MIN_CONCURRENT_STREAMS,
-    retry_overrides::RetryOverrides,
-    settings::{ChosenBalancer, Settings},
-    shared::Shared,
-    trace::Propagate,
+    Channel, chosen_factory::ChosenFactory, pick::MIN_CONCURRENT_STREAMS,
+    retry_overrides::RetryOverrides, settings::ChosenBalancer, trace::Propagate,
 };
 #[cfg(feature = "http")]
 use crate::code::Code;
 #[cfg(feature = "orca")]
 use crate::orca::LoadReports;
-#[cfg(feature = "descriptors")]
-use crate::retry::methods::Methods;
 use crate::{
     backoff::Backoff,
     balance::{Balancer, Policy},
-    connection::{Factory, Http2, origin::with_origin},
+    connection::{Factory, Http2},
     ejection::EjectionPolicy,
-    endpoint::Connector,
-    endpointer::{Config, Endpointer, RemovalProtection},
+    endpointer::RemovalProtection,
     error::InvalidSetting,
     filter::zone::Locality,
     limit::ConcurrencyLimit,
-    metrics::{Endpoints, ServiceMetrics, Target},
-    registry::{self, Query, Registry, RegistryError},
-    retry::{Hedge, RetryPolicy, learnt::LearntTimes, usual::UsualLatency},
+    registry::{Query, Registry, RegistryError},
+    retry::{Hedge, RetryPolicy},
     warm_up::WarmUp,
 };
 
@@ -387,217 +369,6 @@ impl<R> ChannelBuilder<R> {
         self.propagate = Some(Arc::new(inject));
         self
     }
-
-    /// Starts the channel of a protocol with these properties.
-    pub(crate) fn start(self, protocol: &ProtocolSettings) -> Result<Channel, BuildError> {
-        let service = self.query.service.clone();
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(BuildError::NoRuntime(service));
-        }
-        #[cfg(feature = "service-config")]
-        let this = self
-            .with_fixed_config()
-            .map_err(|setting| BuildError::Setting {
-                service: service.clone(),
-                setting,
-            })?;
-        #[cfg(not(feature = "service-config"))]
-        let this = self;
-        this.start_with(service, protocol)
-    }
-
-    /// Starts the channel to this service with the settings as they are.
-    fn start_with(
-        self,
-        service: String,
-        protocol: &ProtocolSettings,
-    ) -> Result<Channel, BuildError> {
-        let refuse = |setting| BuildError::Setting {
-            service: service.clone(),
-            setting,
-        };
-        self.check().map_err(refuse)?;
-        let (max_attempts, fixed) = (self.overrides.max_attempts, self.fixed());
-        #[allow(unused_mut, reason = "descriptors add to it")]
-        let mut retry = self.overrides.apply(self.retry);
-        #[allow(unused_mut, reason = "descriptors add to it")]
-        let mut streaming = HashSet::new();
-        #[cfg(feature = "descriptors")]
-        if let Some(descriptors) = &self.descriptors {
-            let methods = Methods::read(descriptors).map_err(refuse)?;
-            methods.check(&retry.idempotent).map_err(refuse)?;
-            retry.idempotent.extend(methods.idempotent().cloned());
-            streaming.extend(methods.streaming().cloned());
-        }
-        let some_idempotent = protocol.some_idempotent || !retry.idempotent.is_empty();
-        retry.validate_with(some_idempotent).map_err(refuse)?;
-        let user_agent = header_value(&self.user_agent).map_err(refuse)?;
-        let origin = self.origin.as_ref().map(ToString::to_string);
-        let factory = with_origin(self.factory.into_shared(), self.origin).map_err(|expected| {
-            let value = origin.unwrap_or_default();
-            refuse(InvalidSetting::new(
-                "origin",
-                format!("{value:?}"),
-                expected,
-            ))
-        })?;
-        let registry = match self.source {
-            Source::Url(url) => registry::connect(&url)?,
-            Source::Registry(registry) => registry,
-        };
-        let instancer = registry.instancer(&self.query)?;
-        let target = Target::of(registry.name(), &service);
-        let connector = Arc::new(Connector::new(
-            factory,
-            self.connect_parallel,
-            self.connect_timeout,
-            self.connect_backoff,
-            self.eager,
-            target.metrics(),
-        ));
-        let metrics = ServiceMetrics::of(&service);
-        let settings = Settings {
-            retry,
-            max_attempts,
-            streaming,
-            ejection: self.ejection,
-            balancer: self.balancer,
-            protection: self.protection,
-            subset: self.subset,
-            subset_id: self.subset_id,
-            process_id: process_id(),
-            locality: self.locality,
-            warm_up: self.warm_up,
-            #[cfg(feature = "orca")]
-            load_reports: self.load_reports,
-            health: self.health,
-            concurrency: self.concurrency,
-            datacenters: instancer.datacenters(),
-        };
-        let now = Instant::now();
-        let effective = settings.effective(now);
-        #[cfg(feature = "service-config")]
-        let effective = settings
-            .effective_with(&self.service_config, &effective.kept, now)
-            .map_err(refuse)?;
-        let config = Config {
-            policy: effective.set,
-            passing_only: fixed.passing_only,
-            connector,
-            metrics: Endpoints::new(Arc::clone(&metrics)),
-        };
-        let shared = Arc::new(Shared {
-            endpointer: Endpointer::start(instancer, config),
-            policies: ArcSwap::new(effective.policies),
-            settings,
-            #[cfg(feature = "service-config")]
-            in_use: std::sync::Mutex::new(InUse {
-                config: self.service_config,
-                kept: effective.kept,
-            }),
-            freed: Notify::new(),
-            times: LearntTimes::new(now),
-            usual: UsualLatency::default(),
-            counters: metrics,
-            target,
-            propagate: self.propagate,
-            fixed,
-            user_agent,
-            registry: registry.name().to_owned(),
-            service,
-            min_capacity: protocol.min_capacity,
-        });
-        Ok(Channel { shared })
-    }
-
-    /// The settings that no service config replaces after the start.
-    fn fixed(&self) -> FixedSettings {
-        FixedSettings {
-            tags: self.query.tags.clone(),
-            passing_only: self.query.passing_only,
-            datacenter: self.query.datacenter.clone(),
-            eager: self.eager,
-            connect_timeout: self.connect_timeout,
-            connect_backoff: self.connect_backoff,
-            connect_parallel: self.connect_parallel,
-            probes: self.factory.probes(),
-        }
-    }
-
-    /// Checks the settings that are not part of a policy, and the policies.
-    fn check(&self) -> Result<(), InvalidSetting> {
-        let fail =
-            |setting, value: String, expected| Err(InvalidSetting::new(setting, value, expected));
-        let service = &self.query.service;
-        if service.trim().is_empty() {
-            return fail(
-                "service",
-                format!("{service:?}"),
-                "expected the service's name in the registry",
-            );
-        }
-        if self.connect_timeout.is_zero() {
-            return fail(
-                "connect_timeout",
-                "0s".to_owned(),
-                "must be greater than zero",
-            );
-        }
-        self.connect_backoff
-            .validate()
-            .map_err(|error| InvalidSetting {
-                setting: "connect_backoff",
-                ..error
-            })?;
-        if !(1..=Semaphore::MAX_PERMITS).contains(&self.connect_parallel) {
-            let expected = "at least one connection must be allowed at a time";
-            return fail(
-                "connect_parallel",
-                self.connect_parallel.to_string(),
-                expected,
-            );
-        }
-        if let Some(locality) = &self.locality {
-            locality.validate()?;
-        }
-        self.ejection.validate()?;
-        self.protection.validate()?;
-        self.concurrency.validate()?;
-        self.warm_up.validate()?;
-        #[cfg(feature = "orca")]
-        self.load_reports.validate()?;
-        if self.subset == Some(0) {
-            return fail(
-                "subset",
-                "0".to_owned(),
-                "a client needs at least one instance",
-            );
-        }
-        if let (Some(id), None) = (&self.subset_id, self.subset) {
-            return fail(
-                "subset_id",
-                format!("{id:?}"),
-                "has no effect without subset",
-            );
-        }
-        Ok(())
-    }
-}
-
-/// The value of `user-agent`.
-fn header_value(user_agent: &str) -> Result<HeaderValue, InvalidSetting> {
-    HeaderValue::try_from(user_agent).map_err(|_| {
-        let expected = "expected a valid header value";
-        InvalidSetting::new("user_agent", format!("{user_agent:?}"), expected)
-    })
-}
-
-/// The properties of a protocol that a channel depends on.
-pub(crate) struct ProtocolSettings {
-    /// True if a request can say itself that it may be executed twice.
-    pub(crate) some_idempotent: bool,
-    /// Calls that any connection takes at a time: its capacity is not read below this number.
-    pub(crate) min_capacity: u32,
 }
 
 impl ChannelBuilder {
@@ -677,12 +448,6 @@ impl<R> ChannelBuilder<R> {
         let factory = std::mem::take(&mut self.factory).into_shared();
         self.factory = ChosenFactory::Other(change(factory));
     }
-}
-
-/// The name of this process's subset, if none was given.
-fn process_id() -> [u8; 8] {
-    static ID: OnceLock<u64> = OnceLock::new();
-    ID.get_or_init(|| fastrand::u64(..)).to_le_bytes()
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The settings of a channel as its builder left them, and the policies that follow from them and from a
 //! service config.
 
+#[cfg(feature = "service-config")]
+mod ejection;
+
 use std::{collections::HashSet, sync::Arc};
 
 #[cfg(feature = "service-config")]
@@ -11,7 +14,7 @@ use super::method_policy::{MethodPolicy, Policies};
 #[cfg(feature = "service-config")]
 use super::route::Route;
 #[cfg(feature = "service-config")]
-use crate::config::{AttemptRule, MethodConfig, Name, Outliers, OwnEjection, ServiceConfig};
+use crate::config::{AttemptRule, MethodConfig, Name, ServiceConfig};
 #[cfg(feature = "orca")]
 use crate::orca::LoadReports;
 use crate::{
@@ -407,16 +410,6 @@ impl Settings {
         retry.replay_limit = own.replay_limit.unwrap_or(retry.replay_limit);
         policy
     }
-
-    fn ejection_with(&self, config: &ServiceConfig) -> Result<Arc<EjectionPolicy>, InvalidSetting> {
-        let mut policy = self.ejection.clone();
-        if let Some(outliers) = &config.balancing.outliers {
-            apply_outliers(&mut policy, outliers);
-        }
-        apply_own(&mut policy, &config.own.ejection);
-        policy.validate()?;
-        Ok(Arc::new(policy))
-    }
 }
 
 /// The header whose value is the key of a call (gRFC A76).
@@ -424,41 +417,4 @@ impl Settings {
 fn hash_header(config: &ServiceConfig) -> Option<&HeaderName> {
     let own = config.own.hash_header.as_ref();
     own.or(config.balancing.hash_header.as_ref())
-}
-
-/// Sets what gRFC A50 has. An algorithm that is absent there is off.
-#[cfg(feature = "service-config")]
-fn apply_outliers(policy: &mut EjectionPolicy, outliers: &Outliers) {
-    policy.window = outliers.interval;
-    policy.base_time = outliers.base_time;
-    policy.max_time = outliers.max_time;
-    policy.max_share = outliers.max_share;
-    match &outliers.success_rate {
-        None => policy.success_rate_deviations = 0.0,
-        Some(rate) => {
-            policy.success_rate_deviations = rate.deviations;
-            policy.success_rate_instances = rate.instances;
-            policy.success_rate_calls = rate.calls;
-        }
-    }
-    match &outliers.failing_share {
-        None => policy.failing_share = 1.0,
-        Some(share) => {
-            policy.failing_share = share.threshold;
-            policy.failing_share_instances = share.instances;
-            policy.min_calls = share.calls;
-        }
-    }
-}
-
-#[cfg(feature = "service-config")]
-fn apply_own(policy: &mut EjectionPolicy, own: &OwnEjection) {
-    macro_rules! replace {
-        ($($field:ident)*) => { $(if let Some(value) = own.$field { policy.$field = value; })* };
-    }
-    replace!(
-        enabled consecutive_transport consecutive_status consecutive_overtaken window min_calls
-        failing_share failing_share_instances success_rate_deviations success_rate_instances
-        success_rate_calls base_time max_time max_share slow_start
-    );
 }

@@ -341,7 +341,12 @@ async fn a_hedged_call_has_both_attempts_and_the_slow_one_is_cancelled() {
         ("OTEL_RESOURCE_ATTRIBUTES", "service.namespace=test"),
     ];
     let slow: &[&str] = &["--fault", "latency=300ms"];
-    let services = Services::start(&variables, [slow, &[]], &["--hedge", "20ms"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("trim.json");
+    let hedge = r#"{"methodConfig": [{"name": [{}], "discovery": {"hedge": "0.02s"}}]}"#;
+    std::fs::write(&config, hedge).unwrap();
+    let config = ["--trim-config", config.to_str().unwrap()];
+    let services = Services::start(&variables, [slow, &[]], &config).await;
     let mut client = AddClient::new(connect(services.grpc).await);
     let mut request = Request::new(ConcatRequest {
         a: "1 0".into(),

@@ -15,6 +15,9 @@ pub(super) struct InstanceArgs {
     /// required
     #[arg(long, env = "ADD_TAGS", value_name = "TAG", value_delimiter = ',', value_parser = name)]
     tag: Vec<String>,
+    /// Zone of this process, whose instances are preferred as far as their capacity goes
+    #[arg(long, env = "ADD_ZONE", value_name = "ZONE", value_parser = name)]
+    zone: Option<String>,
     /// Instances to use instead of a registry
     #[arg(id = "static", long = "static", alias = "fixed", env = "ADD_STATIC", value_name = "HOST:PORT,...", value_parser = host_ports, conflicts_with_all = ["consul", "registry"])]
     pub(super) addresses: Option<String>,
@@ -26,7 +29,11 @@ impl InstanceArgs {
     }
 
     pub(super) fn apply(&self, builder: ChannelBuilder) -> ChannelBuilder {
-        builder.tags(&self.tag)
+        let builder = builder.tags(&self.tag);
+        match &self.zone {
+            Some(zone) => builder.zone(zone),
+            None => builder,
+        }
     }
 }
 

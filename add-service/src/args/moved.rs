@@ -9,7 +9,7 @@ pub(crate) const MOVED: Moved = Moved {
     fields: &FIELDS,
 };
 
-const FIELDS: [(&str, &str); 39] = [
+const FIELDS: [(&str, &str); 38] = [
     ("--passing-only", "discovery.passingOnly"),
     ("--datacenter", "discovery.datacenters"),
     ("--removal-protection", "discovery.removalProtection.limit"),
@@ -19,7 +19,6 @@ const FIELDS: [(&str, &str); 39] = [
     ),
     ("--subset", "discovery.subset"),
     ("--subset-id", "discovery.subsetId"),
-    ("--zone", "discovery.locality.zone"),
     ("--near-datacenter", "discovery.locality.datacenter"),
     (
         "--overprovisioning-factor",

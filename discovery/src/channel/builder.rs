@@ -452,6 +452,8 @@ impl<R> ChannelBuilder<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::retry::BudgetPolicy;
 

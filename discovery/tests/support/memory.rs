@@ -23,7 +23,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use testkit::grpc_message;
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     time::{Instant, sleep},
 };
 use tonic::Status;
@@ -171,17 +171,33 @@ impl Factory for Memory {
             let server = server.ok_or_else(|| ConnectError::Connect("refused".into()))?;
             server.0.connections_made.fetch_add(1, Ordering::SeqCst);
             sleep(CONNECT).await;
-            Ok(Connection::new(server.clone(), pending()))
+            let (open, dropped) = oneshot::channel::<()>();
+            let link = Link {
+                server: server.clone(),
+                _open: open,
+            };
+            // It lasts until its last call has ended.
+            let driver = async move {
+                let _dropped = dropped.await;
+                Ok(())
+            };
+            Ok(Connection::new(link, driver))
         })
     }
 }
 
-impl Transport for MemoryServer {
+/// A connection to a server.
+struct Link {
+    server: MemoryServer,
+    _open: oneshot::Sender<()>,
+}
+
+impl Transport for Link {
     fn send(
         &self,
         request: http::Request<RequestBody>,
     ) -> BoxFuture<'static, Result<http::Response<TransportBody>, SendError>> {
-        let server = self.clone();
+        let server = self.server.clone();
         Box::pin(async move {
             if server.0.silent.load(Ordering::SeqCst) {
                 return pending().await;

@@ -178,6 +178,8 @@ async fn help_tells_every_flag_with_its_variable() {
         ("--tls-key", "TRIM_TLS_KEY"),
         ("--tls-client-ca", "TRIM_TLS_CLIENT_CA"),
         ("--tls-client-auth", "TRIM_TLS_CLIENT_AUTH"),
+        ("--register", "TRIM_REGISTER"),
+        ("--concurrency-limit", "TRIM_CONCURRENCY_LIMIT"),
         ("--consul", "CONSUL_HTTP_ADDR"),
         ("--registry", "REGISTRY_URL"),
         ("--log-level", "LOG_LEVEL"),
@@ -195,7 +197,7 @@ async fn help_tells_every_flag_with_its_variable() {
     }
     // The list above is complete.
     let flags = help.matches("\n      --").count();
-    assert_eq!(flags, 25, "{help}");
+    assert_eq!(flags, 27, "{help}");
     let (code, process) = run(&["--version"]).await;
     assert_eq!(
         (code, process.stdout()),

@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, OnceLock},
+    hash::{BuildHasher as _, RandomState},
+    sync::{Arc, LazyLock},
 };
 
 use arc_swap::ArcSwap;
@@ -245,6 +246,7 @@ pub(crate) struct ProtocolSettings {
 
 /// The name of this process's subset, if none was given.
 fn process_id() -> [u8; 8] {
-    static ID: OnceLock<u64> = OnceLock::new();
-    ID.get_or_init(|| fastrand::u64(..)).to_le_bytes()
+    // Not from the thread's generator, whose seed a simulation sets.
+    static ID: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
+    ID.to_le_bytes()
 }

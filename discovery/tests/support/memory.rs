@@ -186,18 +186,12 @@ impl Factory for Memory {
     }
 }
 
-/// A connection to a server.
-struct Link {
-    server: MemoryServer,
-    _open: oneshot::Sender<()>,
-}
-
-impl Transport for Link {
+impl Transport for MemoryServer {
     fn send(
         &self,
         request: http::Request<RequestBody>,
     ) -> BoxFuture<'static, Result<http::Response<TransportBody>, SendError>> {
-        let server = self.server.clone();
+        let server = self.clone();
         Box::pin(async move {
             if server.0.silent.load(Ordering::SeqCst) {
                 return pending().await;
@@ -238,6 +232,25 @@ impl Transport for Link {
 
     fn is_closed(&self) -> bool {
         false
+    }
+}
+
+/// A connection to a server.
+struct Link {
+    server: MemoryServer,
+    _open: oneshot::Sender<()>,
+}
+
+impl Transport for Link {
+    fn send(
+        &self,
+        request: http::Request<RequestBody>,
+    ) -> BoxFuture<'static, Result<http::Response<TransportBody>, SendError>> {
+        self.server.send(request)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.server.is_closed()
     }
 }
 

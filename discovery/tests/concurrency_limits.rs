@@ -6,7 +6,13 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use discovery::{
     CallError, CallErrorKind, CallOptions, Channel, ChannelBuilder, EjectionPolicy, InstanceFilter,
@@ -25,14 +31,18 @@ const MS: Duration = Duration::from_millis(1);
 /// Time that each call takes.
 const CALL: Duration = Duration::from_millis(100);
 
+/// Each test has a service of its own, as the counts of a service are those of all its channels.
 fn builder(memory: &Memory) -> ChannelBuilder {
+    static SERVICES: AtomicUsize = AtomicUsize::new(0);
+    let number = SERVICES.fetch_add(1, Ordering::Relaxed);
     for server in memory.servers() {
         server.behave(|_| async {
             sleep(CALL).await;
             Ok(())
         });
     }
-    Channel::from_registry(Arc::new(memory.registry()), "trim_service").factory(memory.clone())
+    let service = format!("trim_service_{number}");
+    Channel::from_registry(Arc::new(memory.registry()), service).factory(memory.clone())
 }
 
 async fn ready(builder: ChannelBuilder, count: usize) -> Channel {

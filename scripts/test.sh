@@ -28,7 +28,7 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
             rolling restarts and the loss of all instances; rows 1 to 5 and 9 over plain HTTP
   observability
             the alert rules and the dashboard, with promtool and a Prometheus that scrapes six rows of the drill
-  gokit     the services beside the Go kit pair, which is skipped without Go
+  gokit     the services beside the Go kit pair, and a row of the drill with the clients in Go; skipped without Go
   interop   gRPC's interop tests with the servers and clients of grpc-go and grpc-java; a peer whose tools
             are missing is SKIPPED, or a failure with INTEROP_PEERS=required
 
@@ -400,6 +400,7 @@ part_observability() {
 
 part_gokit() {
     scripts/gokit-mix.sh
+    scripts/drill.sh --seconds 4 --jobs 2 --only 2a --client gokit --client grpc-go
 }
 
 part_interop() {

@@ -32,15 +32,5 @@ if ! version=$(go env GOVERSION 2>/dev/null) || [[ $version =~ ^go1\.(1?[0-9]|20
     say "SKIPPED: the services in Go need Go 1.21 or later on PATH (https://go.dev/dl), and found ${version:-none}" >&2
     exit 3
 fi
-need sha256sum coreutils
 
-source=$root/scripts/gokit
-# A changed program is built anew.
-version=$(cat "$source"/{*.go,trimpb/*.go,go.mod,go.sum} | sha256sum | cut -c 1-12)
-
-build() {
-    # The modules go into Go's own cache, as those of every Go program do.
-    (cd "$source" && go build -buildvcs=false -trimpath -mod=readonly -o "$work/gokit" .) || die "cannot build gokit"
-}
-
-fetched gokit "$version" --help build
+fetched_go gokit "$root/scripts/gokit"

@@ -27,15 +27,5 @@ while (($#)); do
     esac
 done
 need go golang-go
-need sha256sum coreutils
 
-source=$root/scripts/orca-peer
-# A changed program is built anew.
-version=$(cat "$source"/{main.go,go.mod,go.sum} | sha256sum | cut -c 1-12)
-
-build() {
-    # The modules go into Go's own cache, as those of every Go program do.
-    (cd "$source" && go build -trimpath -mod=readonly -o "$work/orca-peer" .) || die "cannot build orca-peer"
-}
-
-fetched orca-peer "$version" --help build
+fetched_go orca-peer "$root/scripts/orca-peer"

@@ -28,17 +28,5 @@ while (($#)); do
     esac
 done
 need go golang-go
-need sha256sum coreutils
 
-source=$root/scripts/registries/zookeeper/gokit
-# A changed program is built anew.
-version=$(cat "$source"/{main.go,go.mod,go.sum} | sha256sum | cut -c 1-12)
-
-build() {
-    # The modules go into Go's own cache, as those of every Go program do.
-    # shellcheck disable=SC2154 # fetched sets it
-    (cd "$source" && go build -trimpath -mod=readonly -o "$work/zookeeper-peer" .) ||
-        die "cannot build zookeeper-peer"
-}
-
-fetched zookeeper-peer "$version" --help build
+fetched_go zookeeper-peer "$root/scripts/registries/zookeeper/gokit"

@@ -42,6 +42,19 @@ fetched() {
     say "$binary"
 }
 
+# fetched_go NAME SOURCE: prints the path of the Go program NAME in the cache. It is built from the folder
+# SOURCE where it is missing there, and anew when it has changed.
+fetched_go() {
+    local name=$1 source=$2 version
+    need sha256sum coreutils
+    version=$(find "$source" -name '*.go' -o -name go.mod -o -name go.sum | LC_ALL=C sort | xargs cat | sha256sum | cut -c 1-12)
+    build_go() {
+        # The modules go into Go's own cache, as those of every Go program do.
+        (cd "$source" && go build -buildvcs=false -trimpath -mod=readonly -o "$work/$name" .) || die "cannot build $name"
+    }
+    fetched "$name" "$version" --help build_go
+}
+
 # fetched_folder NAME VERSION FUNCTION: prints the path of NAME's folder in the cache. Where it is
 # missing, FUNCTION fetches it: it leaves the folder at $work/NAME.
 fetched_folder() {

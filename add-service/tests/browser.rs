@@ -247,7 +247,7 @@ async fn a_reader_of_chinese_on_a_phone_has_all_of_it_in_reach_of_the_keyboard()
     browser.close().await.unwrap();
 }
 
-/// A static file of the folder registry: instances that nobody runs, in two zones.
+/// A static file of the folder registry: instances that are not running, in two zones.
 fn unreachable_instances(folder: &Path, zones: &[(&str, u16)]) {
     let mut port = 0;
     let lists = zones.iter().map(|(zone, count)| {

@@ -12,14 +12,12 @@ use std::{sync::Arc, time::Duration};
 use discovery::{
     CallError, CallErrorKind, CallOptions, Channel, ChannelBuilder, ChannelEventKind,
     ConnectivityState, EndpointStatus, WatchedHealth,
-    registry::{
-        InstanceSet, Instancer, Query, Registration, RegistrationClient, Registry, RegistryError,
-        StaticRegistry,
-    },
-    watch,
 };
 use proto::{TrimRequest, trim_client::TrimClient};
-use support::memory::{Health, Memory, MemoryServer};
+use support::{
+    fallible::Fallible,
+    memory::{Health, Memory, MemoryServer},
+};
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Request, Status};
 
@@ -252,32 +250,6 @@ async fn the_watch_of_an_instance_that_is_removed_ends_with_its_last_call() {
     assert_eq!(memory.servers()[1].open_watches(), 1);
     drop((channel, client));
     support::eventually(|| memory.servers()[1].open_watches() == 0).await;
-}
-
-/// A static list as a registry that may lose instances by its own failure.
-struct Fallible(StaticRegistry);
-
-impl Registry for Fallible {
-    fn name(&self) -> &'static str {
-        "fallible"
-    }
-
-    fn instancer(&self, _query: &Query) -> Result<Arc<dyn Instancer>, RegistryError> {
-        Ok(Arc::new(Self(self.0.clone())))
-    }
-
-    fn registration(
-        &self,
-        registration: Registration,
-    ) -> Result<Arc<dyn RegistrationClient>, RegistryError> {
-        self.0.registration(registration)
-    }
-}
-
-impl Instancer for Fallible {
-    fn watch(&self) -> watch::Receiver<InstanceSet> {
-        self.0.watch()
-    }
 }
 
 #[tokio::test(start_paused = true)]

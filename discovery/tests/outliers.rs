@@ -9,49 +9,19 @@ mod support;
 
 use std::{future::pending, sync::Arc, time::Duration};
 
-use discovery::watch;
 use discovery::{
-    Channel, ChannelBuilder, EjectionPolicy, RemovalProtection,
-    registry::{
-        InstanceSet, Instancer, Query, Registration, RegistrationClient, Registry, RegistryError,
-        StaticRegistry,
-    },
+    Channel, ChannelBuilder, EjectionPolicy, RemovalProtection, registry::StaticRegistry,
 };
 use proto::{TrimRequest, trim_client::TrimClient};
 use support::{
     TrimServer,
+    fallible::Fallible,
     memory::{Memory, MemoryServer},
 };
 use tokio::time::Instant;
 use tonic::Status;
 
 const TRIM: &str = "/pb.Trim/TrimSpace";
-
-/// A static list as a registry that may lose instances by its own failure.
-struct Fallible(StaticRegistry);
-
-impl Registry for Fallible {
-    fn name(&self) -> &'static str {
-        "fallible"
-    }
-
-    fn instancer(&self, _query: &Query) -> Result<Arc<dyn Instancer>, RegistryError> {
-        Ok(Arc::new(Self(self.0.clone())))
-    }
-
-    fn registration(
-        &self,
-        registration: Registration,
-    ) -> Result<Arc<dyn RegistrationClient>, RegistryError> {
-        self.0.registration(registration)
-    }
-}
-
-impl Instancer for Fallible {
-    fn watch(&self) -> watch::Receiver<InstanceSet> {
-        self.0.watch()
-    }
-}
 
 fn channel(registry: &StaticRegistry) -> ChannelBuilder {
     let ejection = EjectionPolicy::default()

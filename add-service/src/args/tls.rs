@@ -63,13 +63,12 @@ pub(crate) struct TlsArgs {
 impl TlsArgs {
     /// The TLS of the server; `None` without.
     pub(crate) fn server(&self) -> Option<ServerTls> {
-        // Each requires the other.
-        let (certificate, key) = self.tls_cert.as_ref().zip(self.tls_key.as_ref())?;
-        let tls = ServerTls::new(certificate, key);
-        Some(match &self.tls_client_ca {
-            Some(file) => tls.with_client_ca(file, self.tls_client_auth),
-            None => tls,
-        })
+        ServerTls::of_flags(
+            self.tls_cert.as_ref(),
+            self.tls_key.as_ref(),
+            self.tls_client_ca.as_ref(),
+            self.tls_client_auth,
+        )
     }
 
     /// The TLS of the calls to trim instances; `None` without.

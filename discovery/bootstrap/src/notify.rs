@@ -346,7 +346,7 @@ mod tests {
         while !blocked.load(Ordering::SeqCst) {
             thread::yield_now();
         }
-        // What was sent before; then ten intervals of silence.
+        // The messages sent before; then ten intervals of silence.
         socket.set_nonblocking(true).unwrap();
         while receive(&socket).is_ok() {}
         socket.set_nonblocking(false).unwrap();

@@ -62,7 +62,7 @@ pub(crate) struct DoctorArgs {
     connection: ConnectionArgs,
 }
 
-/// What the steps need to know.
+/// The facts that the steps share.
 struct Patient<'a> {
     args: &'a DoctorArgs,
     http2: Http2,

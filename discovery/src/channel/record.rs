@@ -3,14 +3,11 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method};
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::{
-    response::ResponseBody,
-    trace::{self, Begin, Propagate},
-};
+use super::trace::{self, Begin, Propagate};
 use crate::{
     code::Code,
     connection::body::OneShot,
@@ -162,19 +159,6 @@ impl CallRecord {
         }
     }
 
-    /// Ends the call with its result, or lets the rest of the response end it. `now` is the time as of the
-    /// answer that was read whole.
-    pub(super) fn settle(
-        self,
-        result: &mut Result<Response<ResponseBody>, CallError>,
-        now: Instant,
-    ) {
-        match result {
-            Ok(response) => response.body_mut().take_over(self, now),
-            Err(error) => self.fail(error, Instant::now()),
-        }
-    }
-
     /// Ends the call with the whole answer to an attempt.
     fn answered(mut self, mut attempt: AttemptRecord, code: Code, now: Instant) {
         self.ended = true;
@@ -204,7 +188,7 @@ impl CallRecord {
     }
 
     /// Ends the call with an error of the channel.
-    fn fail(mut self, error: &CallError, now: Instant) {
+    pub(super) fn fail(mut self, error: &CallError, now: Instant) {
         self.ended = true;
         self.count(error.code, now);
         trace::end(&self.span, error.code, &error.reason);

@@ -76,10 +76,16 @@ where
             Err(error) => Err(error),
         }
     };
-    record.settle(&mut result, ended);
-    match &result {
-        Ok(_) => shared.counters.calls_ok.increment(1),
-        Err(error) => shared.counters.failure(error.code),
+    match &mut result {
+        Ok(response) => {
+            // The rest of the response ends the record, unless it was read whole.
+            response.body_mut().take_over(record, ended);
+            shared.counters.calls_ok.increment(1);
+        }
+        Err(error) => {
+            record.fail(error, Instant::now());
+            shared.counters.failure(error.code);
+        }
     }
     result
 }

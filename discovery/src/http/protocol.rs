@@ -19,25 +19,6 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Codes that all requests are repeated after: the server has refused to execute them.
 pub(super) const CODES: &[Code] = &[Code::ResourceExhausted];
 
-/// The code that stands for a status, in [`CallError`] and metrics.
-pub(super) fn code_of(status: StatusCode) -> Code {
-    match status.as_u16() {
-        ..400 => Code::Ok,
-        401 | 407 => Code::Unauthenticated,
-        403 => Code::PermissionDenied,
-        404 | 410 => Code::NotFound,
-        409 => Code::Aborted,
-        412 | 428 => Code::FailedPrecondition,
-        416 => Code::OutOfRange,
-        429 => Code::ResourceExhausted,
-        499 => Code::Cancelled,
-        405 | 501 | 505 => Code::Unimplemented,
-        400..=499 => Code::InvalidArgument,
-        502..=504 => Code::Unavailable,
-        _ => Code::Internal,
-    }
-}
-
 /// The status that a proxy answers with, if its own call has ended with this error.
 #[must_use]
 pub fn status_for(error: &CallError) -> StatusCode {

@@ -7,8 +7,9 @@ use std::{
 
 use http::{HeaderMap, StatusCode, header, response::Parts, uri::PathAndQuery};
 
-use super::{protocol::code_of, retry_after::retry_after};
+use super::retry_after::retry_after;
 use crate::{
+    code::Code,
     ejection::Classification,
     error::InvalidSetting,
     protocol::{Pushback, Reply},
@@ -157,12 +158,30 @@ fn blames_the_server(status: StatusCode) -> bool {
         )
 }
 
+/// The code that stands for a status, in [`CallError`](crate::CallError) and metrics.
+fn code_of(status: StatusCode) -> Code {
+    match status.as_u16() {
+        ..400 => Code::Ok,
+        401 | 407 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 | 410 => Code::NotFound,
+        409 => Code::Aborted,
+        412 | 428 => Code::FailedPrecondition,
+        416 => Code::OutOfRange,
+        429 => Code::ResourceExhausted,
+        499 => Code::Cancelled,
+        405 | 501 | 505 => Code::Unimplemented,
+        400..=499 => Code::InvalidArgument,
+        502..=504 => Code::Unavailable,
+        _ => Code::Internal,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http::Response;
 
     use super::*;
-    use crate::code::Code;
 
     fn reply(rules: &Rules, status: u16, retry_after: Option<&str>) -> (Reply, Option<Duration>) {
         let mut response = Response::builder().status(status);

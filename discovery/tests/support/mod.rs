@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+pub(crate) mod fallible;
 pub(crate) mod memory;
 pub(crate) mod recorder;
 pub(crate) mod scripted;

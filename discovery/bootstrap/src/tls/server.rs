@@ -47,6 +47,21 @@ impl ServerTls {
         }
     }
 
+    /// A server with what its flags say; `None` without a certificate and a key.
+    #[must_use]
+    pub fn of_flags(
+        certificate: Option<&PathBuf>,
+        key: Option<&PathBuf>,
+        client_ca: Option<&PathBuf>,
+        auth: ClientAuth,
+    ) -> Option<Self> {
+        let tls = Self::new(certificate?, key?);
+        Some(match client_ca {
+            Some(file) => tls.with_client_ca(file, auth),
+            None => tls,
+        })
+    }
+
     /// Asks clients for certificates of the authorities in this file. Default: clients are not asked.
     #[must_use]
     pub fn with_client_ca(mut self, file: impl Into<PathBuf>, auth: ClientAuth) -> Self {

@@ -174,7 +174,7 @@ pub(super) fn accepted(certificate: &CertificateDer<'_>) -> Finding {
     }
 }
 
-/// What a certificate says of itself.
+/// The contents of a certificate.
 #[derive(Debug)]
 struct Validity {
     begin: SystemTime,

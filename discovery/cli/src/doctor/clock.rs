@@ -36,7 +36,7 @@ impl Skew {
         }
     }
 
-    /// What is wrong with the clocks.
+    /// The difference between the clocks, as a finding.
     pub(super) fn finding(self) -> Option<Finding> {
         let (time, word) = match self {
             Self::None => return None,

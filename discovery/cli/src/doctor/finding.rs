@@ -15,7 +15,7 @@ pub(super) enum Weight {
     Note,
     /// Something is wrong, and calls may still work.
     Warning,
-    /// What it is about does not work.
+    /// Its subject does not work.
     Broken,
 }
 
@@ -43,9 +43,9 @@ pub(super) struct Finding {
     pub(super) result: Weight,
     /// A stable name of the cause, for scripts.
     pub(super) cause: &'static str,
-    /// What was found, with the values seen.
+    /// The finding, with the values seen.
     pub(super) message: String,
-    /// What to do. None if nothing is wrong.
+    /// The remedy. `None` if nothing is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) remedy: Option<String>,
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::instance_text;
 
-/// What was found about an instance.
+/// The findings about an instance.
 #[derive(Debug)]
 pub(super) struct Examined {
     instance: Arc<Instance>,

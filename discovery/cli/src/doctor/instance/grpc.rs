@@ -1,4 +1,4 @@
-//! What an instance says over gRPC: its health service, its reflection, and how fast it answers.
+//! The checks of an instance over gRPC: its health service, its reflection, and its latency.
 
 use std::time::Duration;
 

@@ -217,11 +217,47 @@ async fn a_command_is_registered_once_it_listens_until_a_signal() {
 }
 
 #[tokio::test]
+async fn consul_does_not_list_an_instance_before_it_listens() {
+    let consul = shared_consul(Consul::options()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let starts = folder.path().join("starts");
+    let trim = service_binary("trim-service").await.unwrap();
+    let [port] = free_ports().unwrap();
+    let port = port.to_string();
+    let script = format!(
+        "i=0; while [ ! -e {} ]; do i=$((i+1)); echo \"waits $i\"; sleep 0.05; done; \
+         exec {} --listen 127.0.0.1 --port {port} --consul 127.0.0.1:1 --drain 200ms",
+        starts.display(),
+        trim.display()
+    );
+    for check in ["grpc", "default"] {
+        let name = format!("late-{check}");
+        let flags = [
+            &*consul.url(),
+            "--name",
+            &name,
+            "--port",
+            &port,
+            "--check",
+            check,
+        ];
+        let mut process = register(&flags, &["sh", "-c", &script]);
+        process.stdout_line("waits 20", LIMIT).await.unwrap();
+        assert!(!process.stderr().contains("registered"), "{check}");
+        std::fs::write(&starts, "").unwrap();
+        until_listed(&consul.url(), &name, 1).await;
+        process.signal(Signal::SIGTERM).unwrap();
+        ended(&mut process)
+            .await
+            .says(0, &["discovery: deregistered"]);
+        std::fs::remove_file(&starts).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn the_exit_code_is_that_of_the_command() {
     let (url, _folder) = folder();
-    let flags = [
-        &*url, "--name", "brief", "--port", "1", "--check", "default",
-    ];
+    let flags = [&*url, "--name", "brief", "--port", "1", "--check", "none"];
     for (command, code) in [
         (&["sh", "-c", "exit 7"][..], 7),
         (&["sh", "-c", "kill -KILL $$"], 137),

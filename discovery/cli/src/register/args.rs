@@ -92,11 +92,12 @@ pub(super) enum CheckKind {
     Tcp,
     /// This program requests a path over HTTP/1.1; the instance is registered once that works
     Http,
-    /// The registry calls the gRPC health service (Consul)
+    /// The registry calls the gRPC health service (Consul); the instance is registered once its port
+    /// accepts connections
     Grpc,
     /// Heartbeats or a lease while the command runs
     Ttl,
-    /// The registry's own way
+    /// The registry's own way; the instance is registered once its port accepts connections
     Default,
     /// None: the instance counts as healthy while it is registered
     None,
@@ -106,6 +107,11 @@ impl CheckKind {
     /// True if this program makes the check.
     pub(super) fn is_own(self) -> bool {
         matches!(self, Self::Tcp | Self::Http)
+    }
+
+    /// True if the instance counts as healthy while the command runs, whether it listens or not.
+    pub(super) fn is_without_port(self) -> bool {
+        matches!(self, Self::Ttl | Self::None)
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Checks {
     interval: Duration,
     limit: Duration,
     state: State,
-    /// True once the registry is to be told, where it checks by itself.
+    /// True once nothing more is to be told, as the registry makes the check.
     told: bool,
 }
 
@@ -82,12 +82,13 @@ impl Checks {
         }
     }
 
-    /// The next change. Where the registry makes the check, the instance passes at once and for good.
+    /// The next change. Where the registry makes the check, the instance passes for good: at once, or once
+    /// its port accepts connections, as Consul takes a new instance for a healthy one until its first check.
     pub(super) async fn next(&mut self) -> Verdict {
-        if !self.kind.is_own() {
-            if self.told {
-                return std::future::pending().await;
-            }
+        if self.told {
+            return std::future::pending().await;
+        }
+        if self.kind.is_without_port() {
             self.told = true;
             return Verdict::Passing;
         }
@@ -97,6 +98,7 @@ impl Checks {
                 Err(_elapsed) => Err(format!("no answer within {:?}", self.limit)),
             };
             if let Some(verdict) = self.state.add(result) {
+                self.told = !self.kind.is_own();
                 return verdict;
             }
             let pause = if self.state.passed {

@@ -118,7 +118,7 @@ async fn adds_and_joins() {
 #[tokio::test]
 async fn calls_rotate_evenly_over_the_instances() {
     let trims = trims(3, &[]).await;
-    let config = support::without_learning();
+    let config = support::patient();
     let flags = ["--trim-config", config.path().to_str().unwrap()];
     let add = add_over(&trims, &flags).await;
     Http::new(&add).until_ready(3).await;

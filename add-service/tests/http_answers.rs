@@ -104,7 +104,7 @@ async fn unknown_paths_are_404_and_wrong_methods_405() {
 #[tokio::test]
 async fn calls_rotate_evenly_over_the_instances() {
     let trims = trims(3, &[]).await;
-    let config = support::without_learning();
+    let config = support::patient();
     let flags = ["--trim-config", config.path().to_str().unwrap()];
     let add = add_over(&trims, &flags).await;
     let http = Http::new(&add);

@@ -217,9 +217,9 @@ pub(crate) fn trim_config(json: &str) -> tempfile::NamedTempFile {
 }
 
 /// A file for `--trim-config` that keeps slow answers of a busy machine from beginning second attempts.
-pub(crate) fn without_learning() -> tempfile::NamedTempFile {
+pub(crate) fn patient() -> tempfile::NamedTempFile {
     trim_config(
-        r#"{"methodConfig": [{"name": [{}], "discovery": {"learnAttemptTimeout": false}}]}"#,
+        r#"{"methodConfig": [{"name": [{}], "timeout": "60s", "discovery": {"learnAttemptTimeout": false}}]}"#,
     )
 }
 

@@ -62,6 +62,5 @@ if [[ " ${arguments[*]} " =~ [\ =](gokit|grpc-go)\  ]]; then
     export GOKIT_BIN
 fi
 # Optimized, as services run.
-cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" \
-    -p testkit -p trim-service -p add-service --bins --features testkit/http
-exec "${CARGO_TARGET_DIR:-$root/target}/release/drill" "$@"
+bin=$(build_testkit release)
+exec "$bin/drill" "$@"

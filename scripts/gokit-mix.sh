@@ -40,6 +40,5 @@ need cargo "rustup (or cargo)"
 CONSUL_BIN=$("$root/scripts/get-consul.sh")
 export CONSUL_BIN
 # Optimized, as services run.
-cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" \
-    -p testkit -p trim-service -p add-service --bins --features testkit/http
-exec "${CARGO_TARGET_DIR:-$root/target}/release/drill" --gokit "$binary" --seconds "$seconds" --rate "$rate"
+bin=$(build_testkit release)
+exec "$bin/drill" --gokit "$binary" --seconds "$seconds" --rate "$rate"

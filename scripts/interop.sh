@@ -110,6 +110,6 @@ else
 fi
 # A lock that the peers would inherit.
 exec 9>&-
-cargo build --quiet --locked --manifest-path "$root/Cargo.toml" --features testkit/interop \
-    -p testkit -p trim-service -p add-service --bins
-exec "${CARGO_TARGET_DIR:-$root/target}/debug/interop" "${arguments[@]}"
+# Optimized, as services run.
+bin=$(build_testkit release)
+exec "$bin/interop" "${arguments[@]}"

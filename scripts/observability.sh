@@ -73,11 +73,7 @@ up_or_died() { curl -fsS "http://$prometheus/-/ready" >/dev/null 2>&1 || gone "$
 wait_until 30 "Prometheus" up_or_died
 alive "$server" || { cat "$work/prometheus.log" >&2; die "Prometheus does not start"; }
 
-arguments=(build --quiet --locked --manifest-path "$root/Cargo.toml" -p testkit -p trim-service -p add-service --bins
-    --features testkit/http)
-[[ $profile == debug ]] || arguments+=(--release)
-cargo "${arguments[@]}"
-bin=${CARGO_TARGET_DIR:-$root/target}/$profile
+bin=$(build_testkit "$profile")
 
 # A service that nothing happens to, with a call of every kind.
 touch "$work/trim.log" "$work/add.log"

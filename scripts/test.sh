@@ -92,6 +92,10 @@ export_path() {
 # export_server VARIABLE NAME: the same for a registry's server.
 export_server() { export_path "$1" "$2" scripts/registry.sh "$2" --fetch; }
 
+# The binaries of the workspace in the development profile: those of the tests, if they are built.
+have_binaries=
+need_binaries() { [[ $have_binaries ]] || cargo build --locked --quiet --workspace --bins; }
+
 part_test() {
     local consul
     consul=$(scripts/get-consul.sh)
@@ -107,9 +111,10 @@ part_test() {
     export_server KNOT_HOME dns
     export_path GRPCURL_BIN grpcurl scripts/get-grpcurl.sh
     export_path NGINX_BIN nginx scripts/get-nginx.sh
-    cargo build --locked --workspace --bins
     export CONSUL_BIN=$consul
     cargo test --locked --workspace --all-features --no-run
+    # They build the binaries that they run.
+    have_binaries=1
     # These wait for timers of real registries most of the time, so they run beside the others.
     local work name failed=() names=(conformance_consul conformance_dns conformance_etcd conformance_eureka
         conformance_zookeeper consul_clusters eureka_servers)
@@ -229,7 +234,7 @@ shell_files() {
     local work
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
-    cargo build --locked --quiet --workspace --bins
+    need_binaries
     scripts/shell-files.sh --bin "${CARGO_TARGET_DIR:-target}/debug" "$work"
     (($(find "$work" -type f -size +100c | wc -l) == 17)) || die "shell-files.sh did not write 17 files"
     rm -rf "$work"
@@ -237,7 +242,7 @@ shell_files() {
 }
 
 part_readme() {
-    cargo build --locked --quiet --workspace --bins
+    need_binaries
     local bin=${CARGO_TARGET_DIR:-$root/target}/debug name
     (($(wc -l <README.md) <= 200)) || die "README.md is longer than 200 lines"
     scripts/check-readme.py || die "README.zh-CN.md is not in step, see above"
@@ -299,7 +304,7 @@ skipped() {
 }
 
 part_deploy() {
-    cargo build --locked --quiet --workspace --bins
+    need_binaries
     local bin=${CARGO_TARGET_DIR:-$root/target}/debug work
     work=$(mktemp -d)
     trap 'end_all 20; rm -rf "$work"' EXIT
@@ -382,8 +387,9 @@ part_bench() {
     # Whether each runs, not how fast: the development profile shares the builds of the tests.
     cargo bench --locked --profile dev --workspace --all-features \
         --bench pick --bench update --bench call -- --test
-    cargo run --quiet --release --locked -p testkit --bin simulation -- \
-        --clients 50 --instances 500 --subset 20 --seconds 10
+    local bin
+    bin=$(build_testkit release)
+    "$bin/simulation" --clients 50 --instances 500 --subset 20 --seconds 10
 }
 
 part_drill() {

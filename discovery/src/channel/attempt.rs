@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{
     answer::{Answer, AttemptError},
     limit::is_at,
-    record::{AttemptRecord, Whole},
+    record::{AttemptRecord, CallRecord},
     response::ResponseBody,
     size_limit::TooLong,
     tracker::{Outcome, Tracker},
@@ -95,35 +95,32 @@ pub(super) struct AttemptRun<P> {
 }
 
 impl<P: Protocol> AttemptRun<P> {
-    /// Ends the attempt with what was read.
-    pub(super) fn finish(self, read: Read) -> Ended {
-        let is_late = self.is_overdue || is_at(self.limit);
+    /// Ends the attempt with what was read as of `now`, and the call if that is a whole answer.
+    pub(super) fn finish(self, read: Read, now: Instant, call: &mut CallRecord) -> Ended {
+        let is_late = self.is_overdue || is_at(self.limit, now);
         let callers = self.request.body.as_ref().and_then(|body| body.failure());
         match read {
             Err(AttemptError::Broken(_)) if let Some(error) = callers => {
                 let error = error.clone();
-                Err(self.failed(AttemptError::Caller(error)))
+                Err(self.failed(AttemptError::Caller(error), now))
             }
-            Err(AttemptError::Broken(_)) if is_late => Err(self.timed_out()),
+            Err(AttemptError::Broken(_)) if is_late => Err(self.timed_out(now)),
             Ok((_, answer)) if is_late && answer.code().is_some_and(P::is_timeout) => {
-                Err(self.timed_out())
+                Err(self.timed_out(now))
             }
-            Ok((parts, answer)) => self.answered(parts, answer),
-            Err(error) => Err(self.failed(error)),
+            Ok((parts, answer)) => self.answered(parts, answer, now, call),
+            Err(error) => Err(self.failed(error, now)),
         }
     }
 
     /// Ends the attempt at the end of its time.
-    pub(super) fn timed_out(self) -> Box<FailedAttempt> {
-        self.failed(AttemptError::Timeout)
+    pub(super) fn timed_out(self, now: Instant) -> Box<FailedAttempt> {
+        self.failed(AttemptError::Timeout, now)
     }
 
     /// Notes for the concurrency limit of the endpoint that it has too many calls.
-    fn note_overload(&self) {
-        self.tracker
-            .endpoint()
-            .stats()
-            .note_overload(Instant::now());
+    fn note_overload(&self, now: Instant) {
+        self.tracker.endpoint().stats().note_overload(now);
     }
 
     /// When it will be overdue.
@@ -142,9 +139,9 @@ impl<P: Protocol> AttemptRun<P> {
     }
 
     /// Ends the attempt because one that began later has answered.
-    pub(super) fn overtaken(mut self) {
+    pub(super) fn overtaken(mut self, now: Instant) {
         if self.is_overdue {
-            self.tracker.outcome(Outcome::Timeout, None);
+            self.tracker.outcome(Outcome::Timeout, None, now);
             if self.had_a_fair_chance() {
                 self.tracker.blame();
             }
@@ -156,24 +153,24 @@ impl<P: Protocol> AttemptRun<P> {
         self.tracker.settle(Classification::Overtaken);
     }
 
-    fn failed(self, error: AttemptError) -> Box<FailedAttempt> {
+    fn failed(self, error: AttemptError, now: Instant) -> Box<FailedAttempt> {
         let (failure, reason, blame) = match error {
             AttemptError::Unprocessed(error) => {
-                self.tracker.outcome(Outcome::Unprocessed, None);
+                self.tracker.outcome(Outcome::Unprocessed, None, now);
                 (Failure::Unprocessed, chain(&*error), false)
             }
             AttemptError::Broken(error) => {
-                self.tracker.outcome(Outcome::Broken, Some(true));
+                self.tracker.outcome(Outcome::Broken, Some(true), now);
                 let reason = format!("connection lost: {}", chain(&*error));
                 (Failure::Broken, reason, true)
             }
             AttemptError::Timeout => {
                 let blame = self.had_a_fair_chance();
                 if blame {
-                    self.note_overload();
+                    self.note_overload(now);
                 }
                 self.tracker
-                    .outcome(Outcome::Timeout, blame.then_some(true));
+                    .outcome(Outcome::Timeout, blame.then_some(true), now);
                 (Failure::Timeout, "no answer in time".to_owned(), blame)
             }
             AttemptError::Caller(error) => {
@@ -194,8 +191,9 @@ impl<P: Protocol> AttemptRun<P> {
     }
 
     /// True if the endpoint, not a short limit, caused the timeout. Where the method's time is learnt, it
-    /// decides, with what the other endpoints do. Where no answer of the method is known, a caller's deadline says nothing, and a limit of this side is taken for long enough. A
-    /// server that may be waiting for the rest of the request owes no answer.
+    /// decides, with what the other endpoints do. Where no answer of the method is known, a caller's deadline
+    /// says nothing, and a limit of this side is taken for long enough. A server that may be waiting for the
+    /// rest of the request owes no answer.
     fn had_a_fair_chance(&self) -> bool {
         if self.request.is_unfinished() {
             return false;
@@ -225,18 +223,26 @@ impl<P: Protocol> AttemptRun<P> {
         })
     }
 
-    fn answered(mut self, mut parts: Parts, answer: Answer) -> Ended {
+    fn answered(
+        mut self,
+        mut parts: Parts,
+        answer: Answer,
+        now: Instant,
+        call: &mut CallRecord,
+    ) -> Ended {
         let instance = Arc::clone(self.tracker.endpoint().instance());
         parts.extensions.insert(ServedBy(instance));
         match answer {
-            Answer::Reply { reply, read, rest } => self.replied(parts, reply, read, rest),
+            Answer::Reply { reply, read, rest } => {
+                self.replied(parts, (reply, read, rest), now, call)
+            }
             Answer::Message { read, rest, code } => {
                 let classification = P::classify(code.unwrap_or(Code::Ok));
                 let failed = classification == Classification::Status;
                 if let Some(trailers) = read.back().and_then(Frame::trailers_ref) {
                     self.tracker.note_load(trailers);
                 }
-                self.tracker.outcome(Outcome::Ok, Some(failed));
+                self.tracker.outcome(Outcome::Ok, Some(failed), now);
                 let mut payload = Payload::<P::Message>::default();
                 for data in read.iter().filter_map(Frame::data_ref) {
                     self.record.received = payload.add(data);
@@ -253,11 +259,8 @@ impl<P: Protocol> AttemptRun<P> {
                     )
                 } else {
                     self.tracker.settle(classification);
-                    let end = Whole {
-                        code: code.unwrap_or(Code::Ok),
-                        attempt: Some(self.record),
-                    };
-                    ResponseBody::whole(read, end)
+                    call.answered(self.record, code.unwrap_or(Code::Ok), now);
+                    ResponseBody::whole(read)
                 };
                 Ok(Response::from_parts(parts, body))
             }
@@ -267,18 +270,18 @@ impl<P: Protocol> AttemptRun<P> {
                 read,
                 details,
             } => {
-                let body = |attempt| ResponseBody::whole(read, Whole { code, attempt });
+                let response = Response::from_parts(parts, ResponseBody::whole(read));
                 let classification = P::classify(code);
                 self.tracker.note_load(&details);
                 if classification == Classification::Overloaded {
-                    self.note_overload();
+                    self.note_overload(now);
                 }
                 if code == Code::Ok {
-                    self.tracker.outcome(Outcome::Ok, Some(false));
+                    self.tracker.outcome(Outcome::Ok, Some(false), now);
                     self.tracker.settle(classification);
-                    return Ok(Response::from_parts(parts, body(Some(self.record))));
+                    call.answered(self.record, code, now);
+                    return Ok(response);
                 }
-                let response = Response::from_parts(parts, body(None));
                 let reason = P::describe(code, &details);
                 let failure = Failure::Status(code, P::pushback(&details));
                 let answer = ServerStatus {
@@ -286,7 +289,7 @@ impl<P: Protocol> AttemptRun<P> {
                     trailers: details,
                 };
                 if wrong_server {
-                    self.tracker.outcome(Outcome::Status, None);
+                    self.tracker.outcome(Outcome::Status, None, now);
                     let failure = Failure::WrongServer(code);
                     let mut failed = self.failed_attempt(failure, reason, Some(answer));
                     self.record.end(code, &failed.reason);
@@ -294,7 +297,7 @@ impl<P: Protocol> AttemptRun<P> {
                     return Err(failed);
                 }
                 let failed = classification != Classification::Success;
-                self.tracker.outcome(Outcome::Status, Some(failed));
+                self.tracker.outcome(Outcome::Status, Some(failed), now);
                 let failed = self.failed_attempt(failure, reason, Some(answer));
                 self.record.end(code, &failed.reason);
                 self.tracker.settle(classification);
@@ -307,9 +310,9 @@ impl<P: Protocol> AttemptRun<P> {
     fn replied(
         self,
         parts: Parts,
-        reply: Reply,
-        read: VecDeque<Frame<Bytes>>,
-        rest: Option<TransportBody>,
+        (reply, read, rest): (Reply, VecDeque<Frame<Bytes>>, Option<TransportBody>),
+        now: Instant,
+        call: &mut CallRecord,
     ) -> Ended {
         let outcome = if reply.code == Code::Ok {
             Outcome::Ok
@@ -317,7 +320,7 @@ impl<P: Protocol> AttemptRun<P> {
             Outcome::Status
         };
         let failed = reply.classification != Classification::Success;
-        self.tracker.outcome(outcome, Some(failed));
+        self.tracker.outcome(outcome, Some(failed), now);
         let failure = reply.is_failure.then(|| {
             let reason = format!("HTTP status {}", parts.status);
             self.failed_attempt(Failure::Status(reply.code, reply.pushback), reason, None)
@@ -334,11 +337,12 @@ impl<P: Protocol> AttemptRun<P> {
             )
         } else {
             self.tracker.settle(reply.classification);
-            let end = Whole {
-                code: reply.code,
-                attempt: Some(self.record),
-            };
-            ResponseBody::whole(read, end)
+            if failure.is_some() {
+                self.record.end(reply.code, "");
+            } else {
+                call.answered(self.record, reply.code, now);
+            }
+            ResponseBody::whole(read)
         };
         let response = Response::from_parts(parts, body);
         let Some(mut failed) = failure else {

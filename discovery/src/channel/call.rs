@@ -4,7 +4,7 @@ use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fastrand::Rng;
-use http::{HeaderMap, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -42,7 +42,35 @@ pub(super) const MAX_TRANSPARENT_RETRIES: usize = 64;
 struct Head {
     method: Method,
     uri: Uri,
-    headers: HeaderMap,
+    /// The headers of the first attempt, until it begins.
+    first: Option<HeaderMap>,
+    /// Those of the attempts after it. A list costs less to make than a map.
+    kept: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Head {
+    fn new(method: Method, uri: Uri, headers: HeaderMap) -> Self {
+        let kept = headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()));
+        Self {
+            method,
+            uri,
+            kept: kept.collect(),
+            first: Some(headers),
+        }
+    }
+
+    /// The headers of the next attempt.
+    fn headers(&mut self) -> HeaderMap {
+        self.first.take().unwrap_or_else(|| {
+            let mut headers = HeaderMap::with_capacity(self.kept.len());
+            for (name, value) in &self.kept {
+                headers.append(name.clone(), value.clone());
+            }
+            headers
+        })
+    }
 }
 
 /// One call of a client that speaks the protocol `P`.
@@ -161,11 +189,7 @@ impl<'a, P: Protocol> Call<'a, P> {
             limit,
             now,
             key,
-            head: Head {
-                method: parts.method,
-                uri: parts.uri,
-                headers,
-            },
+            head: Head::new(parts.method, parts.uri, headers),
             replay,
             attempts: Attempts::default(),
             wrong_servers: Vec::new(),
@@ -240,12 +264,12 @@ impl<'a, P: Protocol> Call<'a, P> {
         self.hold.then_some(self.policy.retry.replay_limit)
     }
 
-    fn request(&self, body: RequestBody) -> Request<RequestBody> {
+    fn request(&mut self, body: RequestBody) -> Request<RequestBody> {
         let mut request = Request::new(body);
         *request.method_mut() = self.head.method.clone();
         *request.uri_mut() = self.head.uri.clone();
         let headers = request.headers_mut();
-        headers.clone_from(&self.head.headers);
+        *headers = self.head.headers();
         if let Some(deadline) = self.limit.caller() {
             // Servers apply it to the whole response, so it must not be the limit of an attempt.
             P::set_deadline(headers, deadline.saturating_duration_since(self.now));

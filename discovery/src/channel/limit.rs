@@ -12,8 +12,8 @@ use crate::{deadline::Deadline, retry::RetryPolicy};
 const TIMER_RESOLUTION: Duration = Duration::from_millis(2);
 
 /// True at a deadline and after it. A server may have ended the call because of it.
-pub(super) fn is_at(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|deadline| Instant::now() + TIMER_RESOLUTION >= deadline)
+pub(super) fn is_at(deadline: Option<Instant>, now: Instant) -> bool {
+    deadline.is_some_and(|deadline| now + TIMER_RESOLUTION >= deadline)
 }
 
 /// The time limit of one call.

@@ -121,7 +121,8 @@ impl<P: Protocol> Call<'_, P> {
             if let Some((index, read)) = until(wake, poll_fn(|cx| poll_any(&mut running, cx))).await
             {
                 let ended = running.remove(index);
-                match ended.attempt.finish(read) {
+                self.now = Instant::now();
+                match ended.attempt.finish(read, self.now, self.record) {
                     Ok(response) => {
                         for one in &running {
                             let tracker = &one.attempt.tracker;
@@ -129,7 +130,7 @@ impl<P: Protocol> Call<'_, P> {
                         }
                         running.truncate(index);
                         for earlier in running {
-                            earlier.attempt.overtaken();
+                            earlier.attempt.overtaken(self.now);
                         }
                         return Ok(response);
                     }
@@ -194,10 +195,10 @@ impl<P: Protocol> Call<'_, P> {
     /// Ends every attempt at the end of the call's time. Returns the latest one.
     fn time_is_over(&mut self, mut running: Vec<Running<'_, P>>) -> Box<FailedAttempt> {
         while running.len() > 1 {
-            let mut earlier = running.remove(0).attempt.timed_out();
+            let mut earlier = running.remove(0).attempt.timed_out(self.now);
             self.note(&mut earlier);
         }
-        running.remove(0).attempt.timed_out()
+        running.remove(0).attempt.timed_out(self.now)
     }
 
     /// Begins an attempt at an instance that has none of those under way, if there is one and the

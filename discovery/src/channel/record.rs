@@ -160,7 +160,7 @@ impl CallRecord {
     }
 
     /// Ends the call with the whole answer to an attempt.
-    fn answered(mut self, mut attempt: AttemptRecord, code: Code, now: Instant) {
+    pub(super) fn answered(&mut self, mut attempt: AttemptRecord, code: Code, now: Instant) {
         self.ended = true;
         attempt.ended = true;
         let (sent, received) = (attempt.sent.size(), attempt.received);
@@ -181,9 +181,9 @@ impl CallRecord {
     }
 
     /// Ends the call with a status whose attempt has ended before.
-    fn end(mut self, code: Code, now: Instant) {
+    pub(super) fn end(&mut self, code: Code) {
         self.ended = true;
-        self.count(code, now);
+        self.count(code, Instant::now());
         trace::end(&self.span, code, "");
     }
 
@@ -276,24 +276,6 @@ impl Drop for AttemptRecord {
     }
 }
 
-/// The end of a response that was read whole.
-pub(super) struct Whole {
-    pub(super) code: Code,
-    /// The attempt, unless it has ended before.
-    pub(super) attempt: Option<AttemptRecord>,
-}
-
-impl Whole {
-    /// Ends the call.
-    pub(super) fn end(self, call: CallRecord, now: Instant) {
-        match self.attempt {
-            Some(attempt) => call.answered(attempt, self.code, now),
-            // The attempt has failed with this answer, some time after the call's last look at the clock.
-            None => call.end(self.code, Instant::now()),
-        }
-    }
-}
-
 /// The records of a response that is still being received.
 pub(super) struct Open {
     pub(super) attempt: AttemptRecord,
@@ -302,19 +284,16 @@ pub(super) struct Open {
 }
 
 impl Open {
-    pub(super) fn with_call(mut self, call: CallRecord) -> Self {
-        self.call = Some(Box::new(call));
-        self
-    }
-
     /// Ends the response with a status.
     pub(super) fn end(self, code: Code, reason: &str) {
         match self.call {
-            Some(call) if reason.is_empty() => call.answered(self.attempt, code, Instant::now()),
+            Some(mut call) if reason.is_empty() => {
+                call.answered(self.attempt, code, Instant::now());
+            }
             call => {
                 self.attempt.end(code, reason);
-                if let Some(call) = call {
-                    call.end(code, Instant::now());
+                if let Some(mut call) = call {
+                    call.end(code);
                 }
             }
         }

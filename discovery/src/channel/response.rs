@@ -21,11 +21,12 @@ use tonic::Status;
 use super::{
     answer::NO_STATUS,
     limit::is_at,
-    record::{AttemptRecord, CallRecord, Open, Whole},
+    record::{AttemptRecord, CallRecord, Open},
     size_limit::TooLong,
     tracker::Tracker,
 };
 use crate::{
+    BoxError,
     code::Code,
     connection::{
         TransportBody,
@@ -33,6 +34,7 @@ use crate::{
     },
     ejection::Classification,
     error::chain,
+    instance::Instance,
     payload::Payload,
     protocol::{Protocol, Reply},
     retry::{CallError, CallErrorKind},
@@ -43,19 +45,19 @@ use crate::{
 pub struct ResponseBody {
     /// Frames read before the response was handed out.
     read: VecDeque<Frame<Bytes>>,
-    rest: Option<TransportBody>,
-    /// The attempt's bookkeeping, and the rules of its protocol.
-    tracker: Option<(Tracker, Rules)>,
-    record: Option<Record>,
+    /// `None` once all frames are read. On the heap, as most responses are read whole before that.
+    rest: Option<Box<Rest>>,
+}
+
+/// The part of a response that is still being received.
+struct Rest {
+    body: TransportBody,
+    tracker: Tracker,
+    rules: Rules,
+    record: Open,
     deadline: Option<Pin<Box<Sleep>>>,
     /// The request's body, if it may still be with the caller.
     request: Option<Arc<OneShot>>,
-}
-
-/// The record of the call.
-enum Record {
-    Whole(Whole),
-    Open(Open),
 }
 
 /// Counts received bytes, and returns the size of the complete messages.
@@ -86,90 +88,11 @@ impl Rules {
     }
 }
 
-impl ResponseBody {
-    /// A body that was read to its end.
-    pub(super) fn whole(read: VecDeque<Frame<Bytes>>, end: Whole) -> Self {
-        Self {
-            read,
-            record: Some(Record::Whole(end)),
-            ..Self::default()
-        }
-    }
-
-    /// A body that is still being received and must end by the caller's deadline. `known` is the status of
-    /// a response that does not have it in its trailers.
-    pub(super) fn open<P: Protocol>(
-        read: VecDeque<Frame<Bytes>>,
-        rest: TransportBody,
-        tracker: Tracker,
-        deadline: Option<Instant>,
-        request: Option<Arc<OneShot>>,
-        known: Option<Reply>,
-        (attempt, payload): (AttemptRecord, Payload<P::Message>),
-    ) -> Self {
-        Self {
-            read,
-            rest: Some(rest),
-            tracker: Some((tracker, Rules::of::<P>(known, payload))),
-            record: Some(Record::Open(Open {
-                attempt,
-                call: None,
-            })),
-            deadline: deadline.map(|at| Box::pin(sleep_until(at))),
-            request,
-        }
-    }
-
-    /// Ends the call if the response was read whole, or else with the response. `now` is the time as of
-    /// a whole answer.
-    pub(super) fn take_over(&mut self, call: CallRecord, now: Instant) {
-        match self.record.take() {
-            Some(Record::Whole(whole)) => whole.end(call, now),
-            Some(Record::Open(open)) => {
-                self.record = Some(Record::Open(open.with_call(call)));
-            }
-            None => {}
-        }
-    }
-
-    /// Ends the records of a response with its status.
-    fn record_end(&mut self, code: Code, reason: &str) {
-        if let Some(Record::Open(open)) = self.record.take() {
-            open.end(code, reason);
-        }
-    }
-
-    /// Counts the bytes of messages.
-    fn count(&mut self, data: &[u8]) {
-        if let (Some((_, rules)), Some(Record::Open(open))) = (&mut self.tracker, &mut self.record)
-        {
-            open.attempt.received = (rules.payload)(data);
-        }
-    }
-
-    fn settle(&mut self, classification: Classification) {
-        self.rest = None;
-        if let Some((tracker, _)) = self.tracker.take() {
-            tracker.settle(classification);
-        }
-    }
-
+impl Rest {
     /// True if the server may have ended the response because of the caller's deadline.
     fn is_late(&self) -> bool {
-        is_at(self.deadline.as_ref().map(|sleep| sleep.deadline()))
-    }
-
-    /// Ends the response at the caller's deadline, which says nothing about the endpoint: it has
-    /// answered.
-    fn out_of_time(&mut self) -> CallError {
-        let reason = format!(
-            "{} had not finished its response at the deadline of the caller",
-            self.instance()
-        );
-        self.rest = None;
-        self.tracker = None;
-        self.record_end(Code::DeadlineExceeded, &reason);
-        CallError::new(Code::DeadlineExceeded, CallErrorKind::Deadline, reason)
+        let deadline = self.deadline.as_ref().map(|sleep| sleep.deadline());
+        is_at(deadline, Instant::now())
     }
 
     /// The error with which the caller ended its request.
@@ -177,42 +100,155 @@ impl ResponseBody {
         self.request.as_ref()?.failure().cloned()
     }
 
-    /// Ends the response because the caller ended its request, which says nothing about the endpoint.
-    fn ended_by_caller(&mut self, error: &CallerError) -> CallError {
-        let instance = self.instance();
-        self.rest = None;
-        let code = self
-            .tracker
-            .take()
-            .map_or(Code::Cancelled, |(_, rules)| (rules.caller_error)(error));
+    fn instance(&self) -> &Instance {
+        self.tracker.endpoint().instance()
+    }
+
+    /// Ends the response with a status of the server.
+    fn complete(self, code: Code, classification: Classification) {
+        self.tracker.settle(classification);
+        self.record.end(code, "");
+    }
+
+    /// Ends the response at the caller's deadline, which says nothing about the endpoint: it has
+    /// answered.
+    fn out_of_time(self) -> CallError {
         let reason = format!(
-            "call to {instance}: the caller ended its request: {}",
+            "{} had not finished its response at the deadline of the caller",
+            self.instance()
+        );
+        self.record.end(Code::DeadlineExceeded, &reason);
+        CallError::new(Code::DeadlineExceeded, CallErrorKind::Deadline, reason)
+    }
+
+    /// Ends the response because the caller ended its request, which says nothing about the endpoint.
+    fn ended_by_caller(self, error: &CallerError) -> CallError {
+        let code = (self.rules.caller_error)(error);
+        let reason = format!(
+            "call to {}: the caller ended its request: {}",
+            self.instance(),
             chain(error)
         );
-        self.record_end(code, &reason);
+        self.record.end(code, &reason);
         CallError::new(code, CallErrorKind::RequestFailed, reason)
     }
 
     /// Ends a response that broke off.
-    fn interrupted(&mut self, reason: &str) -> CallError {
-        let reason = format!("{} {reason}", self.instance());
-        self.settle(Classification::Transport);
-        self.record_end(Code::Unavailable, &reason);
+    fn interrupted(self, reason: &str) -> CallError {
+        let reason = format!("{} broke off its response: {reason}", self.instance());
+        self.tracker.settle(Classification::Transport);
+        self.record.end(Code::Unavailable, &reason);
         let kind = CallErrorKind::ResponseInterrupted;
         CallError::new(Code::Unavailable, kind, reason)
     }
 
     /// Ends a response whose message is too long, which says nothing about the endpoint.
-    fn too_long(&mut self, error: TooLong) -> CallError {
+    fn too_long(self, error: TooLong) -> CallError {
         let reason = format!("{}: {error}", self.instance());
-        self.rest = None;
-        self.tracker = None;
-        self.record_end(Code::ResourceExhausted, &reason);
+        self.record.end(Code::ResourceExhausted, &reason);
         CallError::new(
             Code::ResourceExhausted,
             CallErrorKind::MessageTooLong,
             reason,
         )
+    }
+
+    /// What the next frame means for the response.
+    fn look(&mut self, frame: &Frame<Bytes>) -> Option<End> {
+        if let Some(trailers) = frame.trailers_ref() {
+            self.tracker.note_load(trailers);
+            let (code, classification, may_be_timeout) = (self.rules.trailers)(trailers);
+            return Some(if may_be_timeout && self.is_late() {
+                End::OutOfTime
+            } else {
+                self.rules
+                    .known
+                    .map_or(End::Status(code, classification), End::of)
+            });
+        }
+        if let Some(data) = frame.data_ref() {
+            self.record.attempt.received = (self.rules.payload)(data);
+        }
+        let known = self.rules.known?;
+        self.body.is_end_stream().then(|| End::of(known))
+    }
+
+    /// Ends a response whose body gives no more frames.
+    fn ended(self, error: Option<BoxError>) -> Option<CallError> {
+        if let (Some(known), None) = (self.rules.known, &error) {
+            self.complete(known.code, known.classification);
+            return None;
+        }
+        Some(if let Some(error) = self.caller_error() {
+            self.ended_by_caller(&error)
+        } else if self.is_late() {
+            self.out_of_time()
+        } else if let Some(error) = error.as_ref().and_then(|error| TooLong::of(&**error)) {
+            self.too_long(error)
+        } else {
+            // A stream that the server cancels ends without an error.
+            self.interrupted(&error.map_or_else(|| NO_STATUS.to_owned(), |error| chain(&*error)))
+        })
+    }
+}
+
+/// The end of a response with its last frame.
+enum End {
+    Status(Code, Classification),
+    /// The status stands for the caller's deadline.
+    OutOfTime,
+}
+
+impl End {
+    fn of(known: Reply) -> Self {
+        Self::Status(known.code, known.classification)
+    }
+}
+
+impl ResponseBody {
+    /// A body that was read to its end.
+    pub(super) fn whole(read: VecDeque<Frame<Bytes>>) -> Self {
+        Self { read, rest: None }
+    }
+
+    /// A body that is still being received and must end by the caller's deadline. `known` is the status of
+    /// a response that does not have it in its trailers.
+    pub(super) fn open<P: Protocol>(
+        read: VecDeque<Frame<Bytes>>,
+        body: TransportBody,
+        tracker: Tracker,
+        deadline: Option<Instant>,
+        request: Option<Arc<OneShot>>,
+        known: Option<Reply>,
+        (attempt, payload): (AttemptRecord, Payload<P::Message>),
+    ) -> Self {
+        let rest = Rest {
+            body,
+            tracker,
+            rules: Rules::of::<P>(known, payload),
+            record: Open {
+                attempt,
+                call: None,
+            },
+            deadline: deadline.map(|at| Box::pin(sleep_until(at))),
+            request,
+        };
+        Self {
+            read,
+            rest: Some(Box::new(rest)),
+        }
+    }
+
+    /// Ends the call with the response, if it was not read whole.
+    pub(super) fn take_over(&mut self, call: CallRecord) {
+        if let Some(rest) = &mut self.rest {
+            rest.record.call = Some(Box::new(call));
+        }
+    }
+
+    /// True if it was not read whole.
+    pub(super) fn is_open(&self) -> bool {
+        self.rest.is_some()
     }
 
     /// The next frame, or the error with which the response ends.
@@ -226,73 +262,35 @@ impl ResponseBody {
         let Some(rest) = &mut self.rest else {
             return Poll::Ready(None);
         };
-        match Pin::new(rest).poll_frame(cx) {
+        let (frame, end) = match Pin::new(&mut rest.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(trailers) = frame.trailers_ref()
-                    && let Some((tracker, rules)) = &self.tracker
-                {
-                    tracker.note_load(trailers);
-                    let (code, classification, may_be_timeout) = (rules.trailers)(trailers);
-                    if may_be_timeout && self.is_late() {
-                        return Poll::Ready(Some(Err(self.out_of_time())));
-                    }
-                    if let Some(known) = self.known() {
-                        self.complete(known);
-                    } else {
-                        self.settle(classification);
-                        self.record_end(code, "");
-                    }
-                } else if let Some(known) = self.known()
-                    && self.rest.as_ref().is_some_and(Body::is_end_stream)
-                {
-                    self.complete(known);
-                } else if let Some(data) = frame.data_ref() {
-                    self.count(data);
-                }
-                Poll::Ready(Some(Ok(frame)))
+                let end = rest.look(&frame);
+                (Some(Ok(frame)), end)
             }
-            Poll::Ready(None) if let Some(known) = self.known() => {
-                self.complete(known);
-                Poll::Ready(None)
-            }
-            Poll::Ready(_) if let Some(error) = self.caller_error() => {
-                Poll::Ready(Some(Err(self.ended_by_caller(&error))))
-            }
-            Poll::Ready(_) if self.is_late() => Poll::Ready(Some(Err(self.out_of_time()))),
-            Poll::Ready(Some(Err(error))) if let Some(error) = TooLong::of(&*error) => {
-                Poll::Ready(Some(Err(self.too_long(error))))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                let reason = format!("broke off its response: {}", chain(&*error));
-                Poll::Ready(Some(Err(self.interrupted(&reason))))
-            }
-            // A stream that the server cancels ends like this too.
-            Poll::Ready(None) => {
-                let reason = format!("broke off its response: {NO_STATUS}");
-                Poll::Ready(Some(Err(self.interrupted(&reason))))
-            }
+            Poll::Ready(None) => (None, None),
+            Poll::Ready(Some(Err(error))) => (Some(Err(error)), None),
             Poll::Pending => {
-                let over = self
-                    .deadline
-                    .as_mut()
-                    .is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready());
-                if !over {
+                let deadline = rest.deadline.as_mut();
+                if deadline.is_none_or(|deadline| deadline.as_mut().poll(cx).is_pending()) {
                     return Poll::Pending;
                 }
-                Poll::Ready(Some(Err(self.out_of_time())))
+                (None, Some(End::OutOfTime))
             }
+        };
+        if let (Some(Ok(_)), None) = (&frame, &end) {
+            return Poll::Ready(frame.and_then(Result::ok).map(Ok));
         }
-    }
-
-    /// Ends a response with the status that its head had.
-    fn complete(&mut self, known: Reply) {
-        self.settle(known.classification);
-        self.record_end(known.code, "");
-    }
-
-    /// The status of a response that does not have it in its trailers.
-    fn known(&self) -> Option<Reply> {
-        self.tracker.as_ref()?.1.known
+        let Some(rest) = self.rest.take() else {
+            return Poll::Ready(None);
+        };
+        Poll::Ready(match (frame, end) {
+            (Some(Ok(frame)), Some(End::Status(code, classification))) => {
+                rest.complete(code, classification);
+                Some(Ok(frame))
+            }
+            (_, Some(_)) => Some(Err(rest.out_of_time())),
+            (frame, None) => rest.ended(frame.and_then(Result::err)).map(Err),
+        })
     }
 
     /// True if nothing follows, not even an error.
@@ -305,7 +303,7 @@ impl ResponseBody {
     pub(crate) fn remaining(&self) -> SizeHint {
         let read = self.read.iter().filter_map(Frame::data_ref);
         let read: u64 = read.map(|data| data.len() as u64).sum();
-        let rest = self.rest.as_ref().map(Body::size_hint);
+        let rest = self.rest.as_ref().map(|rest| rest.body.size_hint());
         let Some(rest) = rest else {
             return SizeHint::with_exact(read);
         };
@@ -315,14 +313,6 @@ impl ResponseBody {
             all.set_upper(upper + read);
         }
         all
-    }
-
-    fn instance(&self) -> String {
-        self.tracker
-            .as_ref()
-            .map_or_else(String::new, |(tracker, _)| {
-                tracker.endpoint().instance().to_string()
-            })
     }
 }
 

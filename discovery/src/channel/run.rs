@@ -55,7 +55,6 @@ where
         request.method(),
         request.uri().path(),
     );
-    let mut ended = record.begun();
     // The task's ID is the cheaper of the two looks.
     let mut result = if task::try_id().is_none() && Handle::try_current().is_err() {
         Err(CallError::new(
@@ -68,18 +67,13 @@ where
         ))
     } else {
         match Call::<P>::new(&shared, request, &mut record) {
-            Ok(mut call) => {
-                let result = call.run().await;
-                ended = call.now;
-                result
-            }
+            Ok(mut call) => call.run().await,
             Err(error) => Err(error),
         }
     };
     match &mut result {
         Ok(response) => {
-            // The rest of the response ends the record, unless it was read whole.
-            response.body_mut().take_over(record, ended);
+            response.body_mut().take_over(record);
             shared.counters.calls_ok.increment(1);
         }
         Err(error) => {
@@ -106,7 +100,6 @@ impl<P: Protocol> Call<'_, P> {
                         let earlier = self.attempts.earlier();
                         response.extensions_mut().insert(earlier);
                     }
-                    self.now = Instant::now();
                     self.policy.limit.succeeded(self.now);
                     self.blame_wrong_servers();
                     return Ok(response);
@@ -152,7 +145,7 @@ impl<P: Protocol> Call<'_, P> {
             }
             Decision::Retry { after, paid } => {
                 let now = Instant::now();
-                if failure == Failure::Timeout && is_at(self.limit.deadline()) {
+                if failure == Failure::Timeout && is_at(self.limit.deadline(), now) {
                     return Some(Err(self.out_of_time()));
                 }
                 if self.limit.is_over(now + after) {
@@ -183,6 +176,7 @@ impl<P: Protocol> Call<'_, P> {
             if let Some(earlier) = self.attempts.before_last() {
                 response.extensions_mut().insert(earlier);
             }
+            self.hand_out(&response, failure);
             return Some(Ok(response));
         }
         let reason = match kind {
@@ -198,6 +192,13 @@ impl<P: Protocol> Call<'_, P> {
             _ => format!("no answer from {}: {why}", self.shared.service),
         };
         Some(Err(self.error(failure.code(), kind, reason)))
+    }
+
+    /// Ends the call with the answer to an attempt that has failed, unless that is still being received.
+    fn hand_out(&mut self, answer: &Response<ResponseBody>, failure: Failure) {
+        if !answer.body().is_open() {
+            self.record.end(failure.code());
+        }
     }
 
     /// Ends a call for which no other instance can be tried after one that does not have the method.
@@ -221,7 +222,10 @@ impl<P: Protocol> Call<'_, P> {
             return Err(self.error(Code::Unavailable, CallErrorKind::NotRetryable, reason));
         }
         match failed.answer {
-            Some(answer) => Ok(answer.response),
+            Some(answer) => {
+                self.hand_out(&answer.response, failed.failure);
+                Ok(answer.response)
+            }
             None => Err(self.error(
                 failed.failure.code(),
                 CallErrorKind::NotRetryable,
@@ -278,15 +282,17 @@ impl<P: Protocol> Call<'_, P> {
             self.policy.max_response
         ));
         let first = attempt.limit.into_iter().chain(next.map(|next| next.at));
-        match until(first.min(), reading.as_mut()).await {
-            Some(read) => attempt.finish(read),
-            None => match next {
-                Some(next) if !self.limit.is_over(Instant::now()) => {
-                    // Boxed, so that calls that are not slow do not pay for its size.
-                    Box::pin(self.race(attempt, reading, next)).await
-                }
-                _ => Err(attempt.timed_out()),
-            },
+        let read = until(first.min(), reading.as_mut()).await;
+        self.now = Instant::now();
+        if let Some(read) = read {
+            return attempt.finish(read, self.now, self.record);
+        }
+        match next {
+            Some(next) if !self.limit.is_over(self.now) => {
+                // Boxed, so that calls that are not slow do not pay for its size.
+                Box::pin(self.race(attempt, reading, next)).await
+            }
+            _ => Err(attempt.timed_out(self.now)),
         }
     }
 }

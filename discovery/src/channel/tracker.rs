@@ -78,8 +78,9 @@ impl Tracker {
         self.begun
     }
 
-    /// Counts the outcome and, if it is `Some`, notes the latency; `failed` latencies count as long.
-    pub(super) fn outcome(&self, outcome: Outcome, failed: Option<bool>) {
+    /// Counts the outcome as of `now` and, if `failed` is `Some`, notes the latency; `failed` latencies
+    /// count as long.
+    pub(super) fn outcome(&self, outcome: Outcome, failed: Option<bool>, now: Instant) {
         let counters = &self.shared.counters;
         let counter = match outcome {
             Outcome::Ok => &counters.ok,
@@ -91,14 +92,13 @@ impl Tracker {
         counter.increment(1);
         match (failed, outcome) {
             (Some(failed), _) => {
-                let now = Instant::now();
                 let elapsed = now - self.begun;
                 self.endpoint.stats().end_with(now, elapsed, failed);
                 self.shared.observe(self.method, elapsed, now, failed);
             }
             // Not the instance's failure: it has not received it.
             (None, Outcome::Unprocessed) => {}
-            (None, _) => self.endpoint.stats().count(Instant::now(), Ended::Failed),
+            (None, _) => self.endpoint.stats().count(now, Ended::Failed),
         }
     }
 

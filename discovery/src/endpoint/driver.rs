@@ -8,7 +8,11 @@ use std::{
 };
 
 use fastrand::Rng;
-use tokio::time::{Instant, timeout};
+use futures_util::future::BoxFuture;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -22,6 +26,7 @@ use super::{
     subchannel::{ConnectivityState, Subchannel},
 };
 use crate::{
+    BoxError,
     connection::{ConnectError, Connection, Transport},
     error::chain,
     event::ChannelEventKind,
@@ -48,6 +53,37 @@ struct Driver {
     instance: Arc<Instance>,
     connector: Arc<Connector>,
     finished: bool,
+}
+
+/// The driver of a connection, in a task of its own: each frame wakes it, which then costs no look at what
+/// else ends the connection. Dropping it closes the connection.
+struct RunningDriver(Option<JoinHandle<Result<(), BoxError>>>);
+
+impl RunningDriver {
+    fn spawn(driver: BoxFuture<'static, Result<(), BoxError>>) -> Self {
+        Self(Some(tokio::spawn(driver)))
+    }
+
+    /// Waits for its end. Cancel safe.
+    async fn ended(&mut self) -> Result<(), BoxError> {
+        match &mut self.0 {
+            Some(task) => task.await?,
+            None => pending().await,
+        }
+    }
+
+    /// Lets it go on by itself.
+    fn detach(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for RunningDriver {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
 }
 
 /// Counts the end of a connection, however it ends.
@@ -168,10 +204,7 @@ impl Driver {
     async fn serve(&self, connection: Connection) -> bool {
         let subchannel = &self.subchannel;
         let born = Instant::now();
-        let Connection {
-            transport,
-            mut driver,
-        } = connection;
+        let Connection { transport, driver } = connection;
         let ready = subchannel.transition(ConnectivityState::Connecting, ConnectivityState::Ready)
             || subchannel.transition(
                 ConnectivityState::TransientFailure,
@@ -198,10 +231,11 @@ impl Driver {
         }
         self.emit(|instance| ChannelEventKind::Connected { instance });
         self.connector.changed.notify_one();
+        let mut driver = RunningDriver::spawn(driver);
         // A retired subchannel drops its transport: the driver ends with the last call in flight.
         let ended = loop {
             tokio::select! {
-            ended = &mut driver => break ended,
+            ended = driver.ended() => break ended,
             () = run(&mut watch) => watch = None,
             () = subchannel.interrupt.notified() => {
                 // The watch is a call in flight that does not end by itself.
@@ -217,7 +251,7 @@ impl Driver {
                     instance,
                     reason: Some("no answer on this connection; it is replaced".to_owned()),
                 });
-                tokio::spawn(driver);
+                driver.detach();
                 subchannel.transport.store(None);
                 return born.elapsed() >= SHORT_LIFE;
             }

@@ -3,6 +3,7 @@
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use http::HeaderMap;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::decision::Failure;
@@ -132,11 +133,12 @@ impl Error for CallError {}
 /// The attempts of a call.
 #[derive(Default)]
 pub(crate) struct Attempts {
-    tried: Vec<Arc<Endpoint>>,
+    /// One in most calls, which need no allocation for it.
+    tried: SmallVec<[Arc<Endpoint>; 2]>,
     failed: Vec<Attempt>,
     sent: u32,
     /// The last status that a server sent.
-    trailers: Option<HeaderMap>,
+    trailers: Option<Box<HeaderMap>>,
 }
 
 impl Attempts {
@@ -174,7 +176,7 @@ impl Attempts {
         if matches!(failure, Failure::Unprocessed | Failure::WrongServer(_)) {
             self.sent -= 1;
         }
-        self.trailers = trailers;
+        self.trailers = trailers.map(Box::new);
         self.failed.push(Attempt {
             instance: Arc::clone(endpoint.instance()),
             elapsed: begun.elapsed(),
@@ -220,8 +222,7 @@ impl Attempts {
         let trailers = self
             .trailers
             .take()
-            .filter(|_| attempts.last().is_some_and(|last| last.code == code))
-            .map(Box::new);
+            .filter(|_| attempts.last().is_some_and(|last| last.code == code));
         CallError {
             attempts,
             trailers,

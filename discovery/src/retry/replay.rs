@@ -6,6 +6,8 @@
 //! frame.
 
 use std::{
+    any::Any,
+    mem,
     pin::Pin,
     sync::{
         Arc,
@@ -44,13 +46,24 @@ enum Kind {
 impl Replay {
     /// Reads the available part of `body`, up to the first frame beyond `limit` bytes, without
     /// waiting. The attempt that sends the body polls for the rest. `M` recognises messages.
-    pub(crate) fn read<M, B>(body: B, limit: usize) -> Self
+    pub(crate) fn read<M, B>(mut body: B, limit: usize) -> Self
     where
         M: Message,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let mut body = body.map_err(Into::into).boxed_unsync();
+        // That of a generated client has its frames on the heap already.
+        if let Some(body) = (&mut body as &mut dyn Any).downcast_mut::<tonic::body::Body>() {
+            return Self::read_unpin::<M, _>(mem::take(body).map_err(Into::into), limit);
+        }
+        Self::read_unpin::<M, _>(body.map_err(Into::into).boxed_unsync(), limit)
+    }
+
+    fn read_unpin<M, B>(mut body: B, limit: usize) -> Self
+    where
+        M: Message,
+        B: Body<Data = Bytes, Error = BoxError> + Send + Unpin + 'static,
+    {
         let mut prefix = Prefix::default();
         let mut message = M::default();
         let mut cx = Context::from_waker(Waker::noop());
@@ -73,7 +86,7 @@ impl Replay {
                 }
             }
         };
-        let rest = Arc::new(counted::<M>(prefix.frames, body));
+        let rest = Arc::new(counted::<M>(prefix.into_frames(), body.boxed_unsync()));
         if streaming {
             Self {
                 kind: Kind::Streaming(rest),
@@ -148,37 +161,54 @@ fn counted<M: Message>(
     OneShot::new(read, body.boxed_unsync(), sent)
 }
 
+/// The frames read ahead.
 #[derive(Default)]
 struct Prefix {
-    frames: Vec<Result<Frame<Bytes>, BoxError>>,
+    /// The data of the first frame: most bodies have no other.
+    first: Option<Bytes>,
+    others: Vec<Result<Frame<Bytes>, BoxError>>,
     len: usize,
 }
 
 impl Prefix {
     /// Keeps a frame. False if the body cannot be replayed as bytes, because of trailers or an error.
     fn push(&mut self, frame: Result<Frame<Bytes>, BoxError>) -> bool {
-        let plain = match &frame {
-            Ok(frame) => frame.data_ref().map(Bytes::len),
-            Err(_) => None,
+        let data = match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => data,
+            Ok(Err(frame)) => {
+                self.others.push(Ok(frame));
+                return false;
+            }
+            Err(error) => {
+                self.others.push(Err(error));
+                return false;
+            }
         };
-        self.frames.push(frame);
-        self.len += plain.unwrap_or(0);
-        plain.is_some()
+        self.len += data.len();
+        if self.first.is_none() {
+            self.first = Some(data);
+        } else {
+            self.others.push(Ok(Frame::data(data)));
+        }
+        true
+    }
+
+    fn into_frames(self) -> Vec<Result<Frame<Bytes>, BoxError>> {
+        let first = self.first.map(|data| Ok(Frame::data(data)));
+        first.into_iter().chain(self.others).collect()
     }
 
     fn into_bytes(self) -> Bytes {
-        let mut data = self
-            .frames
-            .into_iter()
-            .filter_map(|frame| frame.ok()?.into_data().ok());
-        let first = data.next().unwrap_or_default();
-        let Some(second) = data.next() else {
+        let first = self.first.unwrap_or_default();
+        if self.others.is_empty() {
             return first;
-        };
+        }
         let mut joined = BytesMut::with_capacity(self.len);
         joined.extend_from_slice(&first);
-        joined.extend_from_slice(&second);
-        data.for_each(|part| joined.extend_from_slice(&part));
+        let others = self.others.into_iter().flatten();
+        for data in others.filter_map(|frame| frame.into_data().ok()) {
+            joined.extend_from_slice(&data);
+        }
         joined.freeze()
     }
 }

@@ -16,7 +16,7 @@ use h2::{
     RecvStream,
     client::{ResponseFuture, SendRequest},
 };
-use http::{HeaderMap, HeaderName, Request, Response, header};
+use http::{HeaderMap, Request, Response, header};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
@@ -117,20 +117,26 @@ impl Http2Transport {
 }
 
 /// HTTP/1 headers that make an HTTP/2 request malformed (RFC 9113, 8.2.2).
-static HOP_BY_HOP: [HeaderName; 5] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
+static HOP_BY_HOP: [&str; 5] = [
+    "connection",
+    "transfer-encoding",
+    "upgrade",
+    "keep-alive",
+    "proxy-connection",
 ];
 
 fn strip(headers: &mut HeaderMap) {
-    // Most requests have none: one pass over the names is cheaper than five lookups.
-    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
-        for name in &HOP_BY_HOP {
-            headers.remove(name);
-        }
+    // Most requests have none of them: one pass over the names is cheaper than six lookups.
+    let mut all = headers.iter();
+    let is_malformed = all.any(|(name, value)| match name.as_str() {
+        "te" => value != "trailers",
+        name => HOP_BY_HOP.contains(&name),
+    });
+    if !is_malformed {
+        return;
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
     }
     if headers.get(header::TE).is_some_and(|te| te != "trailers") {
         headers.remove(header::TE);

@@ -25,6 +25,7 @@ mod limit;
 mod method_policy;
 mod options;
 mod pick;
+mod place;
 mod race;
 mod record;
 #[cfg(feature = "service-config")]

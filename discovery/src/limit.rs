@@ -30,13 +30,14 @@
 //! (Brakmo and Peterson, 1995): more calls than the server can process at a time do not raise its
 //! throughput but the latency. [`Learnt`] has the rule.
 
+mod in_flight;
 mod learner;
 mod learnt;
 mod limiter;
 
 use std::{fmt, num::NonZeroU32, str::FromStr};
 
-pub(crate) use self::learner::Learner;
+pub(crate) use self::{in_flight::InFlight, learner::Learner};
 pub use self::{
     learnt::{Learnt, LearntLimit, Window},
     limiter::{Limiter, Permit},

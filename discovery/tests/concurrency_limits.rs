@@ -1,6 +1,6 @@
 //! Limits of concurrent calls per instance: a call over the limit goes elsewhere, fails at once or waits.
 //!
-//! Servers are in memory and the clock is paused.
+//! Servers are in memory. The clock is paused, except where several threads make calls.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -22,7 +22,7 @@ use proto::{TrimRequest, trim_client::TrimClient};
 use support::memory::{Memory, MemoryServer};
 use tokio::{
     sync::Semaphore,
-    task::{JoinHandle, JoinSet},
+    task::{JoinHandle, JoinSet, yield_now},
     time::{Instant, sleep},
 };
 use tonic::{Code, Request, Status};
@@ -156,6 +156,88 @@ async fn a_call_that_asks_for_one_instance_does_not_exceed_its_limit() {
     let failed = at_once(&channel, 4, &CallOptions::default().prefer(first)).await;
     assert_eq!(failed.len(), 0);
     assert_eq!(calls(&memory), [4, 2]);
+}
+
+/// Counts the calls that a server processes at the same time.
+#[derive(Default)]
+struct Processing {
+    calls: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Processing {
+    fn observe(server: &MemoryServer) -> Arc<Self> {
+        let processing = Arc::new(Self::default());
+        let counts = Arc::clone(&processing);
+        server.behave(move |_| {
+            let counts = Arc::clone(&counts);
+            async move {
+                let calls = counts.calls.fetch_add(1, Ordering::SeqCst) + 1;
+                counts.most.fetch_max(calls, Ordering::SeqCst);
+                sleep(MS).await;
+                counts.calls.fetch_sub(1, Ordering::SeqCst);
+                Ok(())
+            }
+        });
+        processing
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn calls_from_many_threads_at_once_do_not_exceed_the_limit_of_any_instance() {
+    let memory = Memory::with_servers(2);
+    let builder = builder(&memory).concurrency_limit(limit("3"));
+    let processing: Vec<_> = memory.servers().iter().map(Processing::observe).collect();
+    let channel = ready(builder, 2).await;
+    let waiting = CallOptions::default()
+        .with_wait_for_ready(true)
+        .with_timeout(Duration::from_secs(60));
+    let mut callers = JoinSet::new();
+    for _ in 0..64 {
+        let (channel, waiting) = (channel.clone(), waiting.clone());
+        callers.spawn(async move {
+            for _ in 0..50 {
+                begin(&channel, waiting.clone()).await.unwrap().unwrap();
+            }
+        });
+    }
+    callers.join_all().await;
+    let most: Vec<_> = processing
+        .iter()
+        .map(|processing| processing.most.load(Ordering::SeqCst))
+        .collect();
+    assert_eq!(most, [3, 3]);
+    assert_eq!(calls(&memory).iter().sum::<usize>(), 64 * 50);
+    assert!(channel.endpoints().iter().all(|it| it.in_flight == 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn calls_that_their_callers_cancel_give_their_places_back() {
+    let memory = Memory::with_servers(2);
+    let channel = ready(builder(&memory).concurrency_limit(limit("3")), 2).await;
+    let waiting = CallOptions::default().with_wait_for_ready(true);
+    let mut callers = JoinSet::new();
+    for number in 0..64 {
+        let (channel, waiting) = (channel.clone(), waiting.clone());
+        callers.spawn(async move {
+            // At every step: before the pick, while they wait for a place, and while they have one.
+            for step in 0..20 {
+                let call = begin(&channel, waiting.clone());
+                for _ in 0..(number + step) % 8 {
+                    yield_now().await;
+                }
+                call.abort();
+                let _cancelled = call.await;
+                for endpoint in channel.endpoints() {
+                    assert!(endpoint.in_flight <= 3, "{endpoint:?}");
+                }
+            }
+        });
+    }
+    callers.join_all().await;
+    assert!(channel.endpoints().iter().all(|it| it.in_flight == 0));
+    // All places can be taken again.
+    assert_eq!(at_once(&channel, 6, &CallOptions::default()).await.len(), 0);
 }
 
 /// So many callers that call again and again until this time.

@@ -225,7 +225,7 @@ impl<'a, P: Protocol> Call<'a, P> {
         };
         let record = self.record.attempt(
             self.head.uri.path(),
-            picked.endpoint.instance(),
+            picked.endpoint().instance(),
             self.attempts.sent(),
             sent,
             self.now,
@@ -233,16 +233,10 @@ impl<'a, P: Protocol> Call<'a, P> {
         if let Some(propagate) = &self.shared.propagate {
             record.propagate(&**propagate, request.headers_mut());
         }
-        self.attempts.begin(&picked.endpoint);
+        self.attempts.begin(picked.endpoint());
         let sent = picked.transport.send(request);
         let attempt = AttemptRun {
-            tracker: Tracker::begin(
-                self.shared,
-                picked.endpoint,
-                self.method,
-                picked.trial,
-                self.now,
-            ),
+            tracker: Tracker::begin(picked.place, self.method, self.now),
             overdue,
             is_overdue: false,
             learns: self.policy.retry.learn_attempt_timeout,

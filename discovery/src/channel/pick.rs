@@ -6,7 +6,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use fastrand::Rng;
 use tokio::time::{Instant, timeout_at};
 
-use super::{limit::Limit, options::Target, shared::Shared};
+use super::{limit::Limit, options::Target, place::Place, shared::Shared};
 use crate::{
     balance::Context,
     code::Code,
@@ -27,19 +27,28 @@ const MAX_REDRAWS: usize = 3;
 /// Instances named one by one in an error when none can be reached.
 const MAX_NAMED: usize = 3;
 
-/// An endpoint chosen for an attempt, and its connection.
+/// The connection of an endpoint.
+pub(super) type Open = Arc<Box<dyn Transport>>;
+
+/// An attempt's place at the endpoint chosen for it, and the endpoint's connection.
 pub(super) struct Picked {
-    pub(super) endpoint: Arc<Endpoint>,
-    pub(super) transport: Arc<Box<dyn Transport>>,
-    /// True for the one call of a probation.
-    pub(super) trial: bool,
+    pub(super) place: Place,
+    pub(super) transport: Open,
 }
 
 impl Picked {
-    /// True if the instance has as many calls as it takes at a time.
-    fn is_saturated(&self, shared: &Shared) -> bool {
-        let in_flight = self.endpoint.stats().in_flight();
-        in_flight >= shared.min_capacity && in_flight as usize >= self.transport.capacity()
+    /// `None` if another pick has taken the last place within the endpoint's concurrency limit.
+    pub(super) fn take(
+        shared: &Arc<Shared>,
+        endpoint: &Arc<Endpoint>,
+        transport: Open,
+    ) -> Option<Self> {
+        let place = Place::take(shared, endpoint)?;
+        Some(Self { place, transport })
+    }
+
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.place.endpoint
     }
 }
 
@@ -95,11 +104,10 @@ impl Picking<'_> {
             // Registered before the look, so that no change between the two is missed.
             let settled = endpoint.subchannel().settled();
             if let Some(transport) = endpoint.transport() {
-                return Ok(Picked {
-                    endpoint: Arc::clone(endpoint),
-                    transport,
-                    trial: false,
-                });
+                return match Picked::take(self.shared, endpoint, transport) {
+                    Some(picked) => Ok(picked),
+                    None => self.wait().await,
+                };
             }
             let connects = endpoint.subchannel().state() == ConnectivityState::Connecting;
             if !connects || *self.now >= patience {
@@ -211,18 +219,47 @@ impl Picking<'_> {
                 self.shared.counters.fallbacks.increment(1);
             }
         } else if self.attempts.is_empty()
-            && let Some(picked) = trial(&snapshot)
+            && let Some(picked) = trial(self.shared, &snapshot)
         {
             return Choice::Picked(picked);
         }
-        let count = snapshot.candidates.len();
-        if count == 0 {
+        if snapshot.candidates.is_empty() {
             return nothing(self.shared, &snapshot);
         }
         let mut context =
             Context::new(self.now.into_std(), self.rng.u64(..)).with_attempt(self.attempts.sent());
         context.key = self.key;
         let first = self.first(&snapshot, &mut context);
+        loop {
+            let (endpoint, transport) = match self.look(&snapshot, first, patient) {
+                Look::Found(endpoint, transport) => (endpoint, transport),
+                Look::Begun(endpoint) => return Choice::Begun(Arc::clone(endpoint)),
+                Look::Limited => return Choice::Limited,
+                Look::Wait => return Choice::Wait,
+            };
+            // Without a place, other picks have reached the limit since the look, so the next look
+            // finds another endpoint.
+            if let Some(picked) = Picked::take(self.shared, endpoint, transport) {
+                return Choice::Picked(picked);
+            }
+        }
+    }
+}
+
+/// The result of a look at the candidates.
+enum Look<'s> {
+    Found(&'s Arc<Endpoint>, Open),
+    /// The connection to this endpoint was begun for the call.
+    Begun(&'s Arc<Endpoint>),
+    /// As of [`Choice`].
+    Limited,
+    Wait,
+}
+
+impl Picking<'_> {
+    /// Looks for an endpoint that can take a call, from the candidate with the index `first` on.
+    fn look<'s>(&self, snapshot: &'s Snapshot, first: usize, patient: bool) -> Look<'s> {
+        let count = snapshot.candidates.len();
         let mut saturated = None;
         let mut again = None;
         let mut woken = false;
@@ -240,7 +277,7 @@ impl Picking<'_> {
             }
             let Some(transport) = endpoint.transport() else {
                 if step == 0 && patient && self.begins(endpoint) {
-                    return Choice::Begun(Arc::clone(endpoint));
+                    return Look::Begun(endpoint);
                 }
                 // A pick begins one connection, not one to each endpoint that it passes over.
                 if !woken && endpoint.subchannel().state() == ConnectivityState::Idle {
@@ -249,29 +286,28 @@ impl Picking<'_> {
                 }
                 continue;
             };
-            let picked = Picked {
-                endpoint: Arc::clone(endpoint),
-                transport,
-                trial: false,
-            };
             if self.attempts.has_tried(endpoint) {
-                again.get_or_insert(picked);
-            } else if picked.is_saturated(self.shared) {
+                again.get_or_insert((endpoint, transport));
+            } else if self.is_saturated(endpoint, &transport) {
                 // A call that queues there would time out as if the instance had not answered.
-                saturated.get_or_insert(picked);
+                saturated.get_or_insert((endpoint, transport));
             } else {
-                return Choice::Picked(picked);
+                return Look::Found(endpoint, transport);
             }
         }
         match saturated.or(again) {
-            Some(picked) => Choice::Picked(picked),
-            None if limited => Choice::Limited,
-            None => Choice::Wait,
+            Some((endpoint, transport)) => Look::Found(endpoint, transport),
+            None if limited => Look::Limited,
+            None => Look::Wait,
         }
     }
-}
 
-impl Picking<'_> {
+    /// True if the instance has as many calls as it takes at a time.
+    fn is_saturated(&self, endpoint: &Endpoint, transport: &Open) -> bool {
+        let in_flight = endpoint.stats().in_flight();
+        in_flight >= self.shared.min_capacity && in_flight as usize >= transport.capacity()
+    }
+
     /// The policy's pick. Where instances take few calls at a time, one that takes no more is replaced by
     /// another pick: its calls must not all go to the next instance.
     fn first(&mut self, snapshot: &Snapshot, context: &mut Context) -> usize {
@@ -306,14 +342,19 @@ impl Picking<'_> {
 }
 
 /// The endpoint on probation that may have one call, if there is one.
-fn trial(snapshot: &Snapshot) -> Option<Picked> {
+fn trial(shared: &Arc<Shared>, snapshot: &Snapshot) -> Option<Picked> {
     snapshot.probation.iter().find_map(|endpoint| {
         let transport = endpoint.transport()?;
-        endpoint.stats().health().take_trial().then(|| Picked {
-            endpoint: Arc::clone(endpoint),
-            transport,
-            trial: true,
-        })
+        let health = endpoint.stats().health();
+        if !health.take_trial() {
+            return None;
+        }
+        let mut picked = Picked::take(shared, endpoint, transport);
+        match &mut picked {
+            Some(picked) => picked.place.trial = true,
+            None => health.return_trial(),
+        }
+        picked
     })
 }
 

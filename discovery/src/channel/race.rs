@@ -212,7 +212,7 @@ impl<P: Protocol> Call<'_, P> {
         let Choice::Picked(picked) = self.picking().choose(false) else {
             return None;
         };
-        let busy = |one: &Running<'_, P>| one.attempt.tracker.endpoint().is(&picked.endpoint);
+        let busy = |one: &Running<'_, P>| one.attempt.tracker.endpoint().is(picked.endpoint());
         if running.iter().any(busy) {
             return None;
         }

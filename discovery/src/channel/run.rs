@@ -266,7 +266,7 @@ impl<P: Protocol> Call<'_, P> {
         let Some(body) = self.replay.attempt() else {
             // `after` has looked; the connection's task may have taken the body since.
             return Err(Box::new(FailedAttempt {
-                endpoint: picked.endpoint,
+                endpoint: Arc::clone(picked.endpoint()),
                 begun: self.now,
                 failure: Failure::Broken,
                 reason: "an earlier attempt has taken the request's body".to_owned(),

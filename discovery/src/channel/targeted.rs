@@ -31,24 +31,25 @@ impl Picking<'_> {
             &(|it: &Endpoint| !target.fallback && admitted(it)),
             &(|_: &Endpoint| !target.fallback),
         ] {
-            let usable: Vec<_> = all
-                .iter()
-                .filter(|endpoint| is_wanted(endpoint))
-                .filter(|endpoint| !endpoint.stats().is_at_limit())
-                .filter_map(|endpoint| Some((*endpoint, endpoint.transport()?)))
-                .collect();
-            if usable.is_empty() {
-                continue;
+            loop {
+                let usable: Vec<_> = all
+                    .iter()
+                    .filter(|endpoint| is_wanted(endpoint))
+                    .filter(|endpoint| !endpoint.stats().is_at_limit())
+                    .filter_map(|endpoint| Some((*endpoint, endpoint.transport()?)))
+                    .collect();
+                if usable.is_empty() {
+                    break;
+                }
+                let endpoints: Vec<_> = usable.iter().map(|(endpoint, _)| *endpoint).collect();
+                let (first, second) = (self.rng.u64(..), self.rng.u64(..));
+                let index = one_of(&endpoints, self.key, first, second);
+                let (endpoint, transport) = usable.into_iter().nth(index)?;
+                // Without a place, other picks have reached its limit since the look.
+                if let Some(picked) = Picked::take(self.shared, endpoint, transport) {
+                    return Some(Choice::Picked(picked));
+                }
             }
-            let endpoints: Vec<_> = usable.iter().map(|(endpoint, _)| *endpoint).collect();
-            let (first, second) = (self.rng.u64(..), self.rng.u64(..));
-            let index = one_of(&endpoints, self.key, first, second);
-            let (endpoint, transport) = usable.into_iter().nth(index)?;
-            return Some(Choice::Picked(Picked {
-                endpoint: Arc::clone(endpoint),
-                transport,
-                trial: false,
-            }));
         }
         for endpoint in &all {
             if endpoint.subchannel().state() == ConnectivityState::Idle {

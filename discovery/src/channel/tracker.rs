@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::shared::Shared;
+use super::place::Place;
 use crate::{
     ejection::Classification,
     endpoint::{Ended, Endpoint},
@@ -24,15 +24,11 @@ const SAMPLE: usize = 16;
 
 /// Counts an attempt as in flight until it is settled or dropped.
 pub(super) struct Tracker {
-    shared: Arc<Shared>,
-    endpoint: Arc<Endpoint>,
+    place: Place,
     method: MethodSlot,
     begun: Instant,
-    /// True for the one call of a probation.
-    trial: bool,
     /// True if the attempt was counted against its endpoint before its end.
     blamed: bool,
-    settled: bool,
 }
 
 /// The outcome of an attempt, as the metrics count it.
@@ -51,27 +47,17 @@ pub(super) enum Outcome {
 }
 
 impl Tracker {
-    pub(super) fn begin(
-        shared: &Arc<Shared>,
-        endpoint: Arc<Endpoint>,
-        method: MethodSlot,
-        trial: bool,
-        begun: Instant,
-    ) -> Self {
-        endpoint.stats().begin();
+    pub(super) fn begin(place: Place, method: MethodSlot, begun: Instant) -> Self {
         Self {
-            shared: Arc::clone(shared),
-            endpoint,
+            place,
             method,
             begun,
-            trial,
             blamed: false,
-            settled: false,
         }
     }
 
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.endpoint
+        &self.place.endpoint
     }
 
     pub(super) fn begun(&self) -> Instant {
@@ -81,7 +67,7 @@ impl Tracker {
     /// Counts the outcome as of `now` and, if `failed` is `Some`, notes the latency; `failed` latencies
     /// count as long.
     pub(super) fn outcome(&self, outcome: Outcome, failed: Option<bool>, now: Instant) {
-        let counters = &self.shared.counters;
+        let counters = &self.place.shared.counters;
         let counter = match outcome {
             Outcome::Ok => &counters.ok,
             Outcome::Status => &counters.status,
@@ -93,26 +79,26 @@ impl Tracker {
         match (failed, outcome) {
             (Some(failed), _) => {
                 let elapsed = now - self.begun;
-                self.endpoint.stats().end_with(now, elapsed, failed);
-                self.shared.observe(self.method, elapsed, now, failed);
+                self.place.endpoint.stats().end_with(now, elapsed, failed);
+                self.place.shared.observe(self.method, elapsed, now, failed);
             }
             // Not the instance's failure: it has not received it.
             (None, Outcome::Unprocessed) => {}
-            (None, _) => self.endpoint.stats().count(now, Ended::Failed),
+            (None, _) => self.place.endpoint.stats().count(now, Ended::Failed),
         }
     }
 
     /// Notes an attempt that one elsewhere has overtaken before it was overdue.
     pub(super) fn overtaken(&self) {
         let (now, _) = self.observe(false);
-        self.endpoint.stats().count(now, Ended::Overtaken);
+        self.place.endpoint.stats().count(now, Ended::Overtaken);
     }
 
     /// Notes the time since it began as a latency of the endpoint.
     pub(super) fn observe(&self, failed: bool) -> (Instant, Duration) {
         let now = Instant::now();
         let elapsed = now - self.begun;
-        self.endpoint.stats().observe(now, elapsed, failed);
+        self.place.endpoint.stats().observe(now, elapsed, failed);
         (now, elapsed)
     }
 
@@ -120,6 +106,7 @@ impl Tracker {
     pub(super) fn blame(&mut self) {
         if !self.blamed {
             self.blamed = true;
+            self.place.noted = true;
             self.observe(true);
             self.note(Classification::Transport);
         }
@@ -128,14 +115,14 @@ impl Tracker {
     /// True if the endpoint is slower with this attempt than the method is and than others are. `None`
     /// while the method's time is not learnt.
     pub(super) fn stands_out(&self) -> Option<bool> {
-        let times = &self.shared.times;
+        let times = &self.place.shared.times;
         let learnt = times.get(self.method)?;
         let now = Instant::now();
         if now.saturating_duration_since(self.begun) < learnt.fair() {
             return Some(false);
         }
-        self.endpoint.stats().note_late(now);
-        if self.trial {
+        self.place.endpoint.stats().note_late(now);
+        if self.place.trial {
             return Some(true);
         }
         // Somebody answers, so it is not the method, a pause of all, or this process.
@@ -146,7 +133,7 @@ impl Tracker {
     /// True if most of the other endpoints have had a late attempt within this time: when a pause of all
     /// ends, some of them answer before others.
     fn others_are_late(&self, now: Instant, window: Duration) -> bool {
-        let snapshot = self.shared.endpointer.snapshot();
+        let snapshot = self.place.shared.endpointer.snapshot();
         let all = &snapshot.all;
         let first = if all.len() > SAMPLE {
             fastrand::usize(..all.len())
@@ -155,7 +142,7 @@ impl Tracker {
         };
         let others = all.iter().cycle().skip(first).take(all.len().min(SAMPLE));
         let (mut late, mut seen) = (0, 0);
-        for other in others.filter(|other| !other.is(&self.endpoint)) {
+        for other in others.filter(|other| !other.is(&self.place.endpoint)) {
             seen += 1;
             late += usize::from(other.stats().was_late_since(now, window));
         }
@@ -164,17 +151,17 @@ impl Tracker {
 
     /// True if the time since it began is long enough for this method, by what is known of it.
     pub(super) fn had_a_fair_chance(&self) -> Option<bool> {
-        let usual = self.shared.usual.get(self.method)?;
+        let usual = self.place.shared.usual.get(self.method)?;
         Some(self.begun.elapsed() >= usual.mul_f32(FAIR_CHANCE))
     }
 
     /// Notes the load that the server reports in the trailers of its answer, if the balancer reads it.
     #[cfg(feature = "orca")]
     pub(super) fn note_load(&self, trailers: &HeaderMap) {
-        if let Some(record) = self.endpoint.stats().load_record()
+        if let Some(record) = self.place.endpoint.stats().load_record()
             && record.note_trailers(trailers, Instant::now())
         {
-            self.shared.endpointer.review();
+            self.place.shared.endpointer.review();
         }
     }
 
@@ -184,7 +171,7 @@ impl Tracker {
 
     /// Ends the attempt with what it says about its endpoint.
     pub(super) fn settle(mut self, classification: Classification) {
-        self.settled = true;
+        self.place.noted = true;
         if !self.blamed {
             self.note(classification);
         }
@@ -192,24 +179,13 @@ impl Tracker {
 
     /// Notes what the attempt says about its endpoint, and asks for a review where that may eject it.
     fn note(&self, classification: Classification) {
-        let health = self.endpoint.stats().health();
-        if classification == Classification::Success && !self.trial {
+        let health = self.place.endpoint.stats().health();
+        if classification == Classification::Success && !self.place.trial {
             return health.note_success();
         }
-        let policies = self.shared.policies.load();
-        if health.note(classification, self.trial, &policies.ejection) {
-            self.shared.endpointer.review();
-        }
-    }
-}
-
-impl Drop for Tracker {
-    fn drop(&mut self) {
-        if self.endpoint.stats().end() {
-            self.shared.freed.notify_one();
-        }
-        if self.trial && !self.settled && !self.blamed {
-            self.endpoint.stats().health().return_trial();
+        let policies = self.place.shared.policies.load();
+        if health.note(classification, self.place.trial, &policies.ejection) {
+            self.place.shared.endpointer.review();
         }
     }
 }

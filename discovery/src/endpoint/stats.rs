@@ -22,11 +22,9 @@ use super::{
 use crate::orca::LoadRecord;
 use crate::{
     ejection::Health,
-    limit::{ConcurrencyLimit, Learner},
+    limit::{ConcurrencyLimit, InFlight, Learner},
 };
 
-/// The limit of calls in flight where there is none.
-const UNLIMITED: u32 = u32::MAX;
 /// Time constant of the decay of a latency peak (the default of Finagle and Linkerd).
 const DECAY: Duration = Duration::from_secs(10);
 /// Minimum latency of a failed call, so that an instance that fails fast does not look fast (Linkerd's
@@ -37,9 +35,7 @@ const FAILURE_LATENCY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Stats {
-    in_flight: AtomicU32,
-    /// The limit of calls in flight.
-    limit: AtomicU32,
+    in_flight: InFlight,
     latency: PeakEwma,
     born: Instant,
     health: Health,
@@ -58,8 +54,7 @@ pub struct Stats {
 impl Default for Stats {
     fn default() -> Self {
         Self {
-            in_flight: AtomicU32::new(0),
-            limit: AtomicU32::new(UNLIMITED),
+            in_flight: InFlight::new(None),
             latency: PeakEwma::default(),
             health: Health::default(),
             born: Instant::now(),
@@ -77,7 +72,7 @@ impl Stats {
     /// Number of calls under way.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.in_flight.calls()
     }
 
     /// The smoothed latency at `now`; `None` before the end of the first call. It follows a peak at once
@@ -101,33 +96,33 @@ impl Stats {
         &self.health
     }
 
-    pub(crate) fn begin(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    /// Begins a call. False if that would exceed the limit.
+    pub(crate) fn begin(&self) -> bool {
+        self.in_flight.begin()
     }
 
     /// Ends a call. True if there is a limit, for which another call may wait.
     pub(crate) fn end(&self) -> bool {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.limit.load(Ordering::Relaxed) != UNLIMITED
+        self.in_flight.end();
+        self.in_flight.limit().is_some()
     }
 
     /// The limit of calls in flight, if there is one.
     #[must_use]
     pub fn concurrency_limit(&self) -> Option<u32> {
-        let limit = self.limit.load(Ordering::Relaxed);
-        (limit != UNLIMITED).then_some(limit)
+        self.in_flight.limit()
     }
 
     /// True if there are as many calls in flight as the limit allows.
     pub(crate) fn is_at_limit(&self) -> bool {
-        self.in_flight() >= self.limit.load(Ordering::Relaxed)
+        self.in_flight.is_full()
     }
 
     /// Applies a limit. One that is learnt goes on if its settings are the same.
     pub(crate) fn set_limit(&self, limit: &ConcurrencyLimit) {
         let (limit, learner) = match limit {
-            ConcurrencyLimit::Off => (UNLIMITED, None),
-            ConcurrencyLimit::Fixed(limit) => (limit.get(), None),
+            ConcurrencyLimit::Off => (None, None),
+            ConcurrencyLimit::Fixed(limit) => (Some(limit.get()), None),
             ConcurrencyLimit::Learnt(settings) => {
                 let current = self.learner.load();
                 if current
@@ -137,11 +132,11 @@ impl Stats {
                     return;
                 }
                 let learner = Learner::new(*settings, Instant::now());
-                (settings.initial, Some(Arc::new(learner)))
+                (Some(settings.initial), Some(Arc::new(learner)))
             }
         };
         self.learner.store(learner);
-        self.limit.store(limit, Ordering::Relaxed);
+        self.in_flight.set_limit(limit);
     }
 
     /// Notes for the limit that the instance refused a call for overload, or gave no answer in time.
@@ -150,13 +145,13 @@ impl Stats {
     }
 
     fn learn(&self, note: impl FnOnce(&Learner) -> Option<u32>) {
-        if self.limit.load(Ordering::Relaxed) == UNLIMITED {
+        if self.in_flight.limit().is_none() {
             return;
         }
         if let Some(learner) = &*self.learner.load()
             && let Some(limit) = note(learner)
         {
-            self.limit.store(limit, Ordering::Relaxed);
+            self.in_flight.set_limit(Some(limit));
         }
     }
 

@@ -2,18 +2,17 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicU64, Ordering},
 };
 
 use tokio::time::Instant;
 
-use super::{ConcurrencyLimit, Learner};
+use super::{ConcurrencyLimit, InFlight, Learner};
 
 /// Admits calls up to a limit, which it may learn. Calls take no lock, and are not queued.
 #[derive(Debug)]
 pub struct Limiter {
-    in_flight: AtomicU32,
-    limit: AtomicU32,
+    in_flight: InFlight,
     refused: AtomicU64,
     learner: Option<Learner>,
 }
@@ -31,8 +30,7 @@ impl Limiter {
             }
         };
         Some(Arc::new(Self {
-            in_flight: AtomicU32::new(0),
-            limit: AtomicU32::new(limit),
+            in_flight: InFlight::new(Some(limit)),
             refused: AtomicU64::new(0),
             learner,
         }))
@@ -41,12 +39,7 @@ impl Limiter {
     /// Admits a call, which counts until the permit is dropped. `None` if the limit is reached.
     #[must_use]
     pub fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
-        let limit = self.limit.load(Ordering::Relaxed);
-        let below = |calls: u32| (calls < limit).then_some(calls + 1);
-        let admitted = self
-            .in_flight
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, below);
-        if admitted.is_err() {
+        if !self.in_flight.begin() {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
@@ -60,13 +53,13 @@ impl Limiter {
     /// Calls under way.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.in_flight.calls()
     }
 
     /// The current limit.
     #[must_use]
     pub fn limit(&self) -> u32 {
-        self.limit.load(Ordering::Relaxed)
+        self.in_flight.limit().unwrap_or(u32::MAX)
     }
 
     /// Calls refused so far.
@@ -94,8 +87,8 @@ impl Permit {
         if let Some(learner) = &self.limiter.learner {
             let now = Instant::now();
             let limit = learner.note(now, now - self.begun, self.limiter.in_flight());
-            if let Some(limit) = limit {
-                self.limiter.limit.store(limit, Ordering::Relaxed);
+            if limit.is_some() {
+                self.limiter.in_flight.set_limit(limit);
             }
         }
     }
@@ -104,7 +97,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.answered();
-        self.limiter.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.limiter.in_flight.end();
     }
 }
 

@@ -101,6 +101,7 @@ part_test() {
     consul=$(scripts/get-consul.sh)
     export_server ETCD_BIN etcd
     export_path ETCD_PEER_BIN "Go's clients of etcd" scripts/get-etcd-peer.sh
+    export_path HEALTH_PEER_BIN "grpc-go's health watching" scripts/get-health-peer.sh
     export_path ORCA_PEER_BIN "grpc-go's load reports" scripts/get-orca-peer.sh
     export_server ZOOKEEPER_HOME zookeeper
     export_path CURATOR_HOME "Curator, a Java client of ZooKeeper" scripts/get-curator.sh

@@ -1,10 +1,13 @@
-//! A channel that watches the trim service's health sees its shutdown at once, without a registry.
+//! A client that watches the trim service's health sees its shutdown at once, without a registry: a channel,
+//! and grpc-go's client.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 
 use std::{
+    env,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +17,7 @@ use std::{
 
 use discovery::{Channel, ChannelEventKind, Instance, registry::StaticRegistry};
 use proto::{TrimRequest, trim_client::TrimClient};
-use testkit::{Signal, trim_service};
+use testkit::{Process, Signal, registries::skip, trim_service};
 
 use crate::support::LIMIT;
 
@@ -93,4 +96,60 @@ async fn after_sigterm_a_channel_that_watches_health_sends_nothing_more_and_lose
     for caller in callers {
         assert!(caller.await.unwrap().unwrap() > 0);
     }
+}
+
+#[tokio::test]
+async fn after_sigterm_grpc_gos_client_sends_nothing_more_if_it_watches_health() {
+    let Some(binary) = env::var_os("HEALTH_PEER_BIN") else {
+        let reason = "HEALTH_PEER_BIN is not set; set it to what scripts/get-health-peer.sh prints";
+        return skip("grpc-go's health watching", reason).unwrap();
+    };
+    // Longer than the test: the server that leaves takes calls until its end.
+    let flags = ["--consul", "127.0.0.1:1", "--drain", "10m"];
+    let mut leaving = trim_service(&flags).await.unwrap();
+    let staying = trim_service(&flags).await.unwrap();
+    let addresses = [leaving.grpc.to_string(), staying.grpc.to_string()];
+    let client = |flags: &[&str]| {
+        let arguments = [&["call"], flags, &addresses.each_ref().map(String::as_str)].concat();
+        Process::spawn(Path::new(&binary), arguments).unwrap()
+    };
+    // The one that does not watch shows that calls still could be sent.
+    let (watching, other) = (client(&["--watch", "pb.Trim"]), client(&[]));
+    let calls = |client: &Process, to: &str| {
+        let output = client.stdout();
+        output.lines().filter(|address| *address == to).count()
+    };
+    testkit::eventually("calls to both", LIMIT, async || {
+        [&watching, &other].into_iter().all(|client| {
+            let both = addresses.each_ref();
+            both.into_iter().all(|address| calls(client, address) > 20)
+        })
+    })
+    .await
+    .unwrap();
+
+    leaving.process.signal(Signal::SIGTERM).unwrap();
+    let [to_leaving, to_staying] = addresses.each_ref();
+    testkit::eventually("no calls to the one that leaves", LIMIT, async || {
+        let output = watching.stdout();
+        let latest: Vec<_> = output.lines().rev().take(100).collect();
+        latest.iter().all(|address| *address == to_staying)
+    })
+    .await
+    .unwrap();
+    let before = [&watching, &other].map(|client| calls(client, to_leaving));
+    let others = calls(&watching, to_staying);
+    testkit::eventually("more calls", LIMIT, async || {
+        calls(&watching, to_staying) > others + 100 && calls(&other, to_leaving) > before[1] + 20
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        calls(&watching, to_leaving),
+        before[0],
+        "calls after the report"
+    );
+    // A second signal ends it at once.
+    leaving.process.signal(Signal::SIGTERM).unwrap();
+    leaving.process.exit(LIMIT).await.unwrap();
 }

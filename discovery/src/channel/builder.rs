@@ -256,10 +256,9 @@ impl<R> ChannelBuilder<R> {
 
     /// Limits the calls in flight to each instance, see [`limit`](crate::limit). A call goes to an
     /// instance below its limit; if there is none, it fails at once with `RESOURCE_EXHAUSTED`, or waits if
-    /// it waits for ready. Streams count for as long as they last. Calls that are picked at the same
-    /// moment on several threads may exceed the limit by their number. A learnt limit falls when calls
-    /// take longer than usual, are refused with `RESOURCE_EXHAUSTED`, or have no answer in time.
-    /// Default: off.
+    /// it waits for ready. Streams count for as long as they last. Calls from several threads do not
+    /// exceed the limit either. A learnt limit falls when calls take longer than usual, are refused with
+    /// `RESOURCE_EXHAUSTED`, or have no answer in time. Default: off.
     pub fn concurrency_limit(mut self, limit: ConcurrencyLimit) -> Self {
         self.concurrency = limit;
         self

@@ -48,6 +48,48 @@
 //!
 //! [`InProcess`](crate::InProcess) takes an axum router in place of the servers, for tests.
 //!
+//! # Policy
+//!
+//! With the feature `service-config`, the builder and
+//! [`Channel::set_service_config`](Channel#method.set_service_config) take a [service config](crate::config), as
+//! a gRPC channel does: a file with the policy, read again when it changes. Its `methodConfig` and `routes` name
+//! requests by path: `{"path": "/orders"}` is that path and those below it, with `"method": "GET"` only the
+//! requests with that HTTP method, and `{}` is all of them. Of the entries that name a request, the one with the
+//! longest path holds, and of two with the same path the one with a method. `metadata` of a route are headers.
+//!
+//! ```
+//! # #[cfg(feature = "service-config")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use discovery::{config::ServiceConfig, http::Channel};
+//!
+//! let json = r#"{
+//!     "methodConfig": [
+//!         {"name": [{}], "timeout": "0.5s"},
+//!         {"name": [{"path": "/reports", "method": "POST"}], "timeout": "10s",
+//!          "discovery": {"idempotent": true, "maxAttempts": 2}}
+//!     ],
+//!     "discovery": {
+//!         "balancer": "least-request",
+//!         "concurrencyLimit": "auto",
+//!         "routes": [{"name": [{"path": "/beta"}], "split": [{"tags": ["canary"]}]}]
+//!     }
+//! }"#;
+//! let config = ServiceConfig::parse(json)?;
+//! assert!(config.warnings().is_empty());
+//! let builder = Channel::builder("consul://localhost:8500", "orders").service_config(config);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "service-config"))]
+//! # fn main() {}
+//! ```
+//!
+//! `idempotent` takes the place of the rules above. What HTTP has no use for is an error: names of services,
+//! what goes by gRPC's status codes (`retryPolicy`, `nonFatalStatusCodes`, `retryCodes`, `idempotentCodes`), sizes
+//! of messages, and `healthCheckConfig`. The [`Rules`] are not part of a config: what a status means is known
+//! to the application.
+//!
+//! [`CallOptions`](crate::CallOptions) in a request's extensions set the same for one request.
+//!
 //! # Time
 //!
 //! The deadline of a call is [`retry_timeout`](ChannelBuilder::retry_timeout), or 500 ms; a

@@ -13,6 +13,8 @@ use super::{
 };
 #[cfg(feature = "http")]
 use crate::code::Code;
+#[cfg(feature = "service-config")]
+use crate::config::Dialect;
 #[cfg(feature = "orca")]
 use crate::orca::LoadReports;
 use crate::{
@@ -238,22 +240,6 @@ impl<R> ChannelBuilder<R> {
         self
     }
 
-    /// Watches the health of this service on each connection, as gRFC A17 has it; the empty name stands
-    /// for the server as a whole. An instance receives calls only while its standard health service,
-    /// `grpc.health.v1.Health`, reports `SERVING`: a change takes effect as soon as the instance reports
-    /// it, without the registry. Calls on their way are not cancelled.
-    ///
-    /// The first answer is awaited like the connection. If all instances report another status, calls
-    /// fail with `UNAVAILABLE`, or wait if they wait for ready; those that the registry no longer offers
-    /// and that report `SERVING` are used before. An instance without the health service
-    /// (`UNIMPLEMENTED`) receives calls. A watch that ends begins again, at once after an answer and
-    /// otherwise after the [`connect_backoff`](Self::connect_backoff); meanwhile the instance receives no
-    /// calls. Each watch takes one stream of its connection. Default: health is not watched.
-    pub fn health_service(mut self, service: impl Into<String>) -> Self {
-        self.health = Some(service.into().into());
-        self
-    }
-
     /// Limits the calls in flight to each instance, see [`limit`](crate::limit). A call goes to an
     /// instance below its limit; if there is none, it fails at once with `RESOURCE_EXHAUSTED`, or waits if
     /// it waits for ready. Streams count for as long as they last. Calls from several threads do not
@@ -368,11 +354,36 @@ impl<R> ChannelBuilder<R> {
         self.propagate = Some(Arc::new(inject));
         self
     }
+
+    /// Policy by method, balancer and more from a service config; see [`config`](crate::config) for what it
+    /// sets and which setting counts. [`Channel::set_service_config`] replaces it later. Default: an empty
+    /// one.
+    #[cfg(feature = "service-config")]
+    pub fn service_config(mut self, config: crate::config::ServiceConfig) -> Self {
+        self.service_config = config;
+        self
+    }
 }
 
 impl ChannelBuilder {
     pub(super) fn new(source: Source, service: String) -> Self {
         Self::with_rules(source, service, Http2::default(), ())
+    }
+
+    /// Watches the health of this service on each connection, as gRFC A17 has it; the empty name stands
+    /// for the server as a whole. An instance receives calls only while its standard health service,
+    /// `grpc.health.v1.Health`, reports `SERVING`: a change takes effect as soon as the instance reports
+    /// it, without the registry. Calls on their way are not cancelled.
+    ///
+    /// The first answer is awaited like the connection. If all instances report another status, calls
+    /// fail with `UNAVAILABLE`, or wait if they wait for ready; those that the registry no longer offers
+    /// and that report `SERVING` are used before. An instance without the health service
+    /// (`UNIMPLEMENTED`) receives calls. A watch that ends begins again, at once after an answer and
+    /// otherwise after the [`connect_backoff`](Self::connect_backoff); meanwhile the instance receives no
+    /// calls. Each watch takes one stream of its connection. Default: health is not watched.
+    pub fn health_service(mut self, service: impl Into<String>) -> Self {
+        self.health = Some(service.into().into());
+        self
     }
 
     /// Adds paths (`/pb.Trim/TrimSpace`) of methods that may be executed twice: they are also
@@ -398,15 +409,6 @@ impl ChannelBuilder {
         self
     }
 
-    /// Policy by method, balancer and more from gRPC's service config; see [`config`](crate::config) for
-    /// what it sets and which setting counts. [`Channel::set_service_config`] replaces it later.
-    /// Default: an empty one.
-    #[cfg(feature = "service-config")]
-    pub fn service_config(mut self, config: crate::config::ServiceConfig) -> Self {
-        self.service_config = config;
-        self
-    }
-
     /// Starts the registry's watch and the connections, and returns the channel without waiting for
     /// either: the first call waits for them until its deadline.
     ///
@@ -415,6 +417,9 @@ impl ChannelBuilder {
     /// If there is no tokio runtime, or if the registry's URL or a setting cannot work.
     pub fn build(self) -> Result<Channel, BuildError> {
         let protocol = ProtocolSettings {
+            #[cfg(feature = "service-config")]
+            dialect: Dialect::Grpc,
+            factory: &|factory| factory,
             some_idempotent: false,
             min_capacity: MIN_CONCURRENT_STREAMS,
         };
@@ -437,15 +442,6 @@ impl<R> ChannelBuilder<R> {
     pub(crate) fn retry_codes(&mut self, codes: Vec<Code>, idempotent_codes: Vec<Code>) {
         self.retry.codes = codes;
         self.retry.idempotent_codes = idempotent_codes;
-    }
-
-    /// Changes the factory.
-    pub(crate) fn map_factory(
-        &mut self,
-        change: impl FnOnce(Arc<dyn Factory>) -> Arc<dyn Factory>,
-    ) {
-        let factory = std::mem::take(&mut self.factory).into_shared();
-        self.factory = ChosenFactory::Other(change(factory));
     }
 }
 

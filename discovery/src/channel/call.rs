@@ -126,7 +126,7 @@ impl<'a, P: Protocol> Call<'a, P> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
         let policies = shared.policies.load();
-        let policy = Arc::clone(policies.of(path, hash));
+        let policy = Arc::clone(policies.of(&parts.method, path, hash));
         let key = parts.extensions.get::<HashKey>().copied();
         let key = key
             .or_else(|| policies.key(&parts.headers))
@@ -176,7 +176,8 @@ impl<'a, P: Protocol> Call<'a, P> {
             method: MethodSlot::of(hash),
             idempotent: options
                 .and_then(|options| options.idempotent)
-                .unwrap_or_else(|| policy.idempotent || P::is_idempotent(&parts.method, &headers)),
+                .or(policy.idempotent)
+                .unwrap_or_else(|| P::is_idempotent(&parts.method, &headers)),
             hedge: options
                 .and_then(|options| options.hedge)
                 .unwrap_or(policy.retry.hedge),

@@ -35,7 +35,7 @@ fn probed(
     if !connections.has_probes() {
         return Ok(factory);
     }
-    let ChosenFactory::Http2(http2) = factory else {
+    let Some(http2) = factory.http2().cloned() else {
         return Err(InvalidSetting::new(
             "connections",
             "given with keepAlive or tcpKeepAlive",
@@ -51,5 +51,5 @@ fn probed(
         .tcp_keep_alive
         .map_or_else(|| http2.tcp_keep_alive(), on);
     let http2 = http2.with_keep_alives(pings).with_tcp_keep_alive(tcp);
-    Ok(ChosenFactory::Http2(Box::new(http2)))
+    Ok(factory.with_http2(http2))
 }

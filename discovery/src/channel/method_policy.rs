@@ -8,9 +8,11 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Method};
 
 use super::options::Target;
+#[cfg(feature = "service-config")]
+use crate::config::PathName;
 use crate::{
     ejection::EjectionPolicy,
     hash::{self, HashKey},
@@ -22,8 +24,9 @@ use crate::{
 pub(crate) struct MethodPolicy {
     /// Attempts, time and backoff. Its set of idempotent methods is empty.
     pub(crate) retry: RetryPolicy,
-    /// True if the method may be executed twice.
-    pub(crate) idempotent: bool,
+    /// True if the method may be executed twice, false if it must not be; `None` leaves it to the
+    /// request.
+    pub(crate) idempotent: Option<bool>,
     /// True if its request or response is declared to be a stream.
     pub(crate) streaming: bool,
     /// True if a call waits for an instance when there is none.
@@ -60,6 +63,9 @@ pub(crate) struct Policies {
     default: Arc<MethodPolicy>,
     methods: Table,
     services: Table,
+    /// The policies of requests of plain HTTP, the most exact first.
+    #[cfg(feature = "service-config")]
+    paths: Vec<(PathName, Arc<MethodPolicy>)>,
     pub(crate) ejection: Arc<EjectionPolicy>,
     /// The header whose value is the key of calls that have none.
     pub(crate) hash_header: Option<HeaderName>,
@@ -71,6 +77,8 @@ impl Policies {
             default: Arc::new(default),
             methods: Table::default(),
             services: Table::default(),
+            #[cfg(feature = "service-config")]
+            paths: Vec::new(),
             ejection,
             hash_header: None,
         }
@@ -87,8 +95,29 @@ impl Policies {
         self.services.insert(path, policy);
     }
 
-    /// The policy of a method, by its path and the hash of it: the most exact one.
-    pub(crate) fn of(&self, path: &str, hash: u64) -> &Arc<MethodPolicy> {
+    /// Adds the policy of requests of plain HTTP.
+    #[cfg(feature = "service-config")]
+    pub(crate) fn add_path(&mut self, name: PathName, policy: MethodPolicy) {
+        let exactness = name.exactness();
+        let index = self
+            .paths
+            .partition_point(|(known, _)| known.exactness() >= exactness);
+        self.paths.insert(index, (name, Arc::new(policy)));
+    }
+
+    /// The policy of a method, by its path and the hash of it, or of a request of plain HTTP: the most
+    /// exact one.
+    pub(crate) fn of(&self, method: &Method, path: &str, hash: u64) -> &Arc<MethodPolicy> {
+        #[cfg(feature = "service-config")]
+        if let Some((_, policy)) = self
+            .paths
+            .iter()
+            .find(|(name, _)| name.matches(method, path))
+        {
+            return policy;
+        }
+        #[cfg(not(feature = "service-config"))]
+        let _ = method;
         if let Some(policy) = self.methods.get(path, hash) {
             return policy;
         }
@@ -121,6 +150,12 @@ impl Policies {
     /// The policy of the methods that no entry names.
     pub(crate) fn default_policy(&self) -> &Arc<MethodPolicy> {
         &self.default
+    }
+
+    /// Names of plain HTTP with policies of their own, the most exact first.
+    #[cfg(feature = "service-config")]
+    pub(crate) fn paths(&self) -> &[(PathName, Arc<MethodPolicy>)] {
+        &self.paths
     }
 
     /// Paths with policies of their own, sorted: methods, then services.

@@ -14,7 +14,7 @@ use crate::orca::LoadReports;
 use crate::{
     balance::Policy,
     code::Code,
-    config::{KEEP_ALIVE_TIMEOUT, MAX_ATTEMPTS, Name, OWN_KEY, RouteConfig},
+    config::{Dialect, KEEP_ALIVE_TIMEOUT, MAX_ATTEMPTS, Name, OWN_KEY, RouteConfig},
     endpointer::{RemovalProtection, SetPolicy},
     filter::{subset::Subset, zone::Locality},
     limit::ConcurrencyLimit,
@@ -28,6 +28,7 @@ pub(super) struct Report<'a> {
     pub(super) fixed: &'a FixedSettings,
     pub(super) limit: LimitPolicy,
     pub(super) routes: &'a [RouteConfig],
+    pub(super) dialect: Dialect,
     pub(super) subset_id: Option<&'a str>,
 }
 
@@ -35,15 +36,20 @@ impl Report<'_> {
     /// The document, indented.
     pub(super) fn to_json(&self) -> String {
         let [methods, services] = self.policies.named();
-        let methods = methods
+        let paths = self.policies.paths().iter();
+        let entries = methods
             .into_iter()
-            .map(|(path, policy)| method_config(&name(&Name::Method(path.to_owned())), policy));
-        let services = services
-            .into_iter()
-            .map(|(path, policy)| method_config(&name(&Name::Service(path.to_owned())), policy));
-        let all = method_config(&name(&Name::All), self.policies.default_policy());
+            .map(|(path, policy)| (Name::Method(path.to_owned()), policy))
+            .chain(
+                services
+                    .into_iter()
+                    .map(|(path, policy)| (Name::Service(path.to_owned()), policy)),
+            )
+            .chain(paths.map(|(path, policy)| (Name::Path(path.clone()), &**policy)))
+            .chain([(Name::All, &**self.policies.default_policy())])
+            .map(|(name, policy)| self.method_config(&name, policy));
         let mut document = json!({
-            "methodConfig": methods.chain(services).chain([all]).collect::<Vec<_>>(),
+            "methodConfig": entries.collect::<Vec<_>>(),
             OWN_KEY: self.own(),
         });
         #[cfg(feature = "orca")]
@@ -60,6 +66,49 @@ impl Report<'_> {
             });
         }
         format!("{document:#}")
+    }
+
+    /// The policy of these methods as an entry of `methodConfig`.
+    fn method_config(&self, method: &Name, policy: &MethodPolicy) -> Value {
+        let retry = &policy.retry;
+        // What plain HTTP does not have is null, as it is where it was not given.
+        let is_grpc = self.dialect == Dialect::Grpc;
+        let codes = |list| is_grpc.then(|| codes(list));
+        let mut config = json!({
+            "name": [name(method)],
+            "timeout": retry.timeout.map(seconds),
+            "waitForReady": policy.wait_for_ready,
+            "maxRequestMessageBytes": policy.max_request,
+            "maxResponseMessageBytes": policy.max_response,
+            OWN_KEY: {
+                "idempotent": policy.idempotent.or(is_grpc.then_some(false)),
+                "maxAttempts": retry.max_attempts,
+                "attemptTimeout": retry.attempt_timeout.map(seconds),
+                "learnAttemptTimeout": retry.learn_attempt_timeout,
+                "hedge": match retry.hedge {
+                    None => Some("off".to_owned()),
+                    Some(Hedge::Percentile95) => Some("p95".to_owned()),
+                    Some(Hedge::After(delay)) => Some(seconds(delay)),
+                    // Said by the hedging policy.
+                    Some(Hedge::Each(_)) => None,
+                },
+                "retryCodes": codes(&retry.codes),
+                "idempotentCodes": codes(&retry.idempotent_codes),
+                "initialBackoff": seconds(retry.backoff.first),
+                "maxBackoff": seconds(retry.backoff.ceiling),
+                "backoffMultiplier": retry.backoff.multiplier,
+                "retryElsewhereAtOnce": retry.elsewhere_at_once,
+                "replayLimit": retry.replay_limit,
+            },
+        });
+        if let Some(Hedge::Each(delay)) = retry.hedge {
+            config["hedgingPolicy"] = json!({
+                "maxAttempts": retry.max_attempts.clamp(2, MAX_ATTEMPTS),
+                "hedgingDelay": seconds(delay),
+                "nonFatalStatusCodes": codes(&retry.codes),
+            });
+        }
+        config
     }
 
     fn own(&self) -> Value {
@@ -124,48 +173,16 @@ fn load_balancing(reports: &LoadReports) -> Value {
     json!([{"weighted_round_robin": fields}])
 }
 
-fn method_config(name: &Value, policy: &MethodPolicy) -> Value {
-    let retry = &policy.retry;
-    let mut config = json!({
-        "name": [name],
-        "timeout": retry.timeout.map(seconds),
-        "waitForReady": policy.wait_for_ready,
-        "maxRequestMessageBytes": policy.max_request,
-        "maxResponseMessageBytes": policy.max_response,
-        OWN_KEY: {
-            "idempotent": policy.idempotent,
-            "maxAttempts": retry.max_attempts,
-            "attemptTimeout": retry.attempt_timeout.map(seconds),
-            "learnAttemptTimeout": retry.learn_attempt_timeout,
-            "hedge": match retry.hedge {
-                None => Some("off".to_owned()),
-                Some(Hedge::Percentile95) => Some("p95".to_owned()),
-                Some(Hedge::After(delay)) => Some(seconds(delay)),
-                // Said by the hedging policy.
-                Some(Hedge::Each(_)) => None,
-            },
-            "retryCodes": codes(&retry.codes),
-            "idempotentCodes": codes(&retry.idempotent_codes),
-            "initialBackoff": seconds(retry.backoff.first),
-            "maxBackoff": seconds(retry.backoff.ceiling),
-            "backoffMultiplier": retry.backoff.multiplier,
-            "retryElsewhereAtOnce": retry.elsewhere_at_once,
-            "replayLimit": retry.replay_limit,
-        },
-    });
-    if let Some(Hedge::Each(delay)) = retry.hedge {
-        config["hedgingPolicy"] = json!({
-            "maxAttempts": retry.max_attempts.clamp(2, MAX_ATTEMPTS),
-            "hedgingDelay": seconds(delay),
-            "nonFatalStatusCodes": codes(&retry.codes),
-        });
-    }
-    config
-}
-
 fn name(name: &Name) -> Value {
     match name {
         Name::All => json!({}),
+        Name::Path(path) => {
+            let mut name = json!({"path": path.path()});
+            if let Some(method) = path.method() {
+                name["method"] = json!(method);
+            }
+            name
+        }
         Name::Service(path) => json!({"service": path.trim_start_matches('/')}),
         Name::Method(path) => {
             let (service, method) = path.rsplit_once('/').unwrap_or((path, ""));

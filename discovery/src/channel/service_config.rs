@@ -65,6 +65,7 @@ impl Channel {
             fixed: &shared.fixed,
             limit: in_use.kept.limit_policy(),
             routes: &in_use.config.own.routes,
+            dialect: shared.settings.dialect,
             subset_id: in_use
                 .config
                 .own
@@ -87,6 +88,8 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use http::Method;
 
     use super::*;
     use crate::hash;
@@ -117,9 +120,13 @@ mod tests {
             ("/", 1_000, true, false),
             ("", 1_000, true, false),
         ] {
-            let policy = policies.of(path, hash::bytes(path.as_bytes()));
+            let policy = policies.of(&Method::POST, path, hash::bytes(path.as_bytes()));
             let timeout = policy.retry.timeout.unwrap().as_millis();
-            let seen = (timeout, policy.wait_for_ready, policy.idempotent);
+            let seen = (
+                timeout,
+                policy.wait_for_ready,
+                policy.idempotent == Some(true),
+            );
             assert_eq!(seen, (millis, waits, idempotent), "{path}");
         }
     }

@@ -3,18 +3,18 @@
 
 #[cfg(feature = "service-config")]
 mod ejection;
+#[cfg(feature = "service-config")]
+mod policies;
 
 use std::{collections::HashSet, sync::Arc};
 
-#[cfg(feature = "service-config")]
-use http::HeaderName;
 use tokio::time::Instant;
 
 use super::method_policy::{MethodPolicy, Policies};
 #[cfg(feature = "service-config")]
-use super::route::Route;
+use crate::config::{Dialect, ServiceConfig};
 #[cfg(feature = "service-config")]
-use crate::config::{AttemptRule, MethodConfig, Name, ServiceConfig};
+use crate::error::InvalidSetting;
 #[cfg(feature = "orca")]
 use crate::orca::LoadReports;
 use crate::{
@@ -29,8 +29,6 @@ use crate::{
     },
     warm_up::WarmUp,
 };
-#[cfg(feature = "service-config")]
-use crate::{error::InvalidSetting, retry::Hedge};
 
 /// The settings of a builder that a service config may replace.
 pub(crate) struct Settings {
@@ -61,6 +59,9 @@ pub(crate) struct Settings {
     pub(crate) concurrency: ConcurrencyLimit,
     /// The registry's datacenters in order of preference.
     pub(crate) datacenters: Vec<String>,
+    /// The protocol, which a service config must be for.
+    #[cfg(feature = "service-config")]
+    pub(crate) dialect: Dialect,
 }
 
 /// A balancer, and its name if it is one of this crate's.
@@ -169,7 +170,7 @@ impl Settings {
         retry.idempotent = HashSet::new();
         MethodPolicy {
             retry,
-            idempotent: is_in(&self.retry.idempotent),
+            idempotent: is_in(&self.retry.idempotent).then_some(true),
             streaming: is_in(&self.streaming),
             wait_for_ready: false,
             stream_timeout: None,
@@ -188,13 +189,15 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// If a setting of the config cannot work together with one of the builder.
+    /// If the config has a part that only another protocol has, or a setting of it cannot work together
+    /// with one of the builder.
     pub(crate) fn effective_with(
         &self,
         config: &ServiceConfig,
         kept: &Kept,
         now: Instant,
     ) -> Result<Effective, InvalidSetting> {
+        self.dialect.check(config)?;
         let kept = Kept {
             balancer: self.balancer_with(config, kept),
             ..self.limit_with(config, kept, now)
@@ -270,151 +273,4 @@ impl Settings {
             balancer: kept.balancer.clone(),
         }
     }
-
-    fn policies_with(
-        &self,
-        config: &ServiceConfig,
-        limit: &Arc<RetryLimit>,
-        ejection: Arc<EjectionPolicy>,
-    ) -> Policies {
-        let entry = |name: &Name| {
-            let has_name = |entry: &&MethodConfig| entry.names.contains(name);
-            config.methods.iter().find(has_name)
-        };
-        let all = entry(&Name::All);
-        let of_service = |path: &str| {
-            let service = path.rsplit_once('/').map_or(path, |(service, _)| service);
-            entry(&Name::Service(service.to_owned())).or(all)
-        };
-        let routes: Vec<_> = config
-            .own
-            .routes
-            .iter()
-            .map(Route::new)
-            .map(Arc::new)
-            .collect();
-        let routes_of = |name: &Name| {
-            let is_for = |route: &&Arc<Route>| {
-                let names = &route.config.names;
-                names.is_empty() || names.iter().any(|wanted| wanted.covers(name))
-            };
-            routes.iter().filter(is_for).cloned().collect()
-        };
-        let default = MethodPolicy {
-            routes: routes_of(&Name::All),
-            ..self.method_with(None, all, limit)
-        };
-        let mut policies = Policies::new(default, ejection);
-        policies.hash_header = hash_header(config).cloned();
-        let mut methods: HashSet<&str> = self.declared();
-        let mut services: HashSet<&str> = HashSet::new();
-        let in_methods = config.methods.iter().flat_map(|entry| &entry.names);
-        let in_routes = config.own.routes.iter().flat_map(|route| &route.names);
-        for name in in_methods.chain(in_routes) {
-            match name {
-                Name::All => {}
-                Name::Method(path) => {
-                    methods.insert(path);
-                }
-                Name::Service(path) => {
-                    services.insert(path);
-                }
-            }
-        }
-        for path in services {
-            let name = Name::Service(path.to_owned());
-            let policy = MethodPolicy {
-                routes: routes_of(&name),
-                ..self.method_with(None, entry(&name).or(all), limit)
-            };
-            policies.add_service(path, policy);
-        }
-        for path in methods {
-            let name = Name::Method(path.to_owned());
-            let own = entry(&name).or_else(|| of_service(path));
-            let policy = MethodPolicy {
-                routes: routes_of(&name),
-                ..self.method_with(Some(path), own, limit)
-            };
-            policies.add_method(path, policy);
-        }
-        policies
-    }
-
-    fn method_with(
-        &self,
-        path: Option<&str>,
-        config: Option<&MethodConfig>,
-        limit: &Arc<RetryLimit>,
-    ) -> MethodPolicy {
-        let mut policy = self.method(path, limit);
-        let Some(config) = config else {
-            return policy;
-        };
-        let retry = &mut policy.retry;
-        if let Some(timeout) = config.timeout {
-            retry.timeout = Some(retry.timeout.map_or(timeout, |own| own.min(timeout)));
-            policy.stream_timeout = Some(timeout);
-        }
-        policy.wait_for_ready = config.wait_for_ready.unwrap_or(false);
-        policy.max_request = config.max_request;
-        policy.max_response = config.max_response;
-        match &config.attempts {
-            None => {}
-            Some(AttemptRule::Retry {
-                max_attempts,
-                backoff,
-                codes,
-            }) => {
-                retry.max_attempts = *max_attempts;
-                retry.backoff = *backoff;
-                retry.codes.clone_from(codes);
-                retry.idempotent_codes.clone_from(codes);
-                retry.elsewhere_at_once = false;
-            }
-            Some(AttemptRule::Hedging {
-                max_attempts,
-                delay,
-                non_fatal,
-            }) => {
-                retry.max_attempts = *max_attempts;
-                retry.codes.clone_from(non_fatal);
-                retry.idempotent_codes.clone_from(non_fatal);
-                retry.hedge = Some(Hedge::Each(*delay));
-                policy.idempotent = true;
-            }
-        }
-        let own = &config.own;
-        policy.idempotent = own.idempotent.unwrap_or(policy.idempotent);
-        retry.max_attempts = own.max_attempts.unwrap_or(retry.max_attempts);
-        retry.max_attempts = retry
-            .max_attempts
-            .min(self.max_attempts.unwrap_or(u32::MAX));
-        retry.attempt_timeout = own.attempt_timeout.or(retry.attempt_timeout);
-        let learn = own.learn_attempt_timeout;
-        retry.learn_attempt_timeout = learn.unwrap_or(retry.learn_attempt_timeout);
-        retry.hedge = own.hedge.unwrap_or(retry.hedge);
-        if let Some(codes) = &own.retry_codes {
-            retry.codes.clone_from(codes);
-        }
-        if let Some(codes) = &own.idempotent_codes {
-            retry.idempotent_codes.clone_from(codes);
-        }
-        let backoff = &mut retry.backoff;
-        backoff.ceiling = own.max_backoff.unwrap_or(backoff.ceiling);
-        // As in gRPC, a first backoff above the maximum is the maximum.
-        backoff.first = own.initial_backoff.unwrap_or(backoff.first);
-        backoff.first = backoff.first.min(backoff.ceiling);
-        backoff.multiplier = own.backoff_multiplier.unwrap_or(backoff.multiplier);
-        retry.elsewhere_at_once = own.elsewhere_at_once.unwrap_or(retry.elsewhere_at_once);
-        retry.replay_limit = own.replay_limit.unwrap_or(retry.replay_limit);
-        policy
-    }
-}
-
-/// The header whose value is the key of a call (gRFC A76).
-#[cfg(feature = "service-config")]
-fn hash_header(config: &ServiceConfig) -> Option<&HeaderName> {
-    let own = config.own.hash_header.as_ref();
-    own.or(config.balancing.hash_header.as_ref())
 }

@@ -147,7 +147,9 @@ impl ChannelPolicy {
     fn of(shared: &Shared, policies: &Policies) -> Self {
         let mut retry = policies.default_policy().retry.clone();
         let [methods, _services] = policies.named();
-        let idempotent = methods.into_iter().filter(|(_, policy)| policy.idempotent);
+        let idempotent = methods
+            .into_iter()
+            .filter(|(_, policy)| policy.idempotent == Some(true));
         retry.idempotent = idempotent.map(|(path, _)| path.to_owned()).collect();
         let set = shared.endpointer.policy_in_effect();
         Self {

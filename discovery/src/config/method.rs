@@ -8,15 +8,18 @@ use super::{
     error::{ConfigError, ConfigWarning},
     node::Node,
     own_method::OwnMethod,
+    path_name::PathName,
 };
 
-/// The methods of an entry, the most exact first.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// The methods of an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Name {
     /// One method, by its path `/package.Service/Method`.
     Method(String),
     /// All methods of a service, by its path `/package.Service`.
     Service(String),
+    /// Requests of plain HTTP.
+    Path(PathName),
     /// All methods.
     All,
 }
@@ -27,6 +30,9 @@ impl Name {
         warnings: &mut Vec<ConfigWarning>,
     ) -> Result<Self, ConfigError> {
         let mut object = node.object()?;
+        if let Some(path) = object.take("path") {
+            return PathName::read(&path, object, warnings).map(Self::Path);
+        }
         // Empty texts are as good as absent ones, as in protobuf.
         let service = object
             .optional("service", Node::string)?
@@ -55,6 +61,7 @@ impl Name {
             (Self::Service(service), Self::Method(path)) => path
                 .rsplit_once('/')
                 .is_some_and(|(known, _method)| known == service),
+            (Self::Path(one), Self::Path(other)) => one.covers(other),
             _ => self == other,
         }
     }

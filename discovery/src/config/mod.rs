@@ -2,7 +2,7 @@
 //!
 //! The document is `grpc_service_config.proto` in protobuf's JSON mapping (gRFC A2). Settings that gRPC
 //! does not have stand under the key `discovery`, at the top and in each entry of `methodConfig`; other
-//! clients ignore them.
+//! clients ignore them. A channel of [plain HTTP](#plain-http) reads it with names of its own.
 //!
 //! | field | gRFC | effect |
 //! |---|---|---|
@@ -73,6 +73,17 @@
 //! | `hedge` | `"off"`, `"p95"` or a delay |
 //! | `retryElsewhereAtOnce` | the second attempt goes to another instance without a backoff; `false` with a `retryPolicy`, otherwise `true` |
 //!
+//! # Plain HTTP
+//!
+//! For a channel of the feature `http`, a `name` in `methodConfig` and `routes` is
+//! `{"path": "/orders", "method": "GET"}`: the requests to that path and to those below it, with this HTTP
+//! method; without `method`, with any. Of the entries that name a request, the one with the longest path holds,
+//! and of two with the same path the one with a method. `metadata` are headers.
+//!
+//! Statuses are a matter of `http::Rules`, so `retryPolicy`, `nonFatalStatusCodes`, `retryCodes` and
+//! `idempotentCodes` are errors there. So are `healthCheckConfig`, `maxRequestMessageBytes` and
+//! `maxResponseMessageBytes`, and names of services. Names of paths are errors for a gRPC channel.
+//!
 //! # Which setting counts
 //!
 //! A setting of the config replaces the builder's. The builder's own timeout and `retry_max`, where they
@@ -110,12 +121,14 @@ use std::sync::Arc;
 
 mod attempts;
 mod balancing;
+mod dialect;
 mod error;
 mod method;
 mod node;
 mod own;
 mod own_fixed;
 mod own_method;
+mod path_name;
 mod reported;
 mod routes;
 #[cfg(test)]
@@ -126,9 +139,11 @@ use self::node::Node;
 pub(crate) use self::{
     attempts::{AttemptRule, MAX_ATTEMPTS},
     balancing::{Balancing, Outliers},
+    dialect::Dialect,
     method::{MethodConfig, Name},
     own::{Own, OwnEjection},
     own_fixed::{KEEP_ALIVE_TIMEOUT, OwnConnections},
+    path_name::PathName,
     routes::{Destination, RouteConfig},
 };
 use crate::retry::ThrottlePolicy;

@@ -121,6 +121,17 @@ impl Connections {
         self.with_versions(Versions::Http1)
     }
 
+    /// The settings of TCP and HTTP/2.
+    pub(crate) fn http2(&self) -> &Http2 {
+        &self.http2
+    }
+
+    #[cfg(feature = "service-config")]
+    pub(crate) fn with_http2(mut self, http2: Http2) -> Self {
+        self.http2 = http2;
+        self
+    }
+
     fn with_versions(mut self, versions: Versions) -> Self {
         self.versions = versions;
         self

@@ -25,6 +25,11 @@ use crate::{
     registry::Registry,
     retry::CallError,
 };
+#[cfg(feature = "service-config")]
+use crate::{
+    config::{Dialect, ServiceConfig},
+    error::InvalidSetting,
+};
 
 /// A client of all instances of one HTTP service.
 ///
@@ -40,6 +45,8 @@ pub struct Channel {
 ///
 /// The [codes](crate::RetryPolicy::codes) and [methods](crate::RetryPolicy::idempotent) of a
 /// [`retry`](crate::ChannelBuilder::retry) policy are not used: [`Rules`] take their place.
+/// A [service config](crate::ChannelBuilder::service_config) has names of paths, see the
+/// [module](super#policy).
 pub type ChannelBuilder = crate::ChannelBuilder<Rules>;
 
 impl Channel {
@@ -109,6 +116,34 @@ impl Channel {
     }
 }
 
+#[cfg(feature = "service-config")]
+impl Channel {
+    /// Replaces the [service config](crate::config), without losing a request or a connection; see
+    /// [`Channel::set_service_config`](crate::Channel::set_service_config).
+    ///
+    /// # Errors
+    ///
+    /// If the config has a part that plain HTTP does not have, or a setting of it cannot work together with
+    /// one of the builder. The old config stays.
+    pub fn set_service_config(&self, config: ServiceConfig) -> Result<(), InvalidSetting> {
+        self.engine.set_service_config(config)
+    }
+
+    /// The policy in effect, as a service config with a value for every setting that has one. A channel
+    /// with this config has the same policy. The [rules](Rules) are not part of it.
+    #[must_use]
+    pub fn effective_config(&self) -> String {
+        self.engine.effective_config()
+    }
+
+    /// The header whose value is the key of requests without a [`HashKey`](crate::HashKey); see
+    /// [`Channel::request_hash_header`](crate::Channel::request_hash_header).
+    #[must_use]
+    pub fn request_hash_header(&self) -> Option<http::HeaderName> {
+        self.engine.request_hash_header()
+    }
+}
+
 impl std::fmt::Debug for Channel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.engine.fmt(f)
@@ -135,8 +170,10 @@ impl ChannelBuilder {
             setting,
         })?;
         self.retry_codes(CODES.to_vec(), Code::ALL.to_vec());
-        self.map_factory(|inner| Arc::new(WithRules::new(inner, rules)));
         let engine = self.start(&ProtocolSettings {
+            #[cfg(feature = "service-config")]
+            dialect: Dialect::Http,
+            factory: &|inner| Arc::new(WithRules::new(inner, rules.clone())),
             some_idempotent: true,
             // An instance may take few requests at a time, or none for a while.
             min_capacity: 0,

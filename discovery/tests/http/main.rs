@@ -15,6 +15,8 @@ mod memory;
 mod retry_after;
 mod rules;
 mod servers;
+#[cfg(feature = "service-config")]
+mod service_config;
 #[cfg(feature = "tls")]
 mod tls;
 

@@ -19,10 +19,12 @@ use super::{
     super::{Channel, fixed_settings::FixedSettings, settings::Settings, shared::Shared},
     BuildError, ChannelBuilder, Source,
 };
+#[cfg(feature = "service-config")]
+use crate::config::Dialect;
 #[cfg(feature = "descriptors")]
 use crate::retry::methods::Methods;
 use crate::{
-    connection::origin::with_origin,
+    connection::{Factory, origin::with_origin},
     endpoint::Connector,
     endpointer::{Config, Endpointer},
     error::InvalidSetting,
@@ -33,7 +35,7 @@ use crate::{
 
 impl<R> ChannelBuilder<R> {
     /// Starts the channel of a protocol with these properties.
-    pub(crate) fn start(self, protocol: &ProtocolSettings) -> Result<Channel, BuildError> {
+    pub(crate) fn start(self, protocol: &ProtocolSettings<'_>) -> Result<Channel, BuildError> {
         let service = self.query.service.clone();
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(BuildError::NoRuntime(service));
@@ -54,7 +56,7 @@ impl<R> ChannelBuilder<R> {
     fn start_with(
         self,
         service: String,
-        protocol: &ProtocolSettings,
+        protocol: &ProtocolSettings<'_>,
     ) -> Result<Channel, BuildError> {
         let refuse = |setting| BuildError::Setting {
             service: service.clone(),
@@ -77,7 +79,8 @@ impl<R> ChannelBuilder<R> {
         retry.validate_with(some_idempotent).map_err(refuse)?;
         let user_agent = header_value(&self.user_agent).map_err(refuse)?;
         let origin = self.origin.as_ref().map(ToString::to_string);
-        let factory = with_origin(self.factory.into_shared(), self.origin).map_err(|expected| {
+        let factory = (protocol.factory)(self.factory.into_shared());
+        let factory = with_origin(factory, self.origin).map_err(|expected| {
             let value = origin.unwrap_or_default();
             refuse(InvalidSetting::new(
                 "origin",
@@ -117,6 +120,8 @@ impl<R> ChannelBuilder<R> {
             health: self.health,
             concurrency: self.concurrency,
             datacenters: instancer.datacenters(),
+            #[cfg(feature = "service-config")]
+            dialect: protocol.dialect,
         };
         let now = Instant::now();
         let effective = settings.effective(now);
@@ -237,7 +242,11 @@ fn header_value(user_agent: &str) -> Result<HeaderValue, InvalidSetting> {
 }
 
 /// The properties of a protocol that a channel depends on.
-pub(crate) struct ProtocolSettings {
+pub(crate) struct ProtocolSettings<'a> {
+    #[cfg(feature = "service-config")]
+    pub(crate) dialect: Dialect,
+    /// Adds the protocol's own rules to the factory.
+    pub(crate) factory: &'a dyn Fn(Arc<dyn Factory>) -> Arc<dyn Factory>,
     /// True if a request can say itself that it may be executed twice.
     pub(crate) some_idempotent: bool,
     /// Calls that any connection takes at a time: its capacity is not read below this number.

@@ -3,72 +3,47 @@
 //!
 //! | module | contents |
 //! |---|---|
+//! | `args`, `context` | the command line, and the facts that the steps share |
 //! | `finding` | a finding, and the outcome of all |
 //! | `report` | their text and JSON |
 //! | `registry` | the registry: reached, credentials, clock |
 //! | `service` | the service: known, near names, filters |
 //! | `instance` | one instance: health, connection, protocol, gRPC, latency |
 //! | `channel` | a real channel, at the end |
-//! | `sniff` | what speaks at an address: HTTP/1, HTTP/2, TLS |
+//! | `wire` | the protocol, default port and credentials of each kind of registry |
+//! | `sniff` | the protocol of a server at an address: HTTP/1, HTTP/2, TLS |
 //! | `certificate` | why a certificate is refused, and when it ends |
 //! | `clock` | the difference between clocks |
 
+mod args;
 mod certificate;
 mod channel;
 mod clock;
+mod context;
 mod finding;
 mod instance;
 mod registry;
 mod report;
 mod service;
 mod sniff;
+mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use bootstrap::values::{name, positive_duration};
-use clap::Args;
-use discovery::{Instance, connection::Http2};
+use discovery::Instance;
 use futures_util::{StreamExt as _, stream};
 
+pub(crate) use self::args::DoctorArgs;
 use self::{
     clock::Skew,
+    context::StepContext,
     finding::{Finding, Outcome},
     report::Report,
 };
-use crate::{
-    output,
-    target::{ConnectionArgs, Filters, Target},
-};
+use crate::output;
 
 /// Number of instances that are examined at the same time.
 const AT_A_TIME: usize = 16;
-
-#[derive(Args, Debug)]
-pub(crate) struct DoctorArgs {
-    #[command(flatten)]
-    target: Target,
-    /// gRPC service that the instances must offer, for example pb.Trim [default: any]
-    #[arg(long, value_name = "NAME", env = "DISCOVERY_GRPC_SERVICE", value_parser = name)]
-    grpc_service: Option<String>,
-    /// Time limit of each step
-    #[arg(long, value_name = "DURATION", env = "DISCOVERY_TIMEOUT", default_value = "3s", value_parser = positive_duration)]
-    timeout: Duration,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    filters: Filters,
-    #[command(flatten)]
-    connection: ConnectionArgs,
-}
-
-/// The facts that the steps share.
-struct Patient<'a> {
-    args: &'a DoctorArgs,
-    http2: Http2,
-    /// The difference between the registry's clock and this machine's, if it is known.
-    skew: Option<Skew>,
-}
 
 /// Prints the findings. Returns 0 if all is well, 1 with warnings, 2 if calls do not work.
 ///
@@ -87,11 +62,7 @@ pub(crate) async fn run(args: DoctorArgs) -> anyhow::Result<u8> {
 
 async fn examine(args: &DoctorArgs) -> anyhow::Result<Report> {
     let target = &args.target;
-    let mut patient = Patient {
-        args,
-        http2: args.connection.factory()?,
-        skew: None,
-    };
+    let http2 = args.connection.factory()?;
     let registry = match target.open() {
         Ok(registry) => registry,
         Err(error) => {
@@ -101,15 +72,15 @@ async fn examine(args: &DoctorArgs) -> anyhow::Result<Report> {
     };
     let name = Some(registry.name());
     let skew = clock::of_registry(registry.name(), args.timeout).await;
-    patient.skew = skew;
-    let (set, mut findings) = registry::examine(&patient, &*registry).await;
+    let context = StepContext { args, http2, skew };
+    let (set, mut findings) = registry::examine(&context, &*registry).await;
     let Some(set) = set else {
         return Ok(Report::new(&target.service, name, findings, 0));
     };
     findings.extend(skew.and_then(Skew::finding));
-    findings.extend(service::examine(&patient, &*registry, &set).await);
+    findings.extend(service::examine(&context, &*registry, &set).await);
     let examined: Vec<_> = stream::iter(set.instances.iter())
-        .map(|instance| instance::examine(&patient, instance))
+        .map(|instance| instance::examine(&context, instance))
         .buffered(AT_A_TIME)
         .collect()
         .await;
@@ -121,7 +92,7 @@ async fn examine(args: &DoctorArgs) -> anyhow::Result<Report> {
     findings.extend(examined.into_iter().flat_map(|one| one.findings));
     findings.extend(foreign);
     if !set.instances.is_empty() {
-        findings.push(channel::examine(&patient, &registry, &set, usable.len()).await);
+        findings.push(channel::examine(&context, &registry, &set, usable.len()).await);
     }
     Ok(Report::new(&target.service, name, findings, usable.len()))
 }

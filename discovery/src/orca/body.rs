@@ -8,7 +8,7 @@ use std::{
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::layer::CallEnd;
+use super::call::CallEnd;
 
 pin_project! {
     /// The body of a response, with a load report in its trailers.

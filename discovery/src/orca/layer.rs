@@ -3,7 +3,6 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 
@@ -17,25 +16,32 @@ use tower_service::Service;
 
 use super::{
     body::ReportingBody,
-    report::{HEADER, LoadReport},
+    call::{CallEnd, CallLoad},
     server::ServerLoad,
 };
-use crate::{
-    BoxError,
-    ejection::Classification,
-    grpc::{self, Grpc},
-    protocol::Protocol as _,
-};
+use crate::{BoxError, grpc};
+
+impl ServerLoad {
+    /// A layer that adds reports to the trailers of all calls of a server. It counts all of them,
+    /// health checks included; see [`around`](Self::around).
+    #[must_use]
+    pub fn layer(&self) -> ReportLayer {
+        ReportLayer(self.clone())
+    }
+
+    /// The same around one service of a server.
+    #[must_use]
+    pub fn around<S>(&self, service: S) -> Reporting<S> {
+        Reporting {
+            inner: service,
+            load: self.clone(),
+        }
+    }
+}
 
 /// Adds the load of a server to the trailers of its calls, see [`ServerLoad::layer`].
 #[derive(Clone, Debug)]
 pub struct ReportLayer(ServerLoad);
-
-impl ReportLayer {
-    pub(super) fn new(load: ServerLoad) -> Self {
-        Self(load)
-    }
-}
 
 impl<S> Layer<S> for ReportLayer {
     type Service = Reporting<S>;
@@ -45,35 +51,11 @@ impl<S> Layer<S> for ReportLayer {
     }
 }
 
-/// The load of one call: an extension of its request, for the handler.
-///
-/// Its figures replace those of the server in the call's report.
-#[derive(Clone, Debug, Default)]
-pub struct CallLoad(Arc<Mutex<Option<Box<LoadReport>>>>);
-
-impl CallLoad {
-    /// Sets figures of the call.
-    pub fn update(&self, update: impl FnOnce(&mut LoadReport)) {
-        let mut report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        update(report.get_or_insert_default());
-    }
-
-    fn take(&self) -> Option<Box<LoadReport>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
 /// A service whose calls report its load, see [`ServerLoad::around`].
 #[derive(Clone, Debug)]
 pub struct Reporting<S> {
     inner: S,
     load: ServerLoad,
-}
-
-impl<S> Reporting<S> {
-    pub(super) fn new(inner: S, load: ServerLoad) -> Self {
-        Self { inner, load }
-    }
 }
 
 impl<S: NamedService> NamedService for Reporting<S> {
@@ -100,38 +82,7 @@ where
         request.extensions_mut().insert(call.clone());
         ReportingFuture {
             response: self.inner.call(request),
-            end: Some(CallEnd {
-                load: self.load.clone(),
-                call,
-            }),
-        }
-    }
-}
-
-/// What a call's report is made of, at its end.
-#[derive(Debug)]
-pub(super) struct CallEnd {
-    load: ServerLoad,
-    call: CallLoad,
-}
-
-impl CallEnd {
-    /// Counts the call's status, and adds the report to the headers that have it.
-    pub(super) fn finish(self, trailers: &mut HeaderMap) {
-        let code = grpc::status(trailers);
-        if code.is_some_and(|code| Grpc::classify(code) != Classification::Success) {
-            self.load.count_error();
-        }
-        let header = match self.call.take() {
-            None => self.load.header(),
-            Some(own) => {
-                let mut report = self.load.report();
-                report.replace(&own);
-                report.to_header()
-            }
-        };
-        if let Some(header) = header {
-            trailers.insert(HEADER, header);
+            end: Some(CallEnd::new(self.load.clone(), call)),
         }
     }
 }

@@ -59,7 +59,9 @@
 //! ```
 
 mod body;
+mod call;
 mod cpu;
+mod figures;
 mod layer;
 mod policy;
 mod proto;
@@ -73,7 +75,8 @@ mod watch;
 pub(crate) use self::record::{Follow, LoadRecord};
 pub use self::{
     body::ReportingBody,
-    layer::{CallLoad, ReportLayer, Reporting, ReportingFuture},
+    call::CallLoad,
+    layer::{ReportLayer, Reporting, ReportingFuture},
     policy::LoadReports,
     report::{InvalidReport, LoadReport},
     server::ServerLoad,

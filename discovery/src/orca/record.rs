@@ -1,26 +1,12 @@
-//! The reports of one endpoint, and the weight that is in use.
-//!
-//! Calls and the stream out of band note reports without a lock. The endpointer's task decides, at each
-//! update, which weight is used: none in the blackout after the first report of a connection, and none
-//! after the last report has expired.
+//! The reports of one endpoint: its figures, and the stream out of band that follows its connection.
 
-use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderMap;
 use tokio::{sync::Notify, time::Instant};
 use tracing::debug;
 
-use super::{
-    policy::{LoadReports, weight},
-    report::LoadReport,
-    watch::Watch,
-};
+use super::{figures::Figures, policy::LoadReports, report::LoadReport, watch::Watch};
 use crate::{connection::Transport, error::chain, instance::Instance};
 
 /// What an update needs to know of the endpoint.
@@ -43,51 +29,23 @@ pub(crate) struct LoadRecord {
     watch: Mutex<Option<Watch>>,
 }
 
-/// The part that reports are noted in.
-#[derive(Debug)]
-pub(super) struct Figures {
-    born: Instant,
-    /// True if reports in the trailers of calls count.
-    per_call: AtomicBool,
-    /// The penalty of failed calls, as `f32` bits.
-    penalty: AtomicU32,
-    /// The last report: its weight as `f32` bits in the upper half, its time in the lower half. Zero
-    /// before the first.
-    latest: AtomicU64,
-    /// The time of the first report that the blackout counts from; zero before it.
-    since: AtomicU32,
-    /// The weight in use, as `f32` bits; zero if there is none.
-    used: AtomicU32,
-    /// True once it was logged that the server does not report out of band.
-    is_unsupported: AtomicBool,
-}
-
 impl LoadRecord {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
-            figures: Arc::new(Figures {
-                born: now,
-                per_call: AtomicBool::new(false),
-                penalty: AtomicU32::new(0),
-                latest: AtomicU64::new(0),
-                since: AtomicU32::new(0),
-                used: AtomicU32::new(0),
-                is_unsupported: AtomicBool::new(false),
-            }),
+            figures: Arc::new(Figures::new(now)),
             watch: Mutex::new(None),
         }
     }
 
     /// The weight in use.
     pub(crate) fn weight(&self) -> Option<f64> {
-        let weight = f32::from_bits(self.figures.used.load(Ordering::Relaxed));
-        (weight > 0.0).then(|| weight.into())
+        self.figures.weight()
     }
 
     /// Notes the report in a call's trailers, if there is one and it counts. True for the first report
     /// of a connection.
     pub(crate) fn note_trailers(&self, trailers: &HeaderMap, now: Instant) -> bool {
-        if !self.figures.per_call.load(Ordering::Relaxed) {
+        if !self.figures.is_per_call() {
             return false;
         }
         match LoadReport::from_trailers(trailers) {
@@ -105,11 +63,7 @@ impl LoadRecord {
     pub(crate) fn follow(&self, follow: &Follow<'_>) -> bool {
         let figures = &self.figures;
         let policy = follow.policy;
-        #[allow(clippy::cast_possible_truncation, reason = "a factor about 1")]
-        let penalty = policy.error_penalty as f32;
-        figures.penalty.store(penalty.to_bits(), Ordering::Relaxed);
-        let per_call = policy.out_of_band.is_none();
-        figures.per_call.store(per_call, Ordering::Relaxed);
+        figures.configure(policy);
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         match (policy.out_of_band, &follow.transport) {
             (Some(period), Some(transport)) => {
@@ -133,78 +87,15 @@ impl LoadRecord {
 
     /// Stops reading reports: another balancer is in use.
     pub(crate) fn stop(&self) {
-        self.figures.per_call.store(false, Ordering::Relaxed);
-        self.figures.forget();
+        self.figures.stop();
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
-impl Figures {
-    /// Notes a report. True for the first of a connection.
-    pub(super) fn note(&self, report: &LoadReport, now: Instant) -> bool {
-        let penalty = f32::from_bits(self.penalty.load(Ordering::Relaxed));
-        let Some(weight) = weight(report, penalty.into()) else {
-            return false;
-        };
-        #[allow(clippy::cast_possible_truncation, reason = "24 bits are exact enough")]
-        let weight = (weight as f32).clamp(f32::MIN_POSITIVE, f32::MAX);
-        let now = self.millis(now);
-        let latest = u64::from(weight.to_bits()) << 32 | u64::from(now);
-        self.latest.store(latest, Ordering::Relaxed);
-        let first = self
-            .since
-            .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
-        first.is_ok()
-    }
-
-    /// Notes that the server does not report out of band. True for the first time.
-    pub(super) fn note_unsupported(&self) -> bool {
-        !self.is_unsupported.swap(true, Ordering::Relaxed)
-    }
-
-    /// Decides which weight is used. False if no report is known.
-    fn review(&self, now: Instant, policy: &LoadReports, connected_at: Option<Instant>) -> bool {
-        let latest = self.latest.load(Ordering::Relaxed);
-        if latest == 0 {
-            return false;
-        }
-        #[allow(clippy::cast_possible_truncation, reason = "the two halves")]
-        let (weight, at) = ((latest >> 32) as u32, latest as u32);
-        let passed = |at: u32| {
-            let passed = self.millis(now).wrapping_sub(at);
-            Duration::from_millis(passed.into())
-        };
-        let since = self.since.load(Ordering::Relaxed);
-        // The reports of an earlier connection may be those of an earlier process.
-        let is_earlier =
-            |at: u32| connected_at.is_some_and(|connected| at < self.millis(connected));
-        if passed(at) >= policy.expiration || is_earlier(since) {
-            self.forget();
-            return false;
-        }
-        let is_used = since != 0 && passed(since) >= policy.blackout;
-        let used = if is_used { weight } else { 0 };
-        self.used.store(used, Ordering::Relaxed);
-        true
-    }
-
-    fn forget(&self) {
-        self.used.store(0, Ordering::Relaxed);
-        self.latest.store(0, Ordering::Relaxed);
-        self.since.store(0, Ordering::Relaxed);
-    }
-
-    /// The time since the record began, in milliseconds and never zero. Wraps around after 49 days.
-    fn millis(&self, at: Instant) -> u32 {
-        let age = at.saturating_duration_since(self.born).as_millis();
-        #[allow(clippy::cast_possible_truncation, reason = "wraps around")]
-        let millis = age as u32;
-        millis.max(1)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);

@@ -14,10 +14,8 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     cpu,
-    layer::{ReportLayer, Reporting},
     rates::{Rates, Sampler, Totals},
     report::LoadReport,
-    service::ReportServer,
 };
 
 /// The load of a server, to report. Clones share it.
@@ -111,25 +109,6 @@ impl ServerLoad {
         let mut state = self.lock();
         self.sample(&mut state, Instant::now());
         self.compose(&state)
-    }
-
-    /// A layer that adds reports to the trailers of all calls of a server. It counts all of them,
-    /// health checks included; see [`around`](Self::around).
-    #[must_use]
-    pub fn layer(&self) -> ReportLayer {
-        ReportLayer::new(self.clone())
-    }
-
-    /// The same around one service of a server.
-    #[must_use]
-    pub fn around<S>(&self, service: S) -> Reporting<S> {
-        Reporting::new(service, self.clone())
-    }
-
-    /// The service that sends reports out of band.
-    #[must_use]
-    pub fn service(&self) -> ReportServer {
-        ReportServer::new(self.clone())
     }
 
     /// Ends all streams out of band, now and in future. For a server that stops: each would last as long

@@ -25,6 +25,17 @@ use super::{
 };
 use crate::{BoxError, future::BoxFuture};
 
+impl ServerLoad {
+    /// The service that sends reports out of band.
+    #[must_use]
+    pub fn service(&self) -> ReportServer {
+        ReportServer {
+            load: self.clone(),
+            min_interval: ReportServer::MIN_INTERVAL,
+        }
+    }
+}
+
 /// Sends a server's load out of band, see [`ServerLoad::service`]. A report is sent at once, then at the
 /// interval that the client asks for.
 #[derive(Clone, Debug)]
@@ -36,13 +47,6 @@ pub struct ReportServer {
 impl ReportServer {
     /// The shortest interval that gRPC's servers accept (gRFC A51).
     const MIN_INTERVAL: Duration = Duration::from_secs(30);
-
-    pub(super) fn new(load: ServerLoad) -> Self {
-        Self {
-            load,
-            min_interval: Self::MIN_INTERVAL,
-        }
-    }
 
     /// The shortest interval between two reports to a client, and the interval for a client that asks
     /// for none. Default: 30 s.

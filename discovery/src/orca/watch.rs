@@ -15,8 +15,8 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
+    figures::Figures,
     proto::{Interval, OrcaLoadReport, OrcaLoadReportRequest, STREAM},
-    record::Figures,
 };
 use crate::{
     backoff::Backoff,

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use discovery::registry::{InstanceSet, Registry};
 use tokio::time::{Instant, timeout};
 
-use super::{Finding, Patient, finding::Weight};
+use super::{Finding, StepContext, finding::Weight};
 use crate::instance_text;
 
 const STEP: &str = "channel";
 
 /// Builds a channel and waits until it has a connection to each instance that can be called.
 pub(super) async fn examine(
-    patient: &Patient<'_>,
+    context: &StepContext<'_>,
     registry: &Arc<dyn Registry>,
     set: &InstanceSet,
     usable: usize,
@@ -26,9 +26,9 @@ pub(super) async fn examine(
             "follow the remedies above",
         );
     }
-    let args = patient.args;
+    let args = context.args;
     let builder = args.filters.channel(Arc::clone(registry), &args.target);
-    let builder = builder.factory(patient.http2.clone());
+    let builder = builder.factory(context.http2.clone());
     let channel = match builder.build() {
         Ok(channel) => channel,
         Err(error) => {
@@ -38,7 +38,7 @@ pub(super) async fn examine(
     };
     let begun = Instant::now();
     let all = channel.wait_for(|status| status.ready >= usable);
-    let in_time = timeout(patient.args.timeout, all).await;
+    let in_time = timeout(context.args.timeout, all).await;
     let ready = channel.status().ready;
     let message = format!(
         "connected to {ready} of {} in {:.1?}",

@@ -9,8 +9,8 @@ use discovery::registry::RegistryUrl;
 use super::{
     Finding,
     finding::Weight,
-    registry::Wire,
     sniff::{self, Spoken},
+    wire::Wire,
 };
 
 /// A `Date` is in whole seconds, and the answer travels. Certificates are issued for hours at least.

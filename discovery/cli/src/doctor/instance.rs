@@ -13,7 +13,7 @@ use discovery::{
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Finding, Patient, certificate,
+    Finding, StepContext, certificate,
     finding::Weight,
     sniff::{Spoken, sniff},
 };
@@ -31,14 +31,14 @@ pub(super) struct Examined {
 }
 
 /// Goes through the steps until one does not work.
-pub(super) async fn examine(patient: &Patient<'_>, instance: &Arc<Instance>) -> Examined {
+pub(super) async fn examine(context: &StepContext<'_>, instance: &Arc<Instance>) -> Examined {
     let mut examined = Examined {
         instance: Arc::clone(instance),
         findings: Vec::new(),
         usable: None,
         services: None,
     };
-    if !is_selected(patient, instance) {
+    if !is_selected(context, instance) {
         let message = format!("left out by the filters; its tags are {:?}", instance.tags);
         let remedy = "leave out --tag to include it";
         let note = Finding::new("health", Weight::Note, "filtered_out", message, remedy);
@@ -46,17 +46,17 @@ pub(super) async fn examine(patient: &Patient<'_>, instance: &Arc<Instance>) -> 
         return examined;
     }
     examined.findings.push(health(instance).of(instance));
-    let works = steps(patient, &mut examined).await;
+    let works = steps(context, &mut examined).await;
     if works && instance.health.is_usable() {
         examined.usable = Some(Arc::clone(instance));
     }
     examined
 }
 
-fn is_selected(patient: &Patient<'_>, instance: &Instance) -> bool {
-    let query = Query::new(&patient.args.target.service);
+fn is_selected(context: &StepContext<'_>, instance: &Instance) -> bool {
+    let query = Query::new(&context.args.target.service);
     query
-        .with_tags(&patient.args.filters.tags)
+        .with_tags(&context.args.filters.tags)
         .selects(instance)
 }
 
@@ -85,21 +85,21 @@ fn health(instance: &Instance) -> Finding {
 }
 
 /// The steps that need a connection. False if a call would not work.
-async fn steps(patient: &Patient<'_>, examined: &mut Examined) -> bool {
+async fn steps(context: &StepContext<'_>, examined: &mut Examined) -> bool {
     let instance = Arc::clone(&examined.instance);
-    let limit = patient.args.timeout;
+    let limit = context.args.timeout;
     let begun = Instant::now();
-    let connected = timeout(limit, patient.http2.connect(&instance)).await;
+    let connected = timeout(limit, context.http2.connect(&instance)).await;
     let took = begun.elapsed();
     let failure = match connected {
         Ok(Ok(_connection)) => None,
         Ok(Err(error)) => Some(Some(error)),
         Err(_elapsed) => Some(None),
     };
-    let is_tls = patient.args.connection.is_tls();
+    let is_tls = context.args.connection.is_tls();
     if let Some(error) = failure {
         let spoken = sniff(&instance.authority(), limit).await;
-        let finding = connection::failed(patient, &instance, error.as_ref(), &spoken);
+        let finding = connection::failed(context, &instance, error.as_ref(), &spoken);
         examined.findings.push(finding.of(&instance));
         return false;
     }
@@ -121,9 +121,9 @@ async fn steps(patient: &Patient<'_>, examined: &mut Examined) -> bool {
     let alone = (*instance).clone().with_health(InstanceHealth::Unknown);
     let channel = Channel::from_registry(
         Arc::new(StaticRegistry::new([alone])),
-        &patient.args.target.service,
+        &context.args.target.service,
     );
-    let channel = match channel.factory(patient.http2.clone()).build() {
+    let channel = match channel.factory(context.http2.clone()).build() {
         Ok(channel) => channel,
         Err(error) => {
             let finding =
@@ -132,7 +132,7 @@ async fn steps(patient: &Patient<'_>, examined: &mut Examined) -> bool {
             return false;
         }
     };
-    let said = grpc::examine(patient, &channel).await;
+    let said = grpc::examine(context, &channel).await;
     examined.services = said.services;
     let findings = said
         .findings

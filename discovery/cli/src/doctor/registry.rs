@@ -9,89 +9,13 @@ use discovery::{
 use tokio::time::Instant;
 
 use super::{
-    Finding, Patient, certificate,
+    Finding, StepContext, certificate,
     sniff::{Spoken, sniff},
+    wire::Wire,
 };
 use crate::target::{Filters, NoAnswer, first_answer};
 
 const STEP: &str = "registry";
-
-/// How a kind of registry is spoken to.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wire {
-    /// The registry's own name.
-    product: &'static str,
-    /// Its default port.
-    pub(super) port: u16,
-    pub(super) is_tls: bool,
-    /// HTTP/1; otherwise HTTP/2 (etcd) or a protocol of its own (ZooKeeper).
-    pub(super) is_http1: bool,
-    is_http2: bool,
-    /// The scheme with TLS, or without if this one has it.
-    other: &'static str,
-    /// The way to give credentials.
-    credentials: &'static str,
-}
-
-impl Wire {
-    /// That of the scheme of a URL. `None` for registries without a TCP server.
-    pub(super) fn of(scheme: &str) -> Option<Self> {
-        let (kind, is_tls) = match scheme.strip_suffix('s') {
-            Some(kind) if ["consul", "etcd", "zookeeper", "eureka"].contains(&kind) => (kind, true),
-            _ => (scheme, false),
-        };
-        let wire = |product, port, other: [&'static str; 2], credentials| Self {
-            product,
-            port,
-            is_tls,
-            is_http1: ["consul", "eureka"].contains(&kind),
-            is_http2: kind == "etcd",
-            other: other[usize::from(!is_tls)],
-            credentials,
-        };
-        Some(match kind {
-            "consul" => wire(
-                "Consul",
-                if is_tls { 8501 } else { 8500 },
-                ["consul", "consuls"],
-                "set CONSUL_HTTP_TOKEN (or CONSUL_HTTP_TOKEN_FILE) to a token whose policy has \
-                 service:read for this service and node:read",
-            ),
-            "etcd" => wire(
-                "etcd",
-                2379,
-                ["etcd", "etcds"],
-                "give a user who may read the prefix: etcd://USER:PASSWORD@HOST:PORT, or \
-                 ETCDCTL_USER=USER:PASSWORD",
-            ),
-            "zookeeper" => wire(
-                "ZooKeeper",
-                2181,
-                ["zookeeper", "zookeepers"],
-                "give a user who may read the path: zookeeper://USER:PASSWORD@HOST:PORT",
-            ),
-            "eureka" => wire(
-                "Eureka",
-                8761,
-                ["eureka", "eurekas"],
-                "give a user and a password: eureka://USER:PASSWORD@HOST:PORT",
-            ),
-            _ => return None,
-        })
-    }
-
-    /// True if a server of this kind may speak so.
-    fn fits(self, spoken: &Spoken) -> bool {
-        match spoken {
-            Spoken::Http1 { .. } => self.is_http1 && !self.is_tls,
-            Spoken::Http2 => self.is_http2 && !self.is_tls,
-            Spoken::Tls { .. } => self.is_tls,
-            // ZooKeeper closes a connection that begins with something else.
-            Spoken::Silent | Spoken::Other(_) => !self.is_http1 && !self.is_http2,
-            Spoken::Refused | Spoken::NoSuchHost(_) | Spoken::Unreachable(_) => false,
-        }
-    }
-}
 
 /// The finding about a URL that cannot be opened.
 pub(super) fn not_opened(error: &RegistryError) -> Finding {
@@ -101,17 +25,17 @@ pub(super) fn not_opened(error: &RegistryError) -> Finding {
 
 /// Asks the registry for the service's instances. `None` without an answer.
 pub(super) async fn examine(
-    patient: &Patient<'_>,
+    context: &StepContext<'_>,
     registry: &dyn Registry,
 ) -> (Option<InstanceSet>, Vec<Finding>) {
     let begun = Instant::now();
     // The tags are applied afterwards, so that what they leave out can be said.
     let everything = Filters {
         tags: Vec::new(),
-        ..patient.args.filters.clone()
+        ..context.args.filters.clone()
     };
-    let query = everything.query(&patient.args.target, true);
-    let error = match first_answer(registry, &query, patient.args.timeout).await {
+    let query = everything.query(&context.args.target, true);
+    let error = match first_answer(registry, &query, context.args.timeout).await {
         Ok(set) => {
             let took = begun.elapsed();
             let name = registry.name();
@@ -120,11 +44,11 @@ pub(super) async fn examine(
         }
         Err(error) => error,
     };
-    (None, explain(patient, registry.name(), &error).await)
+    (None, explain(context, registry.name(), &error).await)
 }
 
 /// Looks for the cause of a missing answer.
-async fn explain(patient: &Patient<'_>, name: &str, error: &NoAnswer) -> Vec<Finding> {
+async fn explain(context: &StepContext<'_>, name: &str, error: &NoAnswer) -> Vec<Finding> {
     let url = RegistryUrl::parse(name).ok();
     let wire = url.as_ref().and_then(|url| Wire::of(url.scheme()));
     let message = match error {
@@ -133,7 +57,7 @@ async fn explain(patient: &Patient<'_>, name: &str, error: &NoAnswer) -> Vec<Fin
     };
     let cause = match error {
         NoAnswer::Failed(error) => &**error,
-        NoAnswer::Late { .. } => return unreached(patient, url, wire, None, &message).await,
+        NoAnswer::Late { .. } => return unreached(context, url, wire, None, &message).await,
     };
     match cause {
         RegistryError::Denied { .. } => {
@@ -149,13 +73,13 @@ async fn explain(patient: &Patient<'_>, name: &str, error: &NoAnswer) -> Vec<Fin
             message,
             "leave out the filter that this registry does not have",
         )],
-        _ => unreached(patient, url, wire, Some(cause), &message).await,
+        _ => unreached(context, url, wire, Some(cause), &message).await,
     }
 }
 
 /// The findings about each server of a registry that gave no usable answer.
 async fn unreached(
-    patient: &Patient<'_>,
+    context: &StepContext<'_>,
     url: Option<RegistryUrl>,
     wire: Option<Wire>,
     error: Option<&RegistryError>,
@@ -174,12 +98,12 @@ async fn unreached(
         };
         return vec![Finding::broken(STEP, "no_answer", message, remedy)];
     };
-    let limit = patient.args.timeout;
+    let limit = context.args.timeout;
     let mut findings = Vec::new();
     for host in hosts {
         let spoken = sniff(&host, limit).await;
         let finding = certificate_of(error, wire, &spoken)
-            .and_then(|error| certificate::refused(STEP, &error, &spoken, patient.skew))
+            .and_then(|error| certificate::refused(STEP, &error, &spoken, context.skew))
             .unwrap_or_else(|| server(&host, wire, &spoken, message, limit));
         findings.push(finding);
     }
@@ -236,14 +160,7 @@ fn server(host: &str, wire: Wire, spoken: &Spoken, message: &str, limit: Duratio
             ),
             format!("use {other}://, or name the port without TLS"),
         ),
-        Spoken::Http1 { .. } | Spoken::Http2
-            if wire.is_tls
-                && Wire {
-                    is_tls: false,
-                    ..wire
-                }
-                .fits(spoken) =>
-        {
+        Spoken::Http1 { .. } | Spoken::Http2 if wire.is_tls && wire.without_tls().fits(spoken) => {
             Finding::broken(
                 STEP,
                 "registry_has_no_tls",

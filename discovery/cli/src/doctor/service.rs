@@ -6,7 +6,7 @@ use discovery::{
 };
 use tokio::time::timeout;
 
-use super::{Finding, Patient, finding::Weight};
+use super::{Finding, StepContext, finding::Weight};
 use crate::instance_text;
 
 const STEP: &str = "service";
@@ -17,15 +17,15 @@ const NEAR: f64 = 0.6;
 
 /// The findings about the set as a whole.
 pub(super) async fn examine(
-    patient: &Patient<'_>,
+    context: &StepContext<'_>,
     registry: &dyn Registry,
     set: &InstanceSet,
 ) -> Vec<Finding> {
-    let service = &patient.args.target.service;
+    let service = &context.args.target.service;
     if set.instances.is_empty() {
-        return vec![unknown(patient, registry).await];
+        return vec![unknown(context, registry).await];
     }
-    let tags = &patient.args.filters.tags;
+    let tags = &context.args.filters.tags;
     let query = Query::new(service).with_tags(tags);
     let count = set.instances.len();
     let selected = set
@@ -47,7 +47,7 @@ pub(super) async fn examine(
             "filtered_out",
             format!(
                 "none of the instances of {service} ({count}) has the tags {}",
-                patient.args.filters.tags.join(", ")
+                context.args.filters.tags.join(", ")
             ),
             format!(
                 "leave out --tag, or use tags that they have: {}",
@@ -95,9 +95,9 @@ pub(super) async fn examine(
 }
 
 /// The finding about a service without instances.
-async fn unknown(patient: &Patient<'_>, registry: &dyn Registry) -> Finding {
-    let service = &patient.args.target.service;
-    let listed = timeout(patient.args.timeout, registry.services()).await;
+async fn unknown(context: &StepContext<'_>, registry: &dyn Registry) -> Finding {
+    let service = &context.args.target.service;
+    let listed = timeout(context.args.timeout, registry.services()).await;
     let Ok(Ok(names)) = listed else {
         return Finding::broken(
             STEP,

@@ -2,26 +2,26 @@
 
 use discovery::{Instance, chain, connection::ConnectError};
 
-use super::super::{Finding, Patient, certificate, sniff::Spoken};
+use super::super::{Finding, StepContext, certificate, sniff::Spoken};
 
 /// The finding about a connection that failed with `error`, or that took too long. `spoken` is what speaks
 /// at the address.
 pub(super) fn failed(
-    patient: &Patient<'_>,
+    context: &StepContext<'_>,
     instance: &Instance,
     error: Option<&ConnectError>,
     spoken: &Spoken,
 ) -> Finding {
-    let is_tls = patient.args.connection.is_tls();
+    let is_tls = context.args.connection.is_tls();
     if is_tls
         && let Spoken::Tls { .. } = spoken
         && let Some(cause) = error.and_then(|error| certificate::cause(error))
-        && let Some(finding) = certificate::refused("connection", &cause, spoken, patient.skew)
+        && let Some(finding) = certificate::refused("connection", &cause, spoken, context.skew)
     {
         return finding;
     }
     let message = error.map_or_else(
-        || format!("no connection within {:?}", patient.args.timeout),
+        || format!("no connection within {:?}", context.args.timeout),
         |error| chain(error),
     );
     explain(&instance.authority(), is_tls, spoken, &message)

@@ -10,7 +10,7 @@ use tonic_health::pb::{
     health_client::HealthClient,
 };
 
-use super::super::{Finding, Patient, finding::Weight};
+use super::super::{Finding, StepContext, finding::Weight};
 use crate::reflection;
 
 /// Number of calls for the latency.
@@ -25,9 +25,9 @@ pub(super) struct Said {
 }
 
 /// Asks the instance, which is the channel's only one.
-pub(super) async fn examine(patient: &Patient<'_>, channel: &Channel) -> Said {
-    let limit = patient.args.timeout;
-    let wanted = patient.args.grpc_service.as_deref();
+pub(super) async fn examine(context: &StepContext<'_>, channel: &Channel) -> Said {
+    let limit = context.args.timeout;
+    let wanted = context.args.grpc_service.as_deref();
     let health = check(channel, "", limit).await;
     let mut findings = vec![overall(&health)];
     let mut said = Said {

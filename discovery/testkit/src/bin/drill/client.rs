@@ -8,10 +8,10 @@ use clap::ValueEnum;
 use testkit::{AddService, TrimService, add_service, eventually, http_add_service};
 
 use crate::{
-    env::Protocol,
     gokit::GoAdd,
     load::send,
     observe::{Metrics, metrics},
+    protocol::Protocol,
     registry::Registry,
 };
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use clap::ValueEnum;
 use serde_json::{Value, json};
 use testkit::{Signal, TrimService, http_trim_service, trim_service};
 use tokio::time::sleep;
@@ -12,21 +11,13 @@ use crate::{
     client::{Add, Client},
     fronts::{BEHIND_NGINX, Fronts, Nginx},
     observe::{Metrics, PUBLISHED},
+    protocol::Protocol,
     registry::Registry,
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// Instances of a row, unless its fault needs another number.
 pub(crate) const INSTANCES: usize = 5;
-
-/// The protocol between the add service and the instances.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Protocol {
-    #[default]
-    Grpc,
-    /// Plain HTTP/1.1, between servers on axum
-    Http,
-}
 
 /// The instances that the add service finds when a row begins.
 #[derive(Clone, Copy, Debug)]

@@ -23,6 +23,7 @@ mod mix;
 mod network;
 mod observe;
 mod peers;
+mod protocol;
 mod registry;
 mod rows;
 
@@ -37,6 +38,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     client::Client,
     judge::Outcome,
+    protocol::Protocol,
     rows::{ROWS, Row},
 };
 
@@ -56,7 +58,7 @@ struct Args {
     client: Vec<Client>,
     /// Protocol between the add service and the instances. Plain HTTP has rows 1 to 5 and 9, over Consul
     #[arg(long, value_name = "NAME", default_value = "grpc")]
-    protocol: env::Protocol,
+    protocol: Protocol,
     /// Number of rows that run at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     jobs: u8,
@@ -125,7 +127,7 @@ async fn main() -> Result<ExitCode> {
         .collect();
     ensure!(!chosen.is_empty(), "no such row; --list names them");
     ensure!(
-        args.protocol == env::Protocol::Grpc || args.registry == [registry::Kind::Consul],
+        args.protocol == Protocol::Grpc || args.registry == [registry::Kind::Consul],
         "plain HTTP has rows over Consul only"
     );
     let (mut interrupt, mut terminate) = (
@@ -236,7 +238,7 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<bool> {
         "the clients in Go find instances in Consul only: name no other --registry"
     );
     ensure!(
-        args.protocol == env::Protocol::Grpc || args.client == [Client::Discovery],
+        args.protocol == Protocol::Grpc || args.client == [Client::Discovery],
         "the clients in Go speak gRPC only: name no other --protocol"
     );
     let mut runs = Vec::new();
@@ -245,7 +247,7 @@ async fn drill(args: &Args, chosen: &[&Row]) -> Result<bool> {
         let rows = chosen
             .iter()
             .filter(|row| all || row.is_for_every_registry())
-            .filter(|row| args.protocol == env::Protocol::Grpc || row.is_for_http());
+            .filter(|row| args.protocol == Protocol::Grpc || row.is_for_http());
         for row in rows {
             runs.extend(args.client.iter().map(|client| Run {
                 row,

@@ -8,11 +8,12 @@ use testkit::{Signal, Table, eventually};
 
 use crate::{
     client::Client,
-    env::{Env, Instances, Protocol},
+    env::{Env, Instances},
     faults::Story,
     gokit::{GoAdd, GoTrim},
     judge::{Demand, Evidence, Outcome},
     load::{Callers, Load, send},
+    protocol::Protocol,
     registry::{Kind, Registry},
 };
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::{
     client::Client,
     clock::Clock,
-    env::{Env, INSTANCES, Instances, Protocol},
+    env::{Env, INSTANCES, Instances},
     faults::{self, Story},
     fronts::Nginx,
     judge::{Demand, Evidence, Outcome},
@@ -18,6 +18,7 @@ use crate::{
     network,
     observe::observe,
     peers,
+    protocol::Protocol,
     registry::{self, Registry},
 };
 

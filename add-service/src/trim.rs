@@ -1,16 +1,13 @@
 //! The client of the trim service, on a channel that finds its instances, balances and retries.
 
-mod observed;
-
 use std::sync::Arc;
 
 use axum::http::HeaderName;
-use bootstrap::CompressionEncoding;
+use bootstrap::{CompressionEncoding, ObservedChannel};
 use discovery::{Attempt, Channel, Instance, ServedBy};
 use proto::{TrimRequest, trim_client::TrimClient};
 use tonic::{Request, Status};
 
-use self::observed::Observed;
 use crate::{caller::Caller, error_detail::ErrorDetail};
 
 /// A client on a channel.
@@ -94,10 +91,10 @@ impl RemoteTrim {
 
     /// Trims one text for an operator, who sees all of it.
     pub(crate) async fn trace(&self, text: String, caller: Caller) -> Traced {
-        let observed = Observed::of(self.channel.clone());
+        let observed = ObservedChannel::new(self.channel.clone());
         let mut client = client!(observed.clone(), self.max_message, self.compression);
         let result = client.trim_space(request(text, caller)).await;
-        let (instance, earlier) = observed.seen();
+        let (instance, earlier) = observed.take();
         Traced {
             result: result.map(|response| response.into_inner().s),
             instance,

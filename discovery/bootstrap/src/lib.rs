@@ -34,6 +34,7 @@ mod limits;
 pub mod logging;
 mod messages;
 mod notify;
+mod observed;
 mod one_message;
 mod otlp;
 mod peers;
@@ -57,6 +58,7 @@ pub use self::{
     grpc::Services,
     limit::raise_open_files,
     limits::Limits,
+    observed::ObservedChannel,
     request_body::RequestBody,
     requests::Endless,
     runtime::block_on,

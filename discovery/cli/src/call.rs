@@ -1,19 +1,21 @@
 //! `discovery call`: one unary call through a channel, with a request in JSON.
 //!
-//! `method` reads the method's name and finds its description, `header` reads `-H`, `observed` keeps who
-//! answered, `codec` passes messages as bytes, `details` decodes the details of an error, `outcome` prints.
+//! `method` reads the method's name and finds its description, `header` reads `-H`, `codec` passes
+//! messages as bytes, `details` decodes the details of an error, `outcome` prints.
 
 mod codec;
 mod details;
 mod header;
 mod method;
-mod observed;
 mod outcome;
 
 use std::{num::NonZeroU32, time::Duration};
 
 use anyhow::Context as _;
-use bootstrap::values::{positive_duration, positive_number};
+use bootstrap::{
+    ObservedChannel,
+    values::{positive_duration, positive_number},
+};
 use bytes::Bytes;
 use clap::Args;
 use discovery::{CallOptions, Channel};
@@ -26,7 +28,6 @@ use self::{
     codec::BytesCodec,
     header::Header,
     method::{MethodName, find},
-    observed::Observed,
     outcome::Outcome,
 };
 use crate::{
@@ -75,10 +76,10 @@ pub(crate) async fn run(args: CallArgs) -> anyhow::Result<u8> {
     let channel = args.channel()?;
     let method = find(&channel, &args.method, args.deadline).await?;
     let request = args.request(&method, &json)?;
-    let observed = Observed::of(channel);
+    let observed = ObservedChannel::new(channel);
     let begun = Instant::now();
     let answer = send(observed.clone(), &args.method, request).await;
-    let (served_by, earlier) = observed.seen();
+    let (served_by, earlier) = observed.take();
     let outcome = Outcome {
         answer,
         served_by,
@@ -147,7 +148,7 @@ impl CallArgs {
 }
 
 async fn send(
-    observed: Observed,
+    observed: ObservedChannel,
     method: &MethodName,
     request: Request<Bytes>,
 ) -> Result<Response<Bytes>, Status> {

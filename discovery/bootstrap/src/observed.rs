@@ -1,4 +1,5 @@
-//! A channel that keeps who answered. A status that tonic makes of a response has lost that.
+//! A channel that keeps the instance of a call and its attempts. tonic makes a [`Status`] of a response
+//! without the response's extensions, so a failed call would lose them.
 
 use std::{
     future::Future,
@@ -7,34 +8,41 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::http::{Request, Response};
 use discovery::{Attempt, Channel, EarlierAttempts, Instance, ResponseBody, ServedBy};
-use tonic::{Status, body::Body, codegen::Service};
+use http::{Request, Response};
+use tonic::{Status, body::Body};
+use tower_service::Service;
 
-/// See the [module](self). Clones share what they have seen: each is for one call.
-#[derive(Clone)]
-pub(super) struct Observed {
+/// A channel for one call, which keeps the instance that answered and the attempts before it, also if
+/// the call fails. Clones share them.
+#[derive(Clone, Debug)]
+pub struct ObservedChannel {
     channel: Channel,
     seen: Arc<Mutex<Seen>>,
 }
 
+/// The instance that answered, and the attempts before it.
 type Seen = (Option<Arc<Instance>>, Vec<Attempt>);
 
-impl Observed {
-    pub(super) fn of(channel: Channel) -> Self {
+impl ObservedChannel {
+    /// A channel for one call over `channel`.
+    #[must_use]
+    pub fn new(channel: Channel) -> Self {
         Self {
             channel,
             seen: Arc::default(),
         }
     }
 
-    /// The instance that answered, and the attempts before it.
-    pub(super) fn seen(&self) -> Seen {
+    /// Takes the instance that answered, and the attempts before it. Without an answer: `None`, and no
+    /// attempts.
+    #[must_use]
+    pub fn take(&self) -> (Option<Arc<Instance>>, Vec<Attempt>) {
         std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Service<Request<Body>> for Observed {
+impl Service<Request<Body>> for ObservedChannel {
     type Response = Response<ResponseBody>;
     type Error = Status;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
@@ -49,11 +57,11 @@ impl Service<Request<Body>> for Observed {
         Box::pin(async move {
             let mut response = call.await?;
             let extensions = response.extensions_mut();
+            let served_by = extensions.remove::<ServedBy>();
+            let earlier = extensions.remove::<EarlierAttempts>();
             *seen.lock().unwrap_or_else(PoisonError::into_inner) = (
-                extensions.remove::<ServedBy>().map(|served| served.0),
-                extensions
-                    .remove::<EarlierAttempts>()
-                    .map_or_else(Vec::new, |earlier| earlier.0),
+                served_by.map(|served_by| served_by.0),
+                earlier.map_or_else(Vec::new, |earlier| earlier.0),
             );
             Ok(response)
         })

@@ -10,8 +10,8 @@ use clap::Args;
 #[command(next_help_heading = "TLS")]
 #[allow(clippy::struct_field_names, reason = "the names of the flags")]
 pub(crate) struct TlsArgs {
-    /// Serve TLS with the certificate in this PEM file, and those of intermediate authorities after it (--admin-listen
-    /// stays without TLS).
+    /// Serve TLS with the certificate in this PEM file, and those of intermediate authorities after it
+    /// (--admin-listen stays without TLS).
     /// All TLS files are read again when they change; connections stay
     #[arg(long, env = "ADD_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -73,25 +73,11 @@ impl TlsArgs {
 
     /// The TLS of the calls to trim instances; `None` without.
     pub(super) fn client(&self) -> Option<ClientTls> {
-        let identity = self.trim_tls_cert.as_ref().zip(self.trim_tls_key.as_ref());
-        let given = [
-            self.trim_tls_ca.is_some(),
-            identity.is_some(),
-            self.trim_tls_server_name.is_some(),
-        ];
-        if !given.contains(&true) {
-            return None;
-        }
-        let mut tls = ClientTls::new();
-        if let Some(file) = &self.trim_tls_ca {
-            tls = tls.with_ca(file);
-        }
-        if let Some((certificate, key)) = identity {
-            tls = tls.with_identity(certificate, key);
-        }
-        if let Some(name) = &self.trim_tls_server_name {
-            tls = tls.with_server_name(name);
-        }
-        Some(tls)
+        ClientTls::of_flags(
+            self.trim_tls_ca.as_ref(),
+            self.trim_tls_cert.as_ref(),
+            self.trim_tls_key.as_ref(),
+            self.trim_tls_server_name.as_deref(),
+        )
     }
 }

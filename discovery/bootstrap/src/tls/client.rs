@@ -36,6 +36,23 @@ impl ClientTls {
         Self::default()
     }
 
+    /// The settings of a program's flags; `None` if none of them is given.
+    #[must_use]
+    pub fn of_flags(
+        ca: Option<&PathBuf>,
+        certificate: Option<&PathBuf>,
+        key: Option<&PathBuf>,
+        server_name: Option<&str>,
+    ) -> Option<Self> {
+        let tls = Self {
+            ca: ca.cloned(),
+            identity: certificate.cloned().zip(key.cloned()),
+            server_name: server_name.map(str::to_owned),
+        };
+        let is_given = tls.ca.is_some() || tls.identity.is_some() || tls.server_name.is_some();
+        is_given.then_some(tls)
+    }
+
     /// Trusts the authorities in this file, and not those of the system.
     #[must_use]
     pub fn with_ca(mut self, file: impl Into<PathBuf>) -> Self {
@@ -61,26 +78,36 @@ impl ClientTls {
         self
     }
 
+    /// Reads the files once.
+    ///
+    /// # Errors
+    ///
+    /// With the file and the reason, if one cannot be read or has another content.
+    pub fn load(&self) -> anyhow::Result<Tls> {
+        Ok(self.read()?.0)
+    }
+
     fn read(&self) -> anyhow::Result<(Tls, Expiry)> {
         let mut tls = match &self.ca {
             None => Tls::new().with_native_roots(),
             Some(file) => {
+                let what = "CA file";
+                let authorities = pem::read(what, file)?;
                 // For an error that names the file.
-                pem::authorities("CA file", file)?;
-                Tls::new().with_ca_pem(pem::read("CA file", file)?)
+                pem::authorities(what, file, &authorities)?;
+                Tls::new().with_ca_pem(authorities)
             }
         };
         let mut expiry = Expiry::default();
         if let Some((certificate, key)) = &self.identity {
             let what = "TLS client certificate";
             let chain = pem::read(what, certificate)?;
-            expiry = Expiry::of(
-                what,
-                certificate,
-                &pem::certificates(what, certificate, &chain)?,
-            );
-            pem::private_key("TLS client key", key)?;
-            tls = tls.with_identity_pem(chain, pem::read("TLS client key", key)?);
+            let certificates = pem::certificates(what, certificate, &chain)?;
+            expiry = Expiry::of(what, certificate, &certificates);
+            let what = "TLS client key";
+            let text = pem::read(what, key)?;
+            pem::private_key(what, key, &text)?;
+            tls = tls.with_identity_pem(chain, text);
         }
         if let Some(name) = &self.server_name {
             tls = tls.with_domain(name);

@@ -47,16 +47,20 @@ pub(super) fn certificates(
     Ok(certificates)
 }
 
-/// The private key of a file: PKCS#8, PKCS#1 or SEC1.
-pub(super) fn private_key(what: &str, path: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
-    PrivateKeyDer::from_pem_slice(&read(what, path)?)
+/// The private key of a text: PKCS#8, PKCS#1 or SEC1.
+pub(super) fn private_key(
+    what: &str,
+    path: &Path,
+    pem: &[u8],
+) -> anyhow::Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_slice(pem)
         .with_context(|| format!("the {what} {} has no usable private key", path.display()))
 }
 
-/// The certificate authorities of a file.
-pub(super) fn authorities(what: &str, path: &Path) -> anyhow::Result<RootCertStore> {
+/// The certificate authorities of a text.
+pub(super) fn authorities(what: &str, path: &Path, pem: &[u8]) -> anyhow::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(what, path, &read(what, path)?)? {
+    for certificate in certificates(what, path, pem)? {
         roots.add(certificate).with_context(|| {
             format!("the {what} {} has an unusable certificate", path.display())
         })?;

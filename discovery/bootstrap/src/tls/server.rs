@@ -78,7 +78,9 @@ impl ServerTls {
         let builder = match &self.clients {
             None => builder.with_no_client_auth(),
             Some((file, auth)) => {
-                let roots = Arc::new(pem::authorities("client CA file", file)?);
+                let what = "client CA file";
+                let text = pem::read(what, file)?;
+                let roots = Arc::new(pem::authorities(what, file, &text)?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
                 let verifier = match auth {
                     ClientAuth::Required => verifier,
@@ -94,7 +96,9 @@ impl ServerTls {
         let text = pem::read(what, &self.certificate)?;
         let chain = pem::certificates(what, &self.certificate, &text)?;
         let expiry = Expiry::of(what, &self.certificate, &chain);
-        let key = pem::private_key("TLS key", &self.key)?;
+        let what = "TLS key";
+        let text = pem::read(what, &self.key)?;
+        let key = pem::private_key(what, &self.key, &text)?;
         let config = builder.with_single_cert(chain, key).with_context(|| {
             format!(
                 "the TLS certificate {} and the key {} cannot be used together",

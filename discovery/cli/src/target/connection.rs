@@ -1,10 +1,11 @@
 //! The connections to instances: with TLS or without.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
+use bootstrap::ClientTls;
 use clap::Args;
-use discovery::connection::{Http2, Tls};
+use discovery::connection::Http2;
 
 /// The flags about connections to instances.
 #[derive(Args, Clone, Debug)]
@@ -40,7 +41,18 @@ pub(crate) struct ConnectionArgs {
 impl ConnectionArgs {
     /// True if connections use TLS.
     pub(crate) fn is_tls(&self) -> bool {
-        self.tls || self.tls_ca.is_some() || self.tls_cert.is_some() || self.tls_domain.is_some()
+        self.tls().is_some()
+    }
+
+    /// The TLS of the connections; `None` without.
+    fn tls(&self) -> Option<ClientTls> {
+        let given = ClientTls::of_flags(
+            self.tls_ca.as_ref(),
+            self.tls_cert.as_ref(),
+            self.tls_key.as_ref(),
+            self.tls_domain.as_deref(),
+        );
+        given.or_else(|| self.tls.then(ClientTls::new))
     }
 
     /// The factory of connections.
@@ -49,28 +61,12 @@ impl ConnectionArgs {
     ///
     /// When a file cannot be read or used.
     pub(crate) fn factory(&self) -> anyhow::Result<Http2> {
-        if !self.is_tls() {
-            return Ok(Http2::new());
+        match self.tls() {
+            None => Ok(Http2::new()),
+            Some(tls) => {
+                let http2 = Http2::new().with_tls(tls.load()?);
+                http2.context("cannot use the TLS settings")
+            }
         }
-        let mut tls = match &self.tls_ca {
-            Some(file) => Tls::new().with_ca_pem(read("--tls-ca", file)?),
-            None => Tls::new().with_native_roots(),
-        };
-        if let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) {
-            let certificate = read("--tls-cert", certificate)?;
-            tls = tls.with_identity_pem(certificate, read("--tls-key", key)?);
-        }
-        if let Some(name) = &self.tls_domain {
-            tls = tls.with_domain(name);
-        }
-        Http2::new().with_tls(tls).context("the TLS settings")
     }
-}
-
-fn read(flag: &str, file: &PathBuf) -> anyhow::Result<Vec<u8>> {
-    let text = fs::read(file).with_context(|| format!("{flag} {}", file.display()))?;
-    if text.is_empty() {
-        bail!("{flag} {}: the file is empty", file.display());
-    }
-    Ok(text)
 }

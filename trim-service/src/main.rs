@@ -16,7 +16,7 @@ use bootstrap::{
     block_on, compressed, logging, raise_open_files,
     values::advertised,
 };
-use discovery::{Instance, limit::Limiter, orca::ServerLoad};
+use discovery::{Instance, limit::Limiter, orca::ServerLoad, registry::RegistryError};
 use proto::trim_server::TrimServer;
 
 use crate::{args::Args, service::TrimService};
@@ -73,6 +73,18 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         })
         .run()
         .await
+        .map_err(name_flags)
+}
+
+/// Names the flags to change if a registry cannot hold the registration.
+fn name_flags(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(RegistryError::Unsupported { .. }) => error.context(
+            "cannot register: name another registry with --registry, for example consul://HOST:PORT, or \
+             start with --register false",
+        ),
+        _ => error,
+    }
 }
 
 fn instance(args: &Args, ip: IpAddr, port: u16) -> anyhow::Result<Instance> {

@@ -226,6 +226,29 @@ async fn port_0_takes_a_free_port_and_prints_it() {
 }
 
 #[tokio::test]
+async fn a_registry_that_only_lists_is_an_error_with_what_was_tried_and_the_flags_to_change() {
+    for (url, registry) in [
+        ("static://127.0.0.1:1", "the static list"),
+        ("dns:///trim.example", "dns:///trim.example"),
+        ("dns+a:///trim.example:1", "dns+a:///trim.example:1"),
+    ] {
+        let flags = ["--listen=127.0.0.1", "--port=0", "--registry", url];
+        let (code, process) = run(&flags).await;
+        let said = process.stderr();
+        assert_eq!(code, Some(1), "{said}");
+        let tried = format!("{registry} cannot register trim_service-127-0-0-1-");
+        for part in [
+            &*tried,
+            "only lists instances",
+            "--registry",
+            "--register false",
+        ] {
+            assert!(said.contains(part), "{part:?} is missing: {said}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_taken_port_is_a_clear_error() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();

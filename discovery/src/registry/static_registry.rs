@@ -132,10 +132,7 @@ impl Registry for StaticRegistry {
     /// for several datacenters.
     fn instancer(&self, query: &Query) -> Result<Arc<dyn Instancer>, RegistryError> {
         self.check(query)
-            .map_err(|reason| RegistryError::InvalidSetting {
-                registry: self.name().to_owned(),
-                reason,
-            })?;
+            .map_err(|reason| RegistryError::invalid_setting(self.name(), reason))?;
         Ok(if query.tags.is_empty() && query.datacenter.is_none() {
             Arc::new(self.clone())
         } else {
@@ -143,13 +140,22 @@ impl Registry for StaticRegistry {
         })
     }
 
+    /// A static list has no registrations.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Unsupported`].
     fn registration(
         &self,
         registration: Registration,
     ) -> Result<Arc<dyn RegistrationClient>, RegistryError> {
         Err(RegistryError::Unsupported {
             registry: self.name().to_owned(),
-            action: format!("register {}", registration.instance.id),
+            action: format!(
+                "register {}: it only lists instances; register in another registry, for example \
+                 consul://, or do without a registration",
+                registration.instance.id
+            ),
         })
     }
 }

@@ -64,12 +64,10 @@ impl Registry for Dns {
     /// for a service that cannot be part of a name. [`RegistryError::NoRuntime`] outside a tokio runtime.
     fn instancer(&self, query: &Query) -> Result<Arc<dyn Instancer>, RegistryError> {
         let name = self.template.name(query);
-        let name = name.map_err(|reason| RegistryError::InvalidSetting {
-            registry: self.name.clone(),
-            reason,
-        })?;
+        let name =
+            name.map_err(|reason| RegistryError::invalid_setting(self.name.clone(), reason))?;
         let config = &self.config;
-        let key = format!("{config:?} {query:?}");
+        let key = shared::watch_key(config, &[], query);
         shared::join_or_start(key, &query.service, || {
             let resolver = Resolver::new(Lookup {
                 registry: self.name.clone(),
@@ -97,7 +95,7 @@ impl Registry for Dns {
             registry: self.name.clone(),
             action: format!(
                 "register {}: DNS only lists instances; register in the registry behind it, for example \
-                 consul://, or add a record to its zone",
+                 consul://, or add a record to its zone and do without a registration",
                 registration.instance.id
             ),
         })

@@ -25,6 +25,13 @@
 //! [`Channel::from_registry`](crate::Channel::from_registry). [`WatchDriver`] makes an [`Instancer`]
 //! of a [`Source`]: the next whole set, or an error.
 
+#[cfg(any(
+    feature = "consul",
+    feature = "etcd",
+    feature = "eureka",
+    feature = "zookeeper"
+))]
+mod checks;
 mod combined;
 #[cfg(any(
     feature = "consul",
@@ -56,6 +63,8 @@ mod tls;
 #[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
 mod token_bucket;
 mod url;
+#[cfg(any(feature = "consul", feature = "etcd", feature = "eureka"))]
+mod variables;
 mod watch;
 
 #[cfg(feature = "consul")]

@@ -153,6 +153,14 @@ impl RegistryError {
         }
     }
 
+    /// A setting that cannot be used.
+    pub(crate) fn invalid_setting(registry: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::InvalidSetting {
+            registry: registry.into(),
+            reason: reason.into(),
+        }
+    }
+
     /// An invalid URL. Removes a password from it, because errors are logged.
     pub(crate) fn invalid_url(url: &str, reason: impl Into<String>) -> Self {
         let url = match (url.split_once("://"), url.rsplit_once('@')) {

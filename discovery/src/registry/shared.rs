@@ -17,20 +17,27 @@
 
 use std::{
     collections::HashMap,
+    fmt::Debug,
     sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
 };
 
 use tokio::runtime::{Handle, Id};
 
-use super::{Instancer, RegistryError};
+use super::{Instancer, Query, RegistryError};
 
 type Watches = HashMap<(Id, String), Weak<dyn Instancer>>;
 
 static WATCHES: LazyLock<Mutex<Watches>> = LazyLock::new(Mutex::default);
 
+/// The key of a watch: the registry's settings, those that their `Debug` form leaves out, and the query.
+/// Credentials belong to them, because they change the answers. The key does not leave this process.
+pub(crate) fn watch_key(settings: &dyn Debug, others: &[&dyn Debug], query: &Query) -> String {
+    format!("{settings:?} {others:?} {query:?}")
+}
+
 /// The running instancer under `key`, or the one that `start` makes. It ends with its last handle.
 ///
-/// `key` must differ wherever the answers may differ: the server, the credentials, the query.
+/// `key` must differ wherever the answers may differ, see [`watch_key`].
 /// Watches of another tokio runtime are not joined, because they end with that runtime.
 ///
 /// # Errors

@@ -165,6 +165,25 @@ impl RegistryUrl {
         })
     }
 
+    /// Takes the settings `ca`, `cert` and `key`: the PEM files of the authorities, of the client's
+    /// certificate and of its key.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::InvalidUrl`] if one is given without `tls`.
+    #[cfg(any(feature = "eureka", feature = "zookeeper"))]
+    pub(super) fn take_tls_files(
+        &mut self,
+        tls: bool,
+    ) -> Result<[Option<std::path::PathBuf>; 3], RegistryError> {
+        let files = ["ca", "cert", "key"].map(|key| self.take(key).map(Into::into));
+        if !tls && files.iter().any(Option::is_some) {
+            let scheme = &self.scheme;
+            return Err(self.invalid(format!("ca, cert and key are settings of {scheme}s://")));
+        }
+        Ok(files)
+    }
+
     /// Checks that every setting has been taken. `known` lists the settings, for the message.
     ///
     /// # Errors

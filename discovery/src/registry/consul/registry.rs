@@ -1,6 +1,6 @@
 //! Consul as a registry.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Debug, sync::Arc};
 
 use super::{
     client::Client,
@@ -52,10 +52,7 @@ impl Consul {
     }
 
     fn invalid(&self, reason: &str) -> RegistryError {
-        RegistryError::InvalidSetting {
-            registry: self.name().to_owned(),
-            reason: reason.to_owned(),
-        }
+        RegistryError::invalid_setting(self.name(), reason)
     }
 
     /// Starts or joins the watch of one datacenter.
@@ -69,15 +66,14 @@ impl Consul {
     /// A key that differs wherever the answers to the query may differ.
     fn watch_key(&self, query: &Query) -> String {
         let config = &self.config;
-        let mut key = format!("{config:?} {query:?}");
-        // The Debug form of `Config` leaves these out; secrets change the answers as well. The key
-        // does not leave this process.
-        let _never_fails = write!(
-            key,
-            " {:?} {:?} {:?} {:?} {:?}",
-            config.token, config.http_auth, config.wait, config.change_interval, config.body_limit,
-        );
-        key
+        let others: [&dyn Debug; 5] = [
+            &config.token,
+            &config.http_auth,
+            &config.wait,
+            &config.change_interval,
+            &config.body_limit,
+        ];
+        shared::watch_key(config, &others, query)
     }
 }
 

@@ -8,15 +8,9 @@ use crate::registry::{
     tls::{self, Settings},
 };
 
+/// The TLS settings of the HTTP client. Reads the certificate files.
 pub(super) fn client_config(config: &Config) -> Result<ClientConfig, RegistryError> {
-    let wrong = |reason| RegistryError::InvalidSetting {
-        registry: config.name(),
-        reason,
-    };
-    if !config.tls {
-        return tls::unused().map_err(wrong);
-    }
-    let mut tls = tls::client_config(&Settings {
+    let settings = Settings {
         ca_file: config.ca_file.as_deref(),
         ca_path: config.ca_path.as_deref(),
         ca_setting: "CONSUL_CACERT",
@@ -26,8 +20,7 @@ pub(super) fn client_config(config: &Config) -> Result<ClientConfig, RegistryErr
             .zip(config.client_key.as_deref()),
         server_name: config.tls_server_name.as_deref(),
         any_certificate: !config.tls_verify,
-    })
-    .map_err(wrong)?;
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(tls)
+    };
+    tls::http_config(config.tls.then_some(&settings))
+        .map_err(|reason| RegistryError::invalid_setting(config.name(), reason))
 }

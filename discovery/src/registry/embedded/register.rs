@@ -58,9 +58,8 @@ impl FileRegistration {
             Check::Grpc(_) => return Err(unsupported(registry, &id, "a gRPC check")),
             Check::Ttl { .. } => return Err(unsupported(registry, &id, "a TTL check")),
         }
-        let invalid = |reason: String| RegistryError::InvalidSetting {
-            registry: registry.to_owned(),
-            reason: format!("cannot register {id:?}: {reason}"),
+        let invalid = |reason: String| {
+            RegistryError::invalid_setting(registry, format!("cannot register {id:?}: {reason}"))
         };
         let name = format!("{}.json", encode(&id));
         // The temporary name has five characters more.

@@ -86,15 +86,12 @@ impl Registry for Embedded {
     /// [`RegistryError::InvalidSetting`] for an empty service name, and for several datacenters.
     /// [`RegistryError::NoRuntime`] outside a tokio runtime.
     fn instancer(&self, query: &Query) -> Result<Arc<dyn Instancer>, RegistryError> {
-        let invalid = |reason| RegistryError::InvalidSetting {
-            registry: self.name.clone(),
-            reason,
-        };
+        let invalid = |reason| RegistryError::invalid_setting(self.name.clone(), reason);
         if query.service.is_empty() {
             return Err(invalid("the service name is empty".to_owned()));
         }
         query.check_datacenter().map_err(invalid)?;
-        let key = format!("{self:?} {query:?}");
+        let key = shared::watch_key(self, &[], query);
         shared::join_or_start(key, &query.service, || {
             let source = FolderSource::new(&self.name, self.folder.clone(), query.clone());
             WatchDriver::start(&self.name, &query.service, source)

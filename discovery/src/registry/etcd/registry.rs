@@ -1,6 +1,6 @@
 //! etcd as a registry.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Debug, sync::Arc};
 
 use super::{
     client::Client, config::Config, layout::check_service, register::EtcdRegistration,
@@ -47,30 +47,22 @@ impl Etcd {
     }
 
     fn invalid(&self, reason: String) -> RegistryError {
-        RegistryError::InvalidSetting {
-            registry: self.name().to_owned(),
-            reason,
-        }
+        RegistryError::invalid_setting(self.name(), reason)
     }
 
     /// A key that differs wherever the answers to the query may differ.
     fn watch_key(&self, query: &Query) -> String {
         let config = self.client.config();
-        let mut key = format!("{config:?} {query:?}");
-        // The Debug form of `Config` leaves these out; secrets change the answers as well. The key
-        // does not leave this process.
-        let _never_fails = write!(
-            key,
-            " {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
-            config.password,
-            config.token,
-            config.connect_timeout,
-            config.request_timeout,
-            config.confirm_interval,
-            config.change_interval,
-            config.message_limit,
-        );
-        key
+        let others: [&dyn Debug; 7] = [
+            &config.password,
+            &config.token,
+            &config.connect_timeout,
+            &config.request_timeout,
+            &config.confirm_interval,
+            &config.change_interval,
+            &config.message_limit,
+        ];
+        shared::watch_key(config, &others, query)
     }
 }
 

@@ -12,10 +12,7 @@ use crate::{
 
 /// A factory of connections with TLS. Reads the certificate files.
 pub(super) fn factory(config: &Config) -> Result<Http2, RegistryError> {
-    let wrong = |reason| RegistryError::InvalidSetting {
-        registry: config.name(),
-        reason,
-    };
+    let wrong = |reason| RegistryError::invalid_setting(config.name(), reason);
     let settings = Settings {
         ca_file: config.ca_file.as_deref(),
         ca_path: None,

@@ -53,10 +53,7 @@ impl Eureka {
     }
 
     fn invalid(&self, reason: String) -> RegistryError {
-        RegistryError::InvalidSetting {
-            registry: self.name().to_owned(),
-            reason,
-        }
+        RegistryError::invalid_setting(self.name(), reason)
     }
 }
 
@@ -79,10 +76,7 @@ impl Registry for Eureka {
             )));
         }
         let config = self.client.config();
-        // The Debug form of `Config` leaves the credentials out, and they change the answers. The key
-        // does not leave this process.
-        let (user, password) = (&config.user, &config.password);
-        let key = format!("{config:?} {user:?} {password:?} {query:?}");
+        let key = shared::watch_key(config, &[&config.user, &config.password], query);
         shared::join_or_start(key, &query.service, || {
             let source = PollSource::new(Arc::clone(&self.client), query.clone());
             WatchDriver::start(self.name(), &query.service, source)

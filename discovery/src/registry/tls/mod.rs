@@ -54,9 +54,15 @@ pub(super) fn client_config(settings: &Settings<'_>) -> Result<ClientConfig, Str
     }
 }
 
-/// A configuration for plain HTTP, which does not use it. The HTTP client requires one.
+/// The configuration of an HTTP client: with these settings, or for plain HTTP, which does not use it.
+/// The client requires one.
 #[cfg(any(feature = "consul", feature = "eureka"))]
-pub(super) fn unused() -> Result<ClientConfig, String> {
+pub(super) fn http_config(settings: Option<&Settings<'_>>) -> Result<ClientConfig, String> {
+    if let Some(settings) = settings {
+        let mut tls = client_config(settings)?;
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        return Ok(tls);
+    }
     let provider = provider().ok_or(NO_PROVIDER)?;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -72,10 +72,7 @@ impl ZooKeeper {
     }
 
     fn invalid(&self, reason: String) -> RegistryError {
-        RegistryError::InvalidSetting {
-            registry: self.name.clone(),
-            reason,
-        }
+        RegistryError::invalid_setting(self.name.clone(), reason)
     }
 }
 
@@ -102,10 +99,8 @@ impl Registry for ZooKeeper {
         }
         let layout = self.config.layout;
         layout.check(query).map_err(|reason| self.invalid(reason))?;
-        // The Debug form of `Config` leaves the credentials out, and they change the answers. The key
-        // does not leave this process.
-        let (config, credentials) = (&self.config, &self.config.credentials);
-        let key = format!("{config:?} {credentials:?} {query:?}");
+        let config = &self.config;
+        let key = shared::watch_key(config, &[&config.credentials], query);
         shared::join_or_start(key, &query.service, || {
             let source = NodeSource::new(Nodes {
                 ensemble: Arc::clone(&self.ensemble),

@@ -132,10 +132,7 @@ fn tls_versions(config: &Config) -> Vec<Option<Version>> {
 }
 
 fn wrong(config: &Config, reason: String) -> RegistryError {
-    RegistryError::InvalidSetting {
-        registry: config.name(),
-        reason,
-    }
+    RegistryError::invalid_setting(config.name(), reason)
 }
 
 /// The ACL token of the configuration: the one in the file, else the one given.
@@ -169,11 +166,6 @@ fn http(config: &Config) -> Result<reqwest::Client, RegistryError> {
     };
     #[cfg(feature = "tls")]
     let builder = builder.tls_backend_preconfigured(tls::client_config(config)?);
-    #[cfg(not(feature = "tls"))]
-    if config.tls {
-        let reason = "HTTPS needs the feature tls-ring or tls-aws-lc of the crate discovery";
-        return Err(wrong(config, reason.to_owned()));
-    }
     builder
         // Consul allows 200 connections per client address, idle ones included.
         .pool_max_idle_per_host(2)

@@ -1,13 +1,16 @@
 //! Configuration from Consul's environment variables and from a URL.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::ffi::OsString;
 
 use super::{
     Config,
     address::{CREDENTIALS, host_and_port, path},
     datacenters::datacenters,
 };
-use crate::registry::{RegistryError, RegistryUrl};
+use crate::registry::{
+    RegistryError, RegistryUrl,
+    variables::{Variables, parse_bool},
+};
 
 impl Config {
     /// The defaults, overridden by Consul's environment variables. An empty variable counts as
@@ -19,28 +22,10 @@ impl Config {
     ///
     /// [`RegistryError::InvalidSetting`] with the variable's name when its value cannot be used.
     pub fn from_env(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self, RegistryError> {
-        let file = |name| {
-            let value = lookup(name).filter(|value| !value.is_empty());
-            value.map(PathBuf::from)
-        };
-        let text = |name: &str| {
-            lookup(name)
-                .filter(|value| !value.is_empty())
-                .map(|value| {
-                    let not_text = |_| setting(format!("{name} is not valid UTF-8"));
-                    value.into_string().map_err(not_text)
-                })
-                .transpose()
-        };
-        let switch = |name: &str| {
-            text(name)?
-                .map(|value| {
-                    parse_bool(&value).ok_or_else(|| {
-                        setting(format!("{name} is {value:?}, expected true or false"))
-                    })
-                })
-                .transpose()
-        };
+        let variables = Variables::new("consul", lookup);
+        let text = |name: &str| variables.text(name);
+        let file = |name: &str| variables.file(name);
+        let switch = |name: &str| variables.switch(name);
         let mut config = Self {
             tls: switch("CONSUL_HTTP_SSL")?.unwrap_or(false),
             token: text("CONSUL_HTTP_TOKEN")?,
@@ -56,7 +41,8 @@ impl Config {
             ..Self::default()
         };
         if let Some(address) = text("CONSUL_HTTP_ADDR")? {
-            config.set_http_addr(&address)?;
+            let invalid = |reason| variables.invalid(format!("CONSUL_HTTP_ADDR: {reason}"));
+            config.set_http_addr(&address).map_err(invalid)?;
         }
         Ok(config)
     }
@@ -133,8 +119,7 @@ impl Config {
     }
 
     /// Reads `HOST:PORT` or a URL as Consul's tools do: the default port is that of HTTP or HTTPS.
-    fn set_http_addr(&mut self, value: &str) -> Result<(), RegistryError> {
-        let invalid = |reason: &str| setting(format!("CONSUL_HTTP_ADDR: {reason}"));
+    fn set_http_addr(&mut self, value: &str) -> Result<(), &'static str> {
         let (scheme, authority) = value.split_once("://").unwrap_or(("", value));
         match scheme {
             // As in Consul's tools, http:// does not undo CONSUL_HTTP_SSL.
@@ -145,38 +130,18 @@ impl Config {
                 value.clone_into(&mut self.address);
                 return Ok(());
             }
-            "unix" => return Err(invalid("expected unix:///PATH, on Unix")),
-            _ => {
-                return Err(invalid(
-                    "expected HOST:PORT, http://HOST:PORT or https://...",
-                ));
-            }
+            "unix" => return Err("expected unix:///PATH, on Unix"),
+            _ => return Err("expected HOST:PORT, http://HOST:PORT or https://..."),
         }
         let (authority, after) = match authority.find('/') {
             Some(at) => authority.split_at(at),
             None => (authority, ""),
         };
         let given = after.strip_suffix('/').unwrap_or(after);
-        path(given).map_err(invalid)?;
+        path(given)?;
         given.clone_into(&mut self.path);
         let default_port = if self.tls { 443 } else { 80 };
-        self.address = host_and_port(authority, default_port).map_err(invalid)?;
+        self.address = host_and_port(authority, default_port)?;
         Ok(())
-    }
-}
-
-/// The spellings that Consul's tools accept.
-fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "True" | "TRUE" => Some(true),
-        "0" | "f" | "F" | "false" | "False" | "FALSE" => Some(false),
-        _ => None,
-    }
-}
-
-fn setting(reason: String) -> RegistryError {
-    RegistryError::InvalidSetting {
-        registry: "consul".to_owned(),
-        reason,
     }
 }

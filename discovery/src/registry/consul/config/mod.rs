@@ -11,7 +11,10 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use self::address::{host_and_port, path};
 pub(super) use self::datacenters::datacenters;
-use crate::registry::RegistryError;
+use crate::registry::{
+    RegistryError,
+    checks::{check_times, check_tls},
+};
 
 /// The address, credentials and limits of a Consul agent or cluster.
 ///
@@ -144,10 +147,7 @@ impl Config {
     }
 
     pub(super) fn validate(&self) -> Result<(), RegistryError> {
-        let wrong = |reason: &str| RegistryError::InvalidSetting {
-            registry: self.name(),
-            reason: reason.to_owned(),
-        };
+        let wrong = |reason: &str| RegistryError::invalid_setting(self.name(), reason);
         let address = match self.socket() {
             Some(path) => path.starts_with('/') && !self.tls,
             None => host_and_port(&self.address, 8500).as_ref() == Ok(&self.address),
@@ -171,20 +171,18 @@ impl Config {
                 "a client certificate (CONSUL_CLIENT_CERT) and its key (CONSUL_CLIENT_KEY) must both be given",
             ));
         }
+        check_tls(self.tls).map_err(|reason| wrong(&reason))?;
         let second = Duration::from_secs(1);
         if !(second..=600 * second).contains(&self.wait) {
             let wait = self.wait;
             return Err(wrong(&format!("wait is {wait:?}, expected 1 s to 10 min")));
         }
-        let limits = [
+        check_times(&[
             ("connect_timeout", self.connect_timeout),
             ("request_timeout", self.request_timeout),
             ("change_interval", self.change_interval),
-        ];
-        match limits.iter().find(|(_, time)| time.is_zero()) {
-            Some((name, _)) => Err(wrong(&format!("{name} must be greater than zero"))),
-            None => Ok(()),
-        }
+        ])
+        .map_err(|reason| wrong(&reason))
     }
 }
 

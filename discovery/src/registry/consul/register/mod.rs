@@ -67,9 +67,11 @@ impl ConsulRegistration {
         }
         let registration = &registration;
         let id = &registration.instance.id;
-        let invalid = |reason: String| RegistryError::InvalidSetting {
-            registry: client.name().to_owned(),
-            reason: format!("cannot register {id:?}: {reason}"),
+        let invalid = |reason: String| {
+            RegistryError::invalid_setting(
+                client.name(),
+                format!("cannot register {id:?}: {reason}"),
+            )
         };
         registration.instance.validate()?;
         let definition = Definition::new(registration).map_err(invalid)?;

@@ -105,10 +105,7 @@ impl Config {
     /// [`RegistryError::InvalidSetting`] for any value that cannot be used.
     pub(super) fn validate(&self) -> Result<Template, RegistryError> {
         self.check()
-            .map_err(|reason| RegistryError::InvalidSetting {
-                registry: self.url(),
-                reason,
-            })
+            .map_err(|reason| RegistryError::invalid_setting(self.url(), reason))
     }
 
     fn check(&self) -> Result<Template, String> {

@@ -55,10 +55,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(config: Arc<Config>) -> Result<Self, RegistryError> {
         let name = config.name();
-        let wrong = |reason: &str| RegistryError::InvalidSetting {
-            registry: name.clone(),
-            reason: reason.to_owned(),
-        };
+        let wrong = |reason: &str| RegistryError::invalid_setting(name.clone(), reason);
         let members = config
             .endpoints
             .iter()

@@ -1,11 +1,11 @@
 //! Configuration from etcdctl's environment variables and from a URL.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, time::Duration};
 
 use super::{Config, go_duration};
 use crate::{
     instance::Instance,
-    registry::{RegistryError, RegistryUrl, etcd::layout::Layout},
+    registry::{RegistryError, RegistryUrl, etcd::layout::Layout, variables::Variables},
 };
 
 const DEFAULT_PORT: u16 = 2379;
@@ -19,36 +19,24 @@ impl Config {
     ///
     /// [`RegistryError::InvalidSetting`] with the variable's name when its value cannot be used.
     pub fn from_env(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self, RegistryError> {
-        let path = |name| {
-            let value = lookup(name).filter(|value| !value.is_empty());
-            value.map(PathBuf::from)
-        };
-        let text = |name: &str| {
-            lookup(name)
-                .filter(|value| !value.is_empty())
-                .map(|value| {
-                    let not_text = |_| setting(format!("{name} is not valid UTF-8"));
-                    value.into_string().map_err(not_text)
-                })
-                .transpose()
-        };
-        let switch = |name: &str, default: bool| match text(name)? {
-            None => Ok(default),
-            Some(value) => parse_bool(&value)
-                .ok_or_else(|| setting(format!("{name} is {value:?}, expected true or false"))),
-        };
+        let variables = Variables::new("etcd", lookup);
+        let text = |name: &str| variables.text(name);
+        let file = |name: &str| variables.file(name);
         let duration = |name: &str, default: Duration| match text(name)? {
             None => Ok(default),
-            Some(value) => go_duration::parse(&value)
-                .ok_or_else(|| setting(format!("{name} is {value:?}, expected a time such as 5s"))),
+            Some(value) => go_duration::parse(&value).ok_or_else(|| {
+                variables.invalid(format!("{name} is {value:?}, expected a time such as 5s"))
+            }),
         };
         let defaults = Self::default();
         let mut config = Self {
-            ca_file: path("ETCDCTL_CACERT"),
-            client_cert: path("ETCDCTL_CERT"),
-            client_key: path("ETCDCTL_KEY"),
+            ca_file: file("ETCDCTL_CACERT"),
+            client_cert: file("ETCDCTL_CERT"),
+            client_key: file("ETCDCTL_KEY"),
             token: text("ETCDCTL_AUTH_JWT_TOKEN")?,
-            tls_verify: !switch("ETCDCTL_INSECURE_SKIP_TLS_VERIFY", false)?,
+            tls_verify: !variables
+                .switch("ETCDCTL_INSECURE_SKIP_TLS_VERIFY")?
+                .unwrap_or(false),
             connect_timeout: duration("ETCDCTL_DIAL_TIMEOUT", defaults.connect_timeout)?,
             request_timeout: duration("ETCDCTL_COMMAND_TIMEOUT", defaults.request_timeout)?,
             ..defaults
@@ -58,13 +46,15 @@ impl Config {
         config.tls = config.ca_file.is_some()
             || config.client_cert.is_some()
             || config.client_key.is_some()
-            || !switch("ETCDCTL_INSECURE_TRANSPORT", true)?;
+            || !variables
+                .switch("ETCDCTL_INSECURE_TRANSPORT")?
+                .unwrap_or(true);
         if let Some(endpoints) = text("ETCDCTL_ENDPOINTS")? {
-            config.set_endpoints(&endpoints)?;
+            let invalid = |reason| variables.invalid(format!("ETCDCTL_ENDPOINTS: {reason}"));
+            config.set_endpoints(&endpoints).map_err(invalid)?;
         } else if text("ETCDCTL_DISCOVERY_SRV")?.is_some() {
-            return Err(setting(
-                "ETCDCTL_DISCOVERY_SRV is not supported; list the members in ETCDCTL_ENDPOINTS"
-                    .to_owned(),
+            return Err(variables.invalid(
+                "ETCDCTL_DISCOVERY_SRV is not supported; list the members in ETCDCTL_ENDPOINTS",
             ));
         }
         Ok(config)
@@ -133,8 +123,7 @@ impl Config {
     }
 
     /// Reads a list of `HOST:PORT`, `http://HOST:PORT` and `https://HOST:PORT`, as etcdctl does.
-    fn set_endpoints(&mut self, list: &str) -> Result<(), RegistryError> {
-        let invalid = |reason: String| setting(format!("ETCDCTL_ENDPOINTS: {reason}"));
+    fn set_endpoints(&mut self, list: &str) -> Result<(), String> {
         let mut tls = None;
         let mut endpoints = Vec::new();
         for endpoint in list.split(',').map(str::trim) {
@@ -143,39 +132,21 @@ impl Config {
                 Some(("http", address)) => (false, address),
                 Some(("https", address)) => (true, address),
                 Some((scheme, _)) => {
-                    return Err(invalid(format!(
+                    return Err(format!(
                         "the scheme {scheme:?} is not supported; expected HOST:PORT, \
                          http://HOST:PORT or https://HOST:PORT"
-                    )));
+                    ));
                 }
             };
             if *tls.get_or_insert(scheme) != scheme {
-                return Err(invalid(
-                    "either all members use TLS or none does".to_owned(),
-                ));
+                return Err("either all members use TLS or none does".to_owned());
             }
             let address = address.strip_suffix('/').unwrap_or(address);
-            let member = Instance::parse(address).map_err(|e| invalid(e.to_string()))?;
+            let member = Instance::parse(address).map_err(|e| e.to_string())?;
             endpoints.push(member.authority());
         }
         self.tls = tls.unwrap_or(self.tls);
         self.endpoints = endpoints;
         Ok(())
-    }
-}
-
-/// The spellings that etcdctl accepts.
-fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "True" | "TRUE" => Some(true),
-        "0" | "f" | "F" | "false" | "False" | "FALSE" => Some(false),
-        _ => None,
-    }
-}
-
-fn setting(reason: String) -> RegistryError {
-    RegistryError::InvalidSetting {
-        registry: "etcd".to_owned(),
-        reason,
     }
 }

@@ -9,7 +9,13 @@ mod setters;
 use std::{fmt, path::PathBuf, time::Duration};
 
 use super::layout::Layout;
-use crate::{instance::Instance, registry::RegistryError};
+use crate::{
+    instance::Instance,
+    registry::{
+        RegistryError,
+        checks::{check_times, check_tls},
+    },
+};
 
 /// The members, credentials, layout and limits of an etcd cluster.
 ///
@@ -113,10 +119,7 @@ impl Config {
     }
 
     pub(super) fn validate(&self) -> Result<(), RegistryError> {
-        let wrong = |reason: &str| RegistryError::InvalidSetting {
-            registry: self.name(),
-            reason: reason.to_owned(),
-        };
+        let wrong = |reason: &str| RegistryError::invalid_setting(self.name(), reason);
         if self.endpoints.is_empty() {
             return Err(wrong("no endpoint is given; set ETCDCTL_ENDPOINTS"));
         }
@@ -139,28 +142,20 @@ impl Config {
                 "a client certificate (ETCDCTL_CERT) and its key (ETCDCTL_KEY) must both be given",
             ));
         }
-        if self.tls && cfg!(not(feature = "tls")) {
-            return Err(wrong(
-                "TLS needs the feature `tls-ring` or `tls-aws-lc` of the crate `discovery`, which is \
-                 off in this build",
-            ));
-        }
+        check_tls(self.tls).map_err(|reason| wrong(&reason))?;
         let prefix = self.key_prefix();
         if prefix.is_empty() || prefix.ends_with('/') || prefix.chars().any(char::is_control) {
             return Err(wrong(&format!(
                 "the prefix is {prefix:?}, expected a text without a slash at its end"
             )));
         }
-        let limits = [
+        check_times(&[
             ("connect_timeout", self.connect_timeout),
             ("request_timeout", self.request_timeout),
             ("confirm_interval", self.confirm_interval),
             ("change_interval", self.change_interval),
-        ];
-        match limits.iter().find(|(_, time)| time.is_zero()) {
-            Some((name, _)) => Err(wrong(&format!("{name} must be greater than zero"))),
-            None => Ok(()),
-        }
+        ])
+        .map_err(|reason| wrong(&reason))
     }
 }
 

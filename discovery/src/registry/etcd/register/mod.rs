@@ -48,9 +48,11 @@ impl EtcdRegistration {
     ) -> Result<Self, RegistryError> {
         let instance = &registration.instance;
         let id = instance.id.as_str();
-        let invalid = |reason: String| RegistryError::InvalidSetting {
-            registry: client.name().to_owned(),
-            reason: format!("cannot register {id:?}: {reason}"),
+        let invalid = |reason: String| {
+            RegistryError::invalid_setting(
+                client.name(),
+                format!("cannot register {id:?}: {reason}"),
+            )
         };
         instance.validate()?;
         check_service(&instance.service).map_err(invalid)?;

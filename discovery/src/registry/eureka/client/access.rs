@@ -94,8 +94,5 @@ fn http(config: &Config) -> Result<reqwest::Client, RegistryError> {
     builder
         .pool_max_idle_per_host(IDLE_PER_PEER)
         .build()
-        .map_err(|error| RegistryError::InvalidSetting {
-            registry: config.name(),
-            reason: chain(&error),
-        })
+        .map_err(|error| RegistryError::invalid_setting(config.name(), chain(&error)))
 }

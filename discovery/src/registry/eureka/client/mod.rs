@@ -98,9 +98,8 @@ impl Client {
                 }
             }
         }
-        Err(failure.unwrap_or_else(|| RegistryError::InvalidSetting {
-            registry: self.name.clone(),
-            reason: "no server is given".to_owned(),
+        Err(failure.unwrap_or_else(|| {
+            RegistryError::invalid_setting(self.name.clone(), "no server is given")
         }))
     }
 }

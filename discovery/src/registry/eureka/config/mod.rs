@@ -7,7 +7,13 @@ mod url;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use crate::{instance::Instance, registry::RegistryError};
+use crate::{
+    instance::Instance,
+    registry::{
+        RegistryError,
+        checks::{check_times, check_tls},
+    },
+};
 
 /// The shortest and the longest lease. Eureka counts a lease in whole seconds, and twice.
 const LEASES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(24 * 3600)];
@@ -109,10 +115,7 @@ impl Config {
     /// [`RegistryError::InvalidSetting`] for any value that cannot be used.
     pub(super) fn validate(&self) -> Result<(), RegistryError> {
         self.check()
-            .map_err(|reason| RegistryError::InvalidSetting {
-                registry: self.name(),
-                reason,
-            })
+            .map_err(|reason| RegistryError::invalid_setting(self.name(), reason))
     }
 
     fn check(&self) -> Result<(), String> {
@@ -132,27 +135,17 @@ impl Config {
         if self.client_cert.is_some() != self.client_key.is_some() {
             return Err("a client certificate and its key are given together".to_owned());
         }
-        if self.tls && cfg!(not(feature = "tls")) {
-            return Err(
-                "TLS needs the feature `tls-ring` or `tls-aws-lc` of the crate `discovery`, which is \
-                 off in this build"
-                    .to_owned(),
-            );
-        }
+        check_tls(self.tls)?;
         let range = Duration::from_millis(100)..=Duration::from_secs(600);
         if !range.contains(&self.interval) {
             let interval = self.interval;
             return Err(format!("interval is {interval:?}, expected 100ms to 10min"));
         }
         check_lease("lease", self.lease)?;
-        let limits = [
+        check_times(&[
             ("connect_timeout", self.connect_timeout),
             ("request_timeout", self.request_timeout),
-        ];
-        match limits.iter().find(|(_, time)| time.is_zero()) {
-            Some((name, _)) => Err(format!("{name} must be greater than zero")),
-            None => Ok(()),
-        }
+        ])
     }
 }
 

@@ -1,9 +1,9 @@
 //! Configuration from a URL, and from the variable of Spring Cloud's clients.
 
-use std::{ffi::OsString, time::Duration};
+use std::ffi::OsString;
 
 use super::Config;
-use crate::registry::{RegistryError, RegistryUrl};
+use crate::registry::{RegistryError, RegistryUrl, variables::Variables};
 
 /// The port of Spring Cloud's server.
 const PORT: u16 = 8761;
@@ -83,20 +83,15 @@ impl Config {
     /// The defaults, overridden by the variable of Spring Cloud's clients: URLs of `http` or `https`,
     /// separated by commas. An empty variable counts as unset.
     fn from_variable(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self, RegistryError> {
-        let wrong = |reason: String| RegistryError::InvalidSetting {
-            registry: "eureka".to_owned(),
-            reason: format!("{VARIABLE}: {reason}"),
-        };
-        let Some(value) = lookup(VARIABLE).filter(|value| !value.is_empty()) else {
+        let variables = Variables::new("eureka", lookup);
+        let Some(list) = variables.text(VARIABLE)? else {
             return Ok(Self::default());
         };
-        let list = value
-            .into_string()
-            .map_err(|_| wrong("not valid UTF-8".to_owned()))?;
+        let wrong = |reason: &str| variables.invalid(format!("{VARIABLE}: {reason}"));
         let mut all: Option<Self> = None;
         for text in list.split(',') {
             let one =
-                Self::from_service_url(text.trim()).map_err(|error| wrong(error.to_string()))?;
+                Self::from_service_url(text.trim()).map_err(|error| wrong(&error.to_string()))?;
             match &mut all {
                 None => all = Some(one),
                 Some(all) => {
@@ -106,8 +101,9 @@ impl Config {
                         ..one
                     };
                     if *all != same {
-                        let reason = "all servers have the same scheme, path, user and password";
-                        return Err(wrong(reason.to_owned()));
+                        return Err(wrong(
+                            "all servers have the same scheme, path, user and password",
+                        ));
                     }
                     all.servers.extend(servers);
                 }
@@ -142,31 +138,11 @@ impl Config {
             };
         }
         for (key, setting) in [("interval", &mut self.interval), ("lease", &mut self.lease)] {
-            if let Some(text) = url.take(key) {
-                *setting = duration(&text).ok_or_else(|| {
-                    url.invalid(format!(
-                        "{key} is {text:?}, expected for example 10s or 500ms"
-                    ))
-                })?;
+            if let Some(time) = url.take_duration(key)? {
+                *setting = time;
             }
         }
-        let files = ["ca", "cert", "key"].map(|key| url.take(key).map(Into::into));
-        if !self.tls && files.iter().any(Option::is_some) {
-            return Err(url.invalid("ca, cert and key are settings of eurekas://"));
-        }
-        [self.ca_file, self.client_cert, self.client_key] = files;
+        [self.ca_file, self.client_cert, self.client_key] = url.take_tls_files(self.tls)?;
         Ok(())
     }
-}
-
-/// A number of `s` or `ms`.
-fn duration(text: &str) -> Option<Duration> {
-    let (number, unit) = match text.strip_suffix("ms") {
-        Some(number) => (number, Duration::from_millis(1)),
-        None => (text.strip_suffix('s')?, Duration::from_secs(1)),
-    };
-    if !number.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    unit.checked_mul(number.parse().ok()?)
 }

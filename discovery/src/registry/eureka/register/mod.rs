@@ -38,9 +38,11 @@ impl EurekaRegistration {
     ) -> Result<Self, RegistryError> {
         let instance = &registration.instance;
         let id = &instance.id;
-        let invalid = |reason: String| RegistryError::InvalidSetting {
-            registry: client.name().to_owned(),
-            reason: format!("cannot register {id:?}: {reason}"),
+        let invalid = |reason: String| {
+            RegistryError::invalid_setting(
+                client.name(),
+                format!("cannot register {id:?}: {reason}"),
+            )
         };
         instance.validate()?;
         let lease = match &registration.check {

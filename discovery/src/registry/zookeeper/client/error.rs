@@ -81,10 +81,9 @@ impl Failure {
                 reason: "see KeeperException in ZooKeeper's documentation".to_owned(),
                 transient: code.may_pass(),
             },
-            Self::TooLarge(_) => RegistryError::InvalidSetting {
-                registry,
-                reason: format!("cannot {action}: {self}"),
-            },
+            Self::TooLarge(_) => {
+                RegistryError::invalid_setting(registry, format!("cannot {action}: {self}"))
+            }
             Self::Malformed(malformed) => RegistryError::Malformed {
                 registry,
                 action,

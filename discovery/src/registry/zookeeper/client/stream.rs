@@ -41,10 +41,7 @@ impl Dialer {
             identity,
             ..tls::Settings::default()
         });
-        let tls = tls.map_err(|reason| RegistryError::InvalidSetting {
-            registry: config.name(),
-            reason,
-        })?;
+        let tls = tls.map_err(|reason| RegistryError::invalid_setting(config.name(), reason))?;
         Ok(Self {
             tls: Some(Arc::new(tls).into()),
         })
@@ -69,13 +66,8 @@ impl Dialer {
     ///
     /// `InvalidSetting` for TLS, which this build does not have.
     pub(super) fn new(config: &Config) -> Result<Self, RegistryError> {
-        if config.tls {
-            let reason = "TLS needs the feature tls-ring or tls-aws-lc of the crate discovery";
-            return Err(RegistryError::InvalidSetting {
-                registry: config.name(),
-                reason: reason.to_owned(),
-            });
-        }
+        crate::registry::checks::check_tls(config.tls)
+            .map_err(|reason| RegistryError::invalid_setting(config.name(), reason))?;
         Ok(Self {})
     }
 

@@ -98,10 +98,7 @@ impl Config {
     /// [`RegistryError::InvalidSetting`] for any value that cannot be used.
     pub(super) fn validate(&self) -> Result<(Vec<(String, u16)>, String), RegistryError> {
         self.check()
-            .map_err(|reason| RegistryError::InvalidSetting {
-                registry: self.name(),
-                reason,
-            })
+            .map_err(|reason| RegistryError::invalid_setting(self.name(), reason))
     }
 
     fn check(&self) -> Result<(Vec<(String, u16)>, String), String> {

@@ -68,11 +68,7 @@ impl Config {
             };
             config.access = Some(Access::named(&name).ok_or_else(unknown)?);
         }
-        let files = ["ca", "cert", "key"].map(|key| url.take(key).map(Into::into));
-        if !tls && files.iter().any(Option::is_some) {
-            return Err(url.invalid("ca, cert and key are settings of zookeepers://"));
-        }
-        [config.ca_file, config.client_cert, config.client_key] = files;
+        [config.ca_file, config.client_cert, config.client_key] = url.take_tls_files(tls)?;
         url.finish(&SETTINGS)?;
         config.check().map_err(|reason| url.invalid(reason))?;
         Ok(config)

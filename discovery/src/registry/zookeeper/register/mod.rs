@@ -66,9 +66,8 @@ impl NodeRegistration {
     ) -> Result<Self, RegistryError> {
         let instance = &registration.instance;
         let id = &instance.id;
-        let invalid = |reason: String| RegistryError::InvalidSetting {
-            registry: registry.to_owned(),
-            reason: format!("cannot register {id:?}: {reason}"),
+        let invalid = |reason: String| {
+            RegistryError::invalid_setting(registry, format!("cannot register {id:?}: {reason}"))
         };
         instance.validate()?;
         let timeout = match &registration.check {

@@ -6,6 +6,9 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod attempts;
+mod ejection;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{sync::Arc, time::Duration};
@@ -116,90 +119,6 @@ fn of(channel: &Channel, port: u16) -> EndpointStatus {
     let endpoints = channel.endpoints();
     let mut found = endpoints.iter().filter(|e| e.instance.port == port);
     found.next().unwrap().clone()
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_ejection_says_why_and_until_when_and_its_end_is_an_event() {
-    let memory = Memory::with_servers(3);
-    let registry = Written::of(&memory);
-    let channel = connected(&memory, &registry, "ejection").await;
-    let mut events = channel.events();
-    memory.servers()[0].behave(|_| async { Err(Status::unavailable("faulty")) });
-    while !of(&channel, 1).ejected {
-        call(&channel).await.unwrap();
-    }
-    let (reason, time) = next(&mut events, |kind| match kind {
-        ChannelEventKind::Ejected {
-            instance,
-            reason,
-            time,
-        } if instance.port == 1 => Some((reason, time)),
-        _ => None,
-    })
-    .await;
-    assert_eq!(reason, "too many bad statuses in a row");
-    let ejection = of(&channel, 1).ejection.unwrap();
-    assert_eq!(
-        (ejection.phase, ejection.reason, ejection.ejections),
-        (EjectionPhase::Ejected, reason, 1)
-    );
-    let left = ejection.until.unwrap() - tokio::time::Instant::now().into_std();
-    assert!(
-        left <= time && time == EjectionPolicy::default().base_time,
-        "{left:?} of {time:?}"
-    );
-    assert!(of(&channel, 2).ejection.is_none());
-
-    // The probe passes and the trial call fails: the ejection is longer, and says so.
-    let calls = async {
-        loop {
-            call(&channel).await.unwrap();
-            sleep(50 * MS).await;
-        }
-    };
-    let longer = next(&mut events, |kind| match kind {
-        ChannelEventKind::Ejected { reason, time, .. } => Some((reason, time)),
-        _ => None,
-    });
-    let again = tokio::select! {
-        () = calls => unreachable!(),
-        again = longer => again,
-    };
-    let policy = EjectionPolicy::default();
-    assert_eq!(
-        again,
-        ("its probe or trial call failed", 2 * policy.base_time)
-    );
-    assert_eq!(of(&channel, 1).ejection.unwrap().ejections, 2);
-
-    memory.servers()[0].recover();
-    let calls = async {
-        loop {
-            call(&channel).await.unwrap();
-            sleep(50 * MS).await;
-        }
-    };
-    let order = async {
-        next(&mut events, |kind| {
-            matches!(kind, ChannelEventKind::Probation { .. }).then_some(())
-        })
-        .await;
-        next(&mut events, |kind| {
-            matches!(kind, ChannelEventKind::Admitted { .. }).then_some(())
-        })
-        .await;
-    };
-    tokio::select! {
-        () = calls => unreachable!(),
-        () = order => {}
-    }
-    let back = of(&channel, 1);
-    assert!(
-        !back.ejected && back.share < 1.0,
-        "the slow start: {back:?}"
-    );
-    sleep(policy.slow_start).await;
-    assert!((of(&channel, 1).share - 1.0).abs() < f64::EPSILON);
 }
 
 #[tokio::test(start_paused = true)]
@@ -330,66 +249,6 @@ async fn calls_are_counted_per_instance_with_their_rate_and_latencies() {
     assert_eq!(of(&channel, 2).calls.failed, 2);
     assert_eq!(after.calls.retries, 2);
     assert!(after.retry_tokens < before, "{before} before");
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_answer_has_the_attempts_before_it() {
-    let memory = Memory::with_servers(2);
-    let registry = Written::of(&memory);
-    let channel = connected(&memory, &registry, "attempts").await;
-    let send = async |s: &str| {
-        let mut client = TrimClient::new(channel.clone());
-        let request = TrimRequest { s: s.into() };
-        client.trim_space(request).await.unwrap()
-    };
-    memory.servers()[0].behave(|_| async { Err(Status::unavailable("busy")) });
-    let mut retried = 0;
-    for _ in 0..2 {
-        let response = send("x").await;
-        let served = &response.extensions().get::<ServedBy>().unwrap().0;
-        assert_eq!(served.port, 2);
-        if let Some(EarlierAttempts(earlier)) = response.extensions().get() {
-            retried += 1;
-            assert_eq!(earlier.len(), 1);
-            assert_eq!(earlier[0].instance.port, 1);
-            assert_eq!(earlier[0].code, Code::Unavailable);
-            assert_eq!(earlier[0].reason, "UNAVAILABLE: busy");
-        }
-    }
-    assert_eq!(retried, 1, "round robin begins with the faulty one once");
-
-    // A status that is not repeated is the answer, and the attempt before it is listed.
-    memory.servers()[1].behave(|_| async { Err(Status::not_found("none")) });
-    let mut listed = 0;
-    for _ in 0..2 {
-        let request = http::Request::post("http://any/pb.Trim/TrimSpace").body(
-            http_body_util::Full::new(bytes::Bytes::from_static(&[0; 5])),
-        );
-        let mut channel = channel.clone();
-        let response = tower::Service::call(&mut channel, request.unwrap())
-            .await
-            .unwrap();
-        assert_eq!(response.headers()["grpc-status"], "5");
-        assert_eq!(response.extensions().get::<ServedBy>().unwrap().0.port, 2);
-        if let Some(EarlierAttempts(earlier)) = response.extensions().get() {
-            listed += 1;
-            assert_eq!((earlier.len(), earlier[0].instance.port), (1, 1));
-        }
-    }
-    assert_eq!(listed, 1);
-    memory.servers()[1].recover();
-
-    // One that hangs is overtaken, and listed as cancelled.
-    memory.servers()[0].fall_silent();
-    let mut overtaken = 0;
-    for _ in 0..2 {
-        let response = send("x").await;
-        if let Some(EarlierAttempts(earlier)) = response.extensions().get() {
-            overtaken += 1;
-            assert_eq!(earlier[0].code, Code::Cancelled, "{earlier:?}");
-        }
-    }
-    assert_eq!(overtaken, 1);
 }
 
 #[tokio::test]

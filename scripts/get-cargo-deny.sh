@@ -20,12 +20,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/lib-fetch.sh"
 
 version=0.20.2
-while (($#)); do
-    case $1 in
-        --help | -h) usage && exit ;;
-        *) usage >&2 && die "unknown argument '$1'" ;;
-    esac
-done
+help_only "$@"
 
 # A binary: `cargo install` of it takes longer than all the tests.
 fetch() {

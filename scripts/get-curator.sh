@@ -21,12 +21,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=scripts/lib-fetch.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib-fetch.sh"
 
-while (($#)); do
-    case $1 in
-        --help | -h) usage && exit ;;
-        *) usage >&2 && die "unknown argument '$1'" ;;
-    esac
-done
+help_only "$@"
 
 version=5.9.0
 

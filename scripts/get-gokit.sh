@@ -21,12 +21,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=scripts/lib-fetch.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib-fetch.sh"
 
-while (($#)); do
-    case $1 in
-        --help | -h) usage && exit ;;
-        *) usage >&2 && die "unknown argument '$1'" ;;
-    esac
-done
+help_only "$@"
 # Go fetches the version that go.mod names, from 1.21 on.
 if ! version=$(go env GOVERSION 2>/dev/null) || [[ $version =~ ^go1\.(1?[0-9]|20)(\.|$) ]]; then
     say "SKIPPED: the services in Go need Go 1.21 or later on PATH (https://go.dev/dl), and found ${version:-none}" >&2

@@ -21,12 +21,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/lib-fetch.sh"
 
 version=2.2.1
-while (($#)); do
-    case $1 in
-        --help | -h) usage && exit ;;
-        *) usage >&2 && die "unknown argument '$1'" ;;
-    esac
-done
+help_only "$@"
 
 fetch() {
     need go golang-go

@@ -25,12 +25,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=scripts/lib-fetch.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib-fetch.sh"
 
-while (($#)); do
-    case $1 in
-        --help | -h) usage && exit ;;
-        *) usage >&2 && die "unknown argument '$1'" ;;
-    esac
-done
+help_only "$@"
 need python3 python3
 need sha256sum coreutils
 python3 -m pip --version >/dev/null 2>&1 || die "needs pip; install it with: apt-get install python3-pip"

@@ -17,6 +17,15 @@ die() {
     exit 1
 }
 
+# help_only ARGUMENT...: prints the usage for --help, and refuses every other argument.
+help_only() {
+    (($#)) || return 0
+    case $1 in
+        --help | -h) usage && exit ;;
+        *) usage >&2 && die "unknown argument '$1'" ;;
+    esac
+}
+
 # no_proxy_for HOST...: connects to these hosts directly even if http_proxy is set, as the services do.
 # curl reads the lower-case variable first, other programs the upper-case one; both are extended.
 no_proxy_for() {

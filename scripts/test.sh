@@ -75,7 +75,7 @@ part_lint() {
 }
 
 # export_path VARIABLE WHAT COMMAND...: fetches or builds what some tests need by a command that prints its
-# path. Tests of what cannot be had are skipped, which they say; in CI this fails.
+# path. If the command fails, the tests are skipped and say so; in CI the script fails.
 export_path() {
     local path variable=$1 what=$2
     shift 2
@@ -84,7 +84,7 @@ export_path() {
     elif [[ ${CI:-false} != false ]]; then
         die "CI must not skip the tests of $what"
     else
-        say "SKIPPED: tests of $what: it cannot be had, see above" >&2
+        say "SKIPPED: tests of $what: not available, see above" >&2
         unset "$variable"
     fi
 }
@@ -100,12 +100,12 @@ part_test() {
     local consul
     consul=$(scripts/get-consul.sh)
     export_server ETCD_BIN etcd
-    export_path ETCD_PEER_BIN "Go's clients of etcd" scripts/get-etcd-peer.sh
-    export_path HEALTH_PEER_BIN "grpc-go's health watching" scripts/get-health-peer.sh
-    export_path ORCA_PEER_BIN "grpc-go's load reports" scripts/get-orca-peer.sh
+    export_path ETCD_PEER_BIN "Go's clients of etcd" scripts/get-go-peer.sh etcd
+    export_path HEALTH_PEER_BIN "grpc-go's health watching" scripts/get-go-peer.sh health
+    export_path ORCA_PEER_BIN "grpc-go's load reports" scripts/get-go-peer.sh orca
     export_server ZOOKEEPER_HOME zookeeper
     export_path CURATOR_HOME "Curator, a Java client of ZooKeeper" scripts/get-curator.sh
-    export_path ZOOKEEPER_PEER_BIN "Go kit's client of ZooKeeper" scripts/get-zookeeper-peer.sh
+    export_path ZOOKEEPER_PEER_BIN "Go kit's client of ZooKeeper" scripts/get-go-peer.sh zookeeper
     export_server EUREKA_HOME eureka
     export_path EUREKA_PYTHON_HOME "Python's client of Eureka" scripts/get-eureka-peer.sh python
     export_path EUREKA_JAVASCRIPT_HOME "JavaScript's client of Eureka" scripts/get-eureka-peer.sh javascript

@@ -29,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Starts an etcd. `None` without etcd or the Go program, which has been said.
 async fn start() -> Option<(Server<Etcd>, Peer)> {
     let Some(peer) = env::var_os("ETCD_PEER_BIN") else {
-        let reason = "ETCD_PEER_BIN is not set; set it to what scripts/get-etcd-peer.sh prints";
+        let reason = "ETCD_PEER_BIN is not set; set it to what scripts/get-go-peer.sh etcd prints";
         skip("Go's clients of etcd", reason).unwrap();
         return None;
     };

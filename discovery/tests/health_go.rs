@@ -28,7 +28,7 @@ impl Server {
     async fn start(health: Option<&str>) -> Option<Self> {
         let Some(binary) = env::var_os("HEALTH_PEER_BIN") else {
             let reason =
-                "HEALTH_PEER_BIN is not set; set it to what scripts/get-health-peer.sh prints";
+                "HEALTH_PEER_BIN is not set; set it to what scripts/get-go-peer.sh health prints";
             skip("grpc-go's health watching", reason).unwrap();
             return None;
         };

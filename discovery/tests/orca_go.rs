@@ -35,7 +35,7 @@ const UTILIZATIONS: [f64; 3] = [0.1, 0.2, 0.4];
 /// Starts the Go program. `None` without it, which has been said.
 fn peer(arguments: &[&str]) -> Option<Process> {
     let Some(binary) = env::var_os("ORCA_PEER_BIN") else {
-        let reason = "ORCA_PEER_BIN is not set; set it to what scripts/get-orca-peer.sh prints";
+        let reason = "ORCA_PEER_BIN is not set; set it to what scripts/get-go-peer.sh orca prints";
         skip("grpc-go's load reports", reason).unwrap();
         return None;
     };

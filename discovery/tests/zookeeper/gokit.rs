@@ -1,6 +1,6 @@
 //! Go kit's client reads what is registered here in its layout, and the other way round.
 //!
-//! `scripts/get-zookeeper-peer.sh` builds the program and prints its path for `ZOOKEEPER_PEER_BIN`.
+//! `scripts/get-go-peer.sh zookeeper` builds the program and prints its path for `ZOOKEEPER_PEER_BIN`.
 
 use std::{env, path::Path};
 
@@ -19,8 +19,7 @@ use crate::{
 /// Runs the program with Go kit's client, or says that the test is skipped.
 fn go_kit(server: &Server<ZooKeeper>, arguments: &[&str]) -> Option<Process> {
     let Some(binary) = env::var_os("ZOOKEEPER_PEER_BIN") else {
-        let reason =
-            "ZOOKEEPER_PEER_BIN is not set; set it to what `scripts/get-zookeeper-peer.sh` prints";
+        let reason = "ZOOKEEPER_PEER_BIN is not set; set it to what `scripts/get-go-peer.sh zookeeper` prints";
         skip("Go kit with ZooKeeper", reason).unwrap();
         return None;
     };

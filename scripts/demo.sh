@@ -15,7 +15,7 @@ up, and exits with 130.
   --once               check every step, stop everything, and exit with 0 only if all checks passed
   --registry NAME      consul, etcd, zookeeper, eureka (each fetched and started, see registry.sh), or
                        embedded, which is a folder and needs no server; default: consul, or embedded
-                       where no Consul can be had
+                       if no Consul is available
   --consul HOST:PORT   use this Consul instead of looking for one; so does CONSUL_HTTP_ADDR
   --help               this text
 
@@ -127,7 +127,7 @@ start_own_consul() {
 start_registry() {
     local url
     step "$registry"
-    "$root/scripts/registry.sh" "$registry" --fetch >/dev/null || die "no $registry can be had, see above"
+    "$root/scripts/registry.sh" "$registry" --fetch >/dev/null || die "$registry is not available, see above"
     address=127.0.0.1:$(free_port)
     start "$work/registry.log" "$root/scripts/registry.sh" "$registry" --port "${address#*:}" --data "$work/data"
     wait_until 150 "$registry to answer" ready_or_died "$pid" || die "$registry does not start"
@@ -153,7 +153,7 @@ use_folder() {
 
 if [[ -z $registry && -z $consul && $own == no ]] && ! consul_leads 127.0.0.1:8500 &&
     ! "$root/scripts/get-consul.sh" >/dev/null; then
-    say "no Consul can be had on this machine (see above): using the embedded registry instead"
+    say "no Consul is available on this machine (see above): using the embedded registry instead"
     registry=embedded
 fi
 registry=${registry:-consul}
@@ -166,8 +166,8 @@ case $registry in
     embedded) use_folder ;;
     *) start_registry ;;
 esac
-# registrations_are COUNT [passing]: succeeds if so many instances are registered; with `passing`, so
-# many healthy ones, where the registry tells.
+# registrations_are COUNT [passing]: succeeds if COUNT instances are registered; with `passing`, if COUNT
+# are healthy, for registries that report it.
 registrations_are() {
     local count
     count=$(registered "$name" "${2-}") && [[ $count == "$1" ]]
@@ -265,14 +265,14 @@ for pid in "$add_pid" "${trim_pids[1]}" "${trim_pids[3]}"; do
     wait_until 30 "process $pid to end" gone "$pid" || die "process $pid does not end"
     status=0
     wait "$pid" || status=$?
-    # The page invites its viewer to kill an instance (128 + SIGKILL).
+    # A viewer of the page may have killed an instance (128 + SIGKILL).
     if ((status == 137)) && [[ $once == no && $pid != "$add_pid" ]]; then
         killed=$((killed + 1))
     elif ((status)); then
         die "process $pid did not exit with 0"
     fi
 done
-# The registry drops an instance that was killed when its health check fails, which takes its time.
+# The registry drops a killed instance once its health check fails.
 ((killed)) || registrations_are 0 || die "registrations are left in the registry"
 end_all 20
 [[ -z $(jobs -pr) ]] || die "processes are left"

@@ -33,7 +33,7 @@ while (($#)); do
 done
 
 fetch() {
-    # In a shell of its own, so that what to do instead is said after the reason.
+    # In a subshell, so that the remedy is printed after the reason.
     (from_debian bullseye "consul=$version") || die "cannot fetch Consul $version; install Consul \
 (https://developer.hashicorp.com/consul/install) and put it on PATH"
     mv "$work/unpacked/usr/bin/consul" "$work/consul"

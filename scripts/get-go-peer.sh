@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds a Go program that tests talk to, and prints the path of its binary.
+# Builds a Go program that the tests run, and prints the path of its binary.
 set -euo pipefail
 
 usage() {

@@ -9,7 +9,7 @@ usage: get-gokit.sh
 Prints the path of gokit: a trim service and an add service with Go kit's sd/consul and lb, and an add
 service with grpc-go's own balancing. It is built from scripts/gokit into the project's cache where it is
 missing there. Its modules have fixed versions and checksums (go.mod, go.sum). Without Go 1.21 or later it
-says SKIPPED and exits with 3.
+prints SKIPPED and exits with 3.
 
   --help   this text
 

@@ -33,7 +33,7 @@ while (($#)); do
 done
 
 fetch() {
-    # In a shell of its own, so that what to do instead is said after the reason.
+    # In a subshell, so that the remedy is printed after the reason.
     (from_debian bookworm "prometheus=$version") || die "cannot fetch Prometheus $version; install Prometheus \
 (https://prometheus.io/download) and put prometheus and promtool on PATH"
     mkdir "$work/prometheus"

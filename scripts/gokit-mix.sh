@@ -6,16 +6,16 @@ usage() {
     cat <<'EOF'
 usage: gokit-mix.sh [--seconds N] [--rate N]
 
-Builds a trim service and an add service with Go kit's sd/consul and lb (get-gokit.sh). Runs two trim services of each kind and one add service of each kind through one Consul.
-Checks that both add services rotate exactly over all four instances. Ends a trim service of each kind by
-SIGTERM and by SIGKILL under load: no call of the project's add service may fail. The calls of the Go add
-service are reported only.
+Builds a trim service and an add service with Go kit's sd/consul and lb (get-gokit.sh). Runs two trim
+services and one add service of each kind through one Consul. Checks that both add services rotate exactly
+over all four instances. Ends a trim service of each kind by SIGTERM and by SIGKILL under load: no call of
+the project's add service may fail. The calls of the Go add service are reported only.
 
   --seconds N   length of the load around each event (default 4)
   --rate N      calls per second to each add service (default 200)
   --help        this text
 
-Without Go 1.21 or later it does nothing, says SKIPPED and exits with 0.
+Without Go 1.21 or later it does nothing, prints SKIPPED and exits with 0.
 EOF
 }
 # shellcheck source=scripts/lib.sh

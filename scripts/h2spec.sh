@@ -8,14 +8,14 @@ usage() {
 usage: h2spec.sh [--show]
 
 Starts a trim service and an add service, and runs h2spec against trim's gRPC port, add's gRPC port and
-add's HTTP port (HTTP/2 with prior knowledge). The cases that do not pass
-must be those that scripts/h2spec/expected.txt explains: one more or one fewer is an error. A case that is
-not listed and fails is run up to three times more.
+add's HTTP port (HTTP/2 with prior knowledge). The cases that do not pass must be those that
+scripts/h2spec/expected.txt explains: one more or one fewer is an error. A case that is not listed and fails
+is run up to three times more.
 
   --show   print h2spec's whole output too
   --help   this text
 
-Without Go it says SKIPPED and succeeds.
+Without Go it prints SKIPPED and exits with 0.
 USAGE
 }
 # shellcheck source=scripts/lib.sh
@@ -76,7 +76,7 @@ unless_sometimes() {
 h2spec_on() {
     local name=$1 address=$2 path=$3 report=$4
     shift 4
-    # The time is for a machine that does other things too.
+    # Long enough for a busy machine.
     "$h2spec" --strict --timeout 5 --host "${address%:*}" --port "${address##*:}" --path "$path" \
         --junit-report "$work/$report.xml" "$@" >"$work/$report.txt" 2>&1 || true
     [[ $show == no ]] || cat "$work/$report.txt"

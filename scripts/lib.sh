@@ -85,7 +85,7 @@ alive() { kill -0 "$1" 2>/dev/null; }
 
 gone() { ! alive "$1"; }
 
-# end_all SECONDS: ends every started process by SIGTERM, last started first; by SIGKILL after a while.
+# end_all SECONDS: ends every started process by SIGTERM, last started first; by SIGKILL after SECONDS.
 end_all() {
     local i pid pids
     # Bash's own list, in the order of start: a signal can come before `start` has recorded a pid.

@@ -28,14 +28,15 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
             rolling restarts and the loss of all instances; rows 1 to 5 and 9 over plain HTTP
   observability
             the alert rules and the dashboard, with promtool and a Prometheus that scrapes six rows of the drill
-  gokit     the services beside the Go kit pair, and a row of the drill with the clients in Go; skipped without Go
+  gokit     the services beside the Go kit pair, and a row of the drill with the clients in Go; skipped
+            without Go
   interop   gRPC's interop tests with the servers and clients of grpc-go and grpc-java; a peer whose tools
             are missing is SKIPPED, or a failure with INTEROP_PEERS=required
 
-It fetches the registries' servers, nginx, Prometheus, grpcurl, cargo-deny and the interop peers into the project's cache
-where they are missing. A part whose tool is missing fails and names the package to install. Without Java
-and Maven the tests of ZooKeeper and Eureka are skipped, and without Node.js that of Eureka's JavaScript client,
-which is said; if CI is set, that fails too.
+It fetches the registries' servers, nginx, Prometheus, grpcurl, cargo-deny and the interop peers into the
+project's cache where they are missing. A part whose tool is missing fails and names the package to install.
+Without Java and Maven the tests of ZooKeeper and Eureka are skipped, and without Node.js that of Eureka's
+JavaScript client. A skipped test prints SKIPPED; if CI is set, it fails.
 
   --help    this text
 EOF
@@ -343,7 +344,7 @@ deploy_systemd() {
 deploy_kubernetes() {
     local bin=$1 work=$2 packages trim version variables=()
     packages=$(scripts/get-kubernetes-validate.sh) || {
-        skipped "the Kubernetes manifests" "kubernetes-validate cannot be had, see above"
+        skipped "the Kubernetes manifests" "kubernetes-validate is not available, see above"
         return
     }
     local -x PYTHONPATH=$packages PYTHONDONTWRITEBYTECODE=1

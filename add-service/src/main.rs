@@ -117,7 +117,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .await
 }
 
-/// Has the file of the policy read again, and waits until it is in use or refused.
+/// Has the policy's file read again, and waits until its contents are in use or refused.
 async fn read_again(hangups: mpsc::Sender<oneshot::Sender<()>>) {
     let (done, finished) = oneshot::channel();
     if hangups.send(done).await.is_ok() {

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `GET /` | the page; its style, script, icon and texts are under `/page/` |
 //! | `GET /debug/channel` | the snapshot as JSON |
-//! | `GET /debug/live` | server-sent events: a [`frame`] every half second, and what happened |
+//! | `GET /debug/live` | server-sent events: a [`frame`] every half second, and the channel's events |
 //! | `POST /debug/try/sum`, `/debug/try/concat` | a call, with the attempts that it took |
 //!
 //! [`access`] decides who may see it. [`feed`] computes once for all viewers, and only while there is
@@ -82,7 +82,8 @@ pub(crate) fn routes(
         .route_layer(middleware::from_fn_with_state(access, access::guard))
 }
 
-/// Answers of the page change with every look, and a new version of the service has new files.
+/// Browsers must not cache the page: its answers change between two requests, and a new version of the
+/// service has new files.
 async fn no_store(request: axum::extract::Request, next: middleware::Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();

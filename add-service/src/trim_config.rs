@@ -13,7 +13,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-/// Interval between two looks at the file. A look is one system call.
+/// Interval between two checks of the file. A check is one system call.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The part of a file that is read: more than a service config may have.
 const MAX_SIZE: u64 = (1 << 20) + 1;
@@ -54,7 +54,7 @@ impl TrimConfig {
         Ok(config)
     }
 
-    /// Applies the file to the channel when it changes, and when `asked` for, to which it answers
+    /// Applies the file to the channel when it changes, and at each request in `asked`, which is answered
     /// afterwards. It ends when the sender of requests is dropped.
     pub(crate) async fn follow(
         mut self,
@@ -70,7 +70,7 @@ impl TrimConfig {
             };
             let asked = done.is_some();
             let file = self.clone();
-            // The version is that before the read: a change meanwhile is seen by the next look.
+            // The version is that before the read: a change meanwhile is seen by the next check.
             let look = spawn_blocking(move || {
                 let version = FileVersion::of(&file.path);
                 (asked || version != file.seen).then(|| (version, file.read()))

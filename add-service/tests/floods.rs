@@ -1,5 +1,5 @@
-//! The limits of what one client can take of both services: calls that it does not finish, control frames, and
-//! connections that it does not begin. The calls of others succeed meanwhile.
+//! The limits of what one client can take of both services: calls that it does not finish, control frames,
+//! and connections that it does not begin. The calls of others succeed meanwhile.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "shown with --nocapture")]

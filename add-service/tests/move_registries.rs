@@ -1,4 +1,5 @@
-//! A move from Consul to etcd under continuous calls: the instances are in Consul, then in both, then in etcd.
+//! A move from Consul to etcd under continuous calls: the instances are in Consul, then in both, then in
+//! etcd.
 
 #![allow(
     clippy::unwrap_used,

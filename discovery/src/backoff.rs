@@ -8,8 +8,8 @@ use crate::error::InvalidSetting;
 
 /// Exponential backoff with jitter.
 ///
-/// The delay grows by a factor with every failure in a row, up to a ceiling. Jitter of 20 % in both directions,
-/// as in gRPC's connection backoff, keeps clients that failed together from retrying together.
+/// The delay grows by a factor with every failure in a row, up to a ceiling. Jitter of 20 % in both
+/// directions, as in gRPC's connection backoff, keeps clients that failed together from retrying together.
 ///
 /// The caller counts the failures and supplies the randomness.
 ///
@@ -74,7 +74,8 @@ impl Backoff {
     ///
     /// # Errors
     ///
-    /// If [`multiplier`](Self::multiplier) is not a number above zero, or if [`first`](Self::first) is zero or greater than [`ceiling`](Self::ceiling).
+    /// If [`multiplier`](Self::multiplier) is not a number above zero, or if [`first`](Self::first) is zero
+    /// or greater than [`ceiling`](Self::ceiling).
     pub fn validate(&self) -> Result<(), InvalidSetting> {
         let Self {
             first,

@@ -1,14 +1,13 @@
 //! The channel: discovery, balancing, retry and ejection together, as one `tower::Service` that any
 //! generated client takes.
 //!
-//! A request travels through these files: `run` (the loop of attempts) and `race` (several at a time)
-//! on the state in `call`, with the caller's `options`; `pick` (an endpoint from the snapshot; `targeted`
-//! if the caller says where); `attempt` (one send); `answer`
-//! (reading up to the first message); `tracker` (bookkeeping); `response` (the body that the caller
-//! reads). `record` and `trace` are what is seen of them from outside: gRPC's metrics, and spans. `shared` is what all calls of a channel have in common, `method_policy` what those of a
-//! method have. `builder` makes both from `settings`, and `service_config` replaces the policies.
-//! `grpc_status` and this file are the
-//! only ones that know tonic's types.
+//! A request travels through these files: `run` (the loop of attempts) and `race` (several at a time) on the
+//! state in `call`, with the caller's `options`; `pick` (an endpoint from the snapshot; `targeted` if the
+//! caller says where); `attempt` (one send); `answer` (reading up to the first message); `tracker`
+//! (bookkeeping); `response` (the body that the caller reads). `record` and `trace` are what is seen of them
+//! from outside: gRPC's metrics, and spans. `shared` is what all calls of a channel have in common,
+//! `method_policy` what those of a method have. `builder` makes both from `settings`, and `service_config`
+//! replaces the policies. `grpc_status` and this file are the only ones that know tonic's types.
 
 mod answer;
 mod attempt;

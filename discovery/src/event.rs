@@ -1,6 +1,7 @@
 //! What happened to a channel and its instances, as typed events for any number of readers.
 //!
-//! The background tasks and the replacement of the service config emit events; calls do not. An event is built only if someone reads.
+//! The background tasks and the replacement of the service config emit events; calls do not. An event is
+//! built only if someone reads.
 
 use std::{
     sync::{Arc, OnceLock},

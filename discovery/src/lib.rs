@@ -96,8 +96,8 @@
 //!
 //! # Tracing
 //!
-//! A call is a `tracing` span of the target `discovery::rpc` and the level TRACE, and each of its attempts is a
-//! span under it. Names and events follow gRFC A72 (`Sent.pb.Trim.TrimSpace`, `Attempt.pb.Trim.TrimSpace`,
+//! A call is a `tracing` span of the target `discovery::rpc` and the level TRACE, and each of its attempts is
+//! a span under it. Names and events follow gRFC A72 (`Sent.pb.Trim.TrimSpace`, `Attempt.pb.Trim.TrimSpace`,
 //! `previous-rpc-attempts`, `transparent-retry`), other attributes OpenTelemetry's conventions for RPC. The
 //! fields `otel.name`, `otel.kind` and `otel.status_code` are those of the crate `tracing-opentelemetry`. A
 //! subscriber that does not enable this target costs a call one comparison per span.

@@ -15,10 +15,10 @@ use crate::error::InvalidSetting;
 /// max(min_share, (passed / window) ^ (1 / aggression))
 /// ```
 ///
-/// It holds for every balancer, and not for calls that [say where they go](crate::CallOptions). The time begins with the first connection. Instances of the first set
-/// that a registry answers with do not warm up, and neither do all instances of a set at once: parts
-/// count relative to the greatest. A connection that is made again does not begin another window; an
-/// instance that is deregistered and registered again does.
+/// It holds for every balancer, and not for calls that [say where they go](crate::CallOptions). The time
+/// begins with the first connection. Instances of the first set that a registry answers with do not warm up,
+/// and neither do all instances of a set at once: parts count relative to the greatest. A connection that is
+/// made again does not begin another window; an instance that is deregistered and registered again does.
 ///
 /// Off by default, as in Envoy and gRPC: while new instances warm up, the others receive more calls, which
 /// a set that grows because it is overloaded cannot bear.

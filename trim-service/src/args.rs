@@ -164,7 +164,7 @@ impl Args {
                     .with_interval(interval)
                     .with_timeout(self.check_timeout.unwrap_or(CHECK_TIMEOUT));
                 if self.tls.is_on() {
-                    // The agent knows no private authority; a check asks only whether the service lives.
+                    // The agent has no private authority; the check only shows that the service answers.
                     check.with_tls().with_skip_verify().into()
                 } else {
                     check.into()

@@ -235,7 +235,7 @@ fn flow(endpoint: &EndpointStatus, before: Option<&Totals>) -> Flow {
     let old = before.endpoints.get(&endpoint.instance.id);
     let old = old.copied().unwrap_or_default();
     Flow {
-        // Counted anew where another process has come under the same ID.
+        // From zero again if another process has taken the ID.
         ended: since(endpoint.calls.ended, old.ended),
         failed: since(endpoint.calls.failed, old.failed),
     }

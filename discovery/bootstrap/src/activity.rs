@@ -1,4 +1,4 @@
-//! The activity of one connection: whether its client has begun, and its requests.
+//! The activity of one connection: the beginning of its client, and its requests.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -26,7 +26,7 @@ impl Activity {
 
     /// True if the client has had the time to begin and has not. Such a connection may be closed
     /// for another one.
-    pub(crate) fn is_half_said(&self) -> bool {
+    pub(crate) fn is_late(&self) -> bool {
         self.waited.load(Ordering::Relaxed) && !self.begun.load(Ordering::Relaxed)
     }
 

@@ -7,14 +7,14 @@ use std::{
     task::{Context, Poll},
 };
 
-/// An HTTP/2 connection as a future that gives way once each time it is woken.
+/// An HTTP/2 connection as a future that yields once each time it is woken.
 ///
 /// Each finished call wakes its connection, and tokio runs a woken task next: every answer would be
 /// written by a system call of its own. This takes a quarter of the server's CPU time per call when
 /// a client has 64 calls in flight.
 pub(crate) struct Batched<F> {
     connection: Pin<Box<F>>,
-    /// True after a poll that only gave way.
+    /// True after a poll that only yielded.
     deferred: bool,
 }
 

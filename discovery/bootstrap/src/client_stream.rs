@@ -3,9 +3,9 @@
 //! - A client must begin within a time: with HTTP/2's preface and settings, or a byte of HTTP/1.
 //! - Each HTTP/2 frame, and the headers of each request, must arrive within a time. hyper's limit for
 //!   HTTP/1 includes the wait for the next request.
-//! - On a port for HTTP/2 only, a client that speaks something else is closed. hyper leaves the rest of
-//!   its bytes unread, and the kernel then resets the connection instead of closing it.
-//! - A client that begins with TLS on a port without is closed, and the log says so.
+//! - On a port for HTTP/2 only, the connection of a client that sends something else is closed. hyper
+//!   leaves the rest of its bytes unread, and the kernel then resets the connection instead.
+//! - A client that begins with TLS on a port without TLS is disconnected, with a log line.
 //! - A flood of control frames ends the connection with GOAWAY and `ENHANCE_YOUR_CALM`.
 
 use std::{
@@ -78,7 +78,7 @@ pub(crate) struct ClientStream<S> {
     peer: IpAddr,
     times: Times,
     http2_only: bool,
-    /// True if this is the inside of TLS.
+    /// True for the plaintext inside TLS.
     inside_tls: bool,
     activity: Arc<Activity>,
     protocol: Protocol,
@@ -113,13 +113,13 @@ impl<S> ClientStream<S> {
         self
     }
 
-    /// Says that the stream is the inside of TLS, in which bytes of another handshake mean nothing.
+    /// Marks the stream as the plaintext inside TLS, which is not searched for another handshake.
     pub(crate) fn inside_tls(mut self, inside: bool) -> Self {
         self.inside_tls = inside;
         self
     }
 
-    /// True if these first bytes are TLS, on a port without.
+    /// True if these first bytes are TLS, on a port without TLS.
     fn begins_tls(&self, bytes: &[u8]) -> bool {
         !self.inside_tls
             && matches!(self.protocol, Protocol::Unknown(0))
@@ -253,7 +253,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
                      --tls-key)"
                 );
             }
-            let message = "the client uses TLS on a port without";
+            let message = "the client uses TLS on a port without TLS";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, message)));
         }
         if !bytes.is_empty()
@@ -407,7 +407,7 @@ mod tests {
             client.write_u8(0).await.unwrap();
         };
         assert_eq!(tokio::join!(late, server.read_u8()).1.unwrap(), 0);
-        assert!(!activity.is_half_said());
+        assert!(!activity.is_late());
 
         let (mut client, mut server, activity) = connection();
         for _ in 0..3 {

@@ -29,7 +29,7 @@ pub struct FileVersion {
 }
 
 impl FileVersion {
-    /// The version of a file; `None` while it cannot be seen.
+    /// The version of a file; `None` if it cannot be read.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
         let meta = std::fs::metadata(path).ok()?;

@@ -29,7 +29,7 @@ pub fn if_requested(command: &Command, arguments: &[OsString]) {
         return;
     };
     let text = generate(command.clone(), &words).unwrap_or_else(|error| error.exit());
-    // A reader that has gone has read enough.
+    // Ignored: the reader has closed the pipe.
     let _written = io::stdout().lock().write_all(&text);
     std::process::exit(0);
 }

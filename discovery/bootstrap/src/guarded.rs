@@ -26,7 +26,7 @@ pub(crate) trait Guard {
 }
 
 pin_project! {
-    /// A body and its guard. The body comes first: the guard is asked while it is pending.
+    /// A body and its guard. The body comes first: the guard is polled while it is pending.
     #[derive(Debug, Default)]
     pub(crate) struct Guarded<B, G> {
         #[pin]

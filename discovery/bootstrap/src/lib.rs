@@ -1,7 +1,7 @@
 //! The parts of a service around its handlers: flags, logging, signals, health, reflection, serving,
 //! registration and an orderly shutdown.
 //!
-//! [`Server`] runs the whole life of a service in one call, inside [`block_on`]. It also speaks to the
+//! [`Server`] runs the whole life of a service in one call, inside [`block_on`]. It also notifies the
 //! service manager (systemd's `sd_notify`), if there is one. The other modules are for its `main`:
 //!
 //! | module | contents |

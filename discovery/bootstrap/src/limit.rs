@@ -100,7 +100,7 @@ impl ConnectionLimit {
         }
     }
 
-    /// Waits for a free slot. At the limit, `make_room` is called now and then; it closes a connection
+    /// Waits for a free slot. At the limit, `make_room` is called at intervals; it closes a connection
     /// if it can. New connections wait in the kernel's queue meanwhile.
     pub(crate) async fn slot(&self, make_room: impl Fn() -> bool) -> Slot {
         loop {

@@ -38,7 +38,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Open connections. At the limit, a connection whose client has not begun to speak is closed
+    /// Open connections. At the limit, a connection whose client has not begun is closed
     /// for a new one; where there is none, new connections wait until one closes.
     ///
     /// `None`, the default: three quarters of the process's limit of open files (`ulimit -n`),

@@ -3,11 +3,11 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `NOTIFY_SOCKET` | the manager's datagram socket: an absolute path, or `@` and an abstract name |
-//! | `WATCHDOG_USEC` | microseconds after which the manager takes a silent process for hung |
+//! | `WATCHDOG_USEC` | microseconds without a message after which the manager considers the process hung |
 //! | `WATCHDOG_PID` | the process that the watchdog is meant for |
 //!
 //! Without `NOTIFY_SOCKET` nothing is sent. A variable that cannot be used, and a message that cannot be
-//! delivered, is a warning: the service runs all the same.
+//! delivered, is a warning: the service runs without it.
 
 use std::{
     env,
@@ -46,7 +46,7 @@ static NOT_SENT: Thinned = Thinned::new();
 #[derive(Debug, Default)]
 pub(crate) struct Manager {
     socket: Option<UnixDatagram>,
-    /// Time without a message after which the manager takes the process for hung.
+    /// Time without a message after which the manager considers the process hung.
     watchdog: Option<Duration>,
 }
 
@@ -116,8 +116,8 @@ impl Manager {
         .await;
     }
 
-    /// Tells the manager twice in each of its watchdog's intervals that the runtime runs tasks. Without a
-    /// watchdog it is done at once.
+    /// Notifies the manager twice per watchdog interval that the runtime runs tasks. Without a watchdog it
+    /// returns at once.
     pub(crate) async fn keep_alive(&self) {
         let Some(watchdog) = self.watchdog else {
             return;

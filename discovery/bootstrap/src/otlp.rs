@@ -106,7 +106,7 @@ impl Settings {
         for propagator in propagators.split(',').map(str::trim) {
             match propagator {
                 "tracecontext" => propagates = true,
-                // Baggage passes with the headers of the caller, if at all: nothing here sets any.
+                // Accepted without effect: nothing here sets baggage.
                 "baggage" | "none" => {}
                 other => bail!("{name} has {other}: must be tracecontext, baggage or none"),
             }

@@ -1,5 +1,5 @@
 //! The open connections of a listener by peer: one peer cannot take them all, and a connection whose
-//! client has not begun to speak makes room for a new one.
+//! client has not begun is closed for a new one.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -67,7 +67,7 @@ impl Peers {
             let fresh = {
                 let mut open = lock(&self.open);
                 let count = open.peers.get(&peer).map_or(0, BTreeMap::len);
-                if count < self.max_each || open.close_half_said(peer) {
+                if count < self.max_each || open.close_late(peer) {
                     return Some(self.place(&mut open, peer, activity, slot));
                 }
                 open.has_fresh(peer)
@@ -109,26 +109,24 @@ impl Peers {
             .map(|(ip, all)| (all.len(), *ip))
             .collect();
         peers.sort_unstable_by(|a, b| b.cmp(a));
-        peers
-            .into_iter()
-            .any(|(_, peer)| open.close_half_said(peer))
+        peers.into_iter().any(|(_, peer)| open.close_late(peer))
     }
 }
 
 impl Open {
     /// Closes the oldest connection of the peer whose client has not begun.
-    fn close_half_said(&mut self, peer: IpAddr) -> bool {
+    fn close_late(&mut self, peer: IpAddr) -> bool {
         let Some(connections) = self.peers.get_mut(&peer) else {
             return false;
         };
-        let half_said = connections.iter().find_map(|(number, connection)| {
+        let late = connections.iter().find_map(|(number, connection)| {
             let task = connection.task.as_ref()?;
             connection
                 .activity
-                .is_half_said()
+                .is_late()
                 .then_some((*number, task.clone()))
         });
-        let Some((number, task)) = half_said else {
+        let Some((number, task)) = late else {
             return false;
         };
         task.abort();
@@ -226,16 +224,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_oldest_half_said_connection_makes_room() {
+    async fn the_oldest_connection_that_has_not_begun_makes_room() {
         let peers = Peers::new(NonZeroU32::new(3).unwrap());
         let (_a, begun) = open(&peers, "10.0.0.1").await.unwrap();
         begun.begins();
-        let (b, half_said) = open(&peers, "10.0.0.1").await.unwrap();
+        let (b, late) = open(&peers, "10.0.0.1").await.unwrap();
         // It has not been read yet.
         let (_c, _fresh) = open(&peers, "10.0.0.1").await.unwrap();
         assert!(open(&peers, "10.0.0.1").await.is_none());
         assert!(!peers.make_room());
-        half_said.waits();
+        late.waits();
         let _d = open(&peers, "10.0.0.1").await.unwrap();
         assert!(open(&peers, "10.0.0.1").await.is_none());
         drop(b);

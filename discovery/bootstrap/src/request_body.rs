@@ -73,10 +73,10 @@ impl Reserved {
     }
 }
 
-/// How much a body will take.
+/// The memory that a body will take.
 #[derive(Debug)]
 enum Extent {
-    /// gRPC: each message says it.
+    /// gRPC: each message begins with its length.
     Messages(Messages),
     /// HTTP: the length is announced, or unknown. True once it is reserved.
     Whole(bool),

@@ -330,7 +330,7 @@ where
             }
         };
         let builder = self.builder.clone();
-        // For every protocol: a connection speaks its own only from its first bytes on.
+        // Before the protocol is known, which the first bytes decide.
         let (watcher, mut finish) = (self.graceful.watcher(), self.finish.subscribe());
         let key = place.key();
         let task = tokio::spawn(async move {

@@ -113,11 +113,11 @@ impl<I: Into<IpAddr>> From<(I, u16)> for Listen {
 /// Serves gRPC and HTTP, with the whole life of a service around it.
 ///
 /// [`run`](Self::run) binds all listeners, serves, reports healthy and registers. After SIGINT,
-/// SIGTERM, SIGHUP or SIGQUIT it reports unhealthy, deregisters, waits until clients have seen that, finishes the
-/// accepted requests and returns. A second signal ends the process at once.
+/// SIGTERM, SIGHUP or SIGQUIT it reports unhealthy, deregisters, waits until clients have seen that,
+/// finishes the accepted requests and returns. A second signal ends the process at once.
 ///
-/// Under systemd it says that it is ready once each registration was tried, keeps its status and the
-/// watchdog up to date, and says when it stops (`sd_notify(3)`).
+/// Under systemd it reports that it is ready once each registration was tried, its status, that it runs
+/// (for the watchdog), and that it stops (`sd_notify(3)`).
 ///
 /// ```no_run
 /// use bootstrap::{Server, Services, values::advertised};

@@ -16,8 +16,8 @@ use tonic::Status;
 
 use crate::guarded::{Guard, Guarded};
 
-/// Paths of methods that are never refused, by their beginning: health checks would take an instance for
-/// dead, and reflection is for operators.
+/// Beginnings of the paths that are never refused: a refused health check would mark the instance as
+/// failed, and reflection is for operators.
 const ALWAYS: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
 
 /// Admits calls to `inner` up to a limit, if there is one.

@@ -1,5 +1,5 @@
 //! SIGINT, SIGTERM, SIGHUP and SIGQUIT: the first one starts an orderly shutdown, the second one exits
-//! at once. A service that reads its settings again has SIGHUP for that instead, as daemons do.
+//! at once. A service that can read its settings again does so at SIGHUP, as daemons do.
 
 use std::{fs, io};
 
@@ -49,7 +49,7 @@ impl Shutdown {
         Ok(self)
     }
 
-    /// The next signal that is about the end; `None` if there will be none.
+    /// The next signal that ends the service; `None` if there will be none.
     async fn next(&mut self) -> Option<i32> {
         loop {
             let signal = self.signals.next().await?;

@@ -81,7 +81,7 @@ pub fn propagation() -> Option<fn(&mut HeaderMap)> {
     otlp::propagates().then_some(inject)
 }
 
-/// Hangs a span under the one that its request names.
+/// Sets the parent of a span: the one that its request names.
 pub(crate) fn under_caller(span: &Span, headers: &HeaderMap) {
     if otlp::propagates() {
         let context = TraceContextPropagator::new().extract(&HeaderExtractor(headers));

@@ -29,7 +29,7 @@ pub(crate) enum Subcommand {
     Call(CallArgs),
     /// Run a command and register it while it runs
     Register(RegisterArgs),
-    /// Say step by step what a channel to a service would do, and why it would not work
+    /// Check each step of a channel to a service, and name the cause and the remedy of a failure
     Doctor(DoctorArgs),
 }
 

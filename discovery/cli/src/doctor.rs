@@ -11,8 +11,8 @@
 //! | `instance` | one instance: health, connection, protocol, gRPC, latency |
 //! | `channel` | a real channel, at the end |
 //! | `wire` | the protocol, default port and credentials of each kind of registry |
-//! | `sniff` | the protocol of a server at an address: HTTP/1, HTTP/2, TLS |
-//! | `certificate` | why a certificate is refused, and when it ends |
+//! | `sniff` | the protocol of the server at an address: HTTP/1, HTTP/2, TLS |
+//! | `certificate` | the reason for a refused certificate, and the end of a certificate's validity |
 //! | `clock` | the difference between clocks |
 
 mod args;

@@ -6,7 +6,7 @@
 //! | 1 | `resolve` | no instance |
 //! | 1 | `doctor` | calls work, with warnings |
 //! | 2 | `doctor` | calls do not work |
-//! | 2 | `watch`, `resolve`, `call` | the question could not be asked: the registry, the reflection, the input |
+//! | 2 | `watch`, `resolve`, `call` | an error before there was an answer: of the registry, the reflection or the input |
 //! | 64 | all | wrong usage (`EX_USAGE`) |
 //! | 65 to 80 | `call` | 64 and the gRPC status code, as in grpcurl |
 //! | 125, 126, 127 | `register` | an error of its own, a command that cannot be executed, one that does not exist, as in `timeout` and `env` |

@@ -2,7 +2,7 @@
 
 use discovery::{Instance, InstanceHealth};
 
-/// The registry's view in one word.
+/// The health in the registry, in one word.
 pub(crate) fn health(health: InstanceHealth) -> &'static str {
     match health {
         InstanceHealth::Passing => "passing",

@@ -2,8 +2,8 @@
 //! services in any of its registries.
 //!
 //! Each subcommand has a module: [`watch`], [`resolve`], [`call`], [`register`], [`doctor`]. `target` has
-//! what they share about a service and the connections to its instances, `reflection` what a server says
-//! of itself, `output` the lines on standard output.
+//! what they share about a service and the connections to its instances, `reflection` the services
+//! that a server describes, `output` the lines on standard output.
 
 mod call;
 mod cli;
@@ -61,7 +61,7 @@ async fn run(subcommand: Subcommand) -> anyhow::Result<u8> {
 
 /// Prints clap's text. The text of `--help` and `--version` is not an error.
 fn usage(error: &clap::Error) -> ExitCode {
-    // Nothing is left to do if the terminal is gone.
+    // Ignored: the terminal is closed.
     let _printed = error.print();
     match error.kind() {
         error::ErrorKind::DisplayHelp | error::ErrorKind::DisplayVersion => ExitCode::SUCCESS,
@@ -69,13 +69,13 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Prints an error with its sources. A reader of the output that has gone is not worth a message.
+/// Prints an error with its sources. A closed pipe is not reported.
 fn explain(error: &anyhow::Error, failed: u8) -> u8 {
     let io = error.downcast_ref::<std::io::Error>();
     if io.is_some_and(|io| io.kind() == ErrorKind::BrokenPipe) {
         return exit::BROKEN_PIPE;
     }
-    // Nothing is left to do if the terminal is gone.
+    // Ignored: the terminal is closed.
     let _printed = writeln!(std::io::stderr(), "error: {error:#}");
     failed
 }

@@ -1,4 +1,4 @@
-//! Lines on standard output, each of which a reader sees at once.
+//! Lines on standard output, each of which is flushed at once.
 
 use std::{
     io::{self, Write as _},
@@ -11,7 +11,7 @@ use serde::Serialize;
 ///
 /// # Errors
 ///
-/// `BrokenPipe` when the reader is gone, which ends the program without a message.
+/// `BrokenPipe` if the reader has closed the pipe, which ends the program without a message.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -38,7 +38,7 @@ pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
 
 /// Prints a line on standard error, for what is not the result.
 pub(crate) fn note(line: &str) {
-    // The result counts, also where nobody reads the notes.
+    // Ignored: a closed standard error does not change the result.
     let _printed = writeln!(io::stderr(), "{line}");
 }
 

@@ -1,4 +1,4 @@
-//! What a server says of itself by reflection: its services, and the descriptions of their methods.
+//! The reflection of a server: its services, and the descriptions of their methods.
 //!
 //! Version v1 of the protocol is tried first, then v1alpha, which older servers have.
 
@@ -32,7 +32,7 @@ enum Answer {
 ///
 /// # Errors
 ///
-/// `UNIMPLEMENTED` if no instance has the reflection; any other status as the server says.
+/// `UNIMPLEMENTED` if no instance has the reflection; any other status of the server.
 pub(crate) async fn services(channel: &Channel, limit: Duration) -> Result<Vec<String>, Status> {
     let Answer::Services(mut names) = ask(channel, &Question::Services, limit).await? else {
         return Err(unexpected());
@@ -102,7 +102,7 @@ impl Files {
     }
 }
 
-/// A conversation in one version of the protocol: its messages have the same form in both.
+/// A stream of requests in one version of the protocol: the messages have the same form in both.
 macro_rules! conversation {
     ($version:ident) => {
         async fn $version(
@@ -123,7 +123,7 @@ macro_rules! conversation {
                 Question::Services => MessageRequest::ListServices(String::new()),
                 Question::Files(symbol) => MessageRequest::FileContainingSymbol(symbol.clone()),
             };
-            // One question at a time, so a place is always free.
+            // One request at a time: the queue always has room.
             let (questions, receiver) = mpsc::channel(1);
             let _sent = questions.try_send(ask(first));
             let mut request = Request::new(ReceiverStream::new(receiver));

@@ -1,8 +1,8 @@
 //! `discovery register`: runs a command, and registers it while it runs.
 //!
 //! `args` has the flags, `process` the command, `check` the checks that this program makes itself,
-//! `registration` the registration. A registry's own check, a lease or heartbeats tell the registry when
-//! this program is killed.
+//! `registration` the registration. If this program is killed, the registry
+//! notices by its own check, a lease or missing heartbeats.
 
 mod args;
 mod check;
@@ -16,7 +16,7 @@ use signal_hook_tokio::Signals;
 
 pub(crate) use self::args::RegisterArgs;
 use self::{
-    check::{Checks, Verdict},
+    check::{Checks, HealthChange},
     process::Process,
     registration::Registered,
 };
@@ -65,9 +65,9 @@ pub(crate) async fn run(args: RegisterArgs) -> anyhow::Result<u8> {
                     process.signal(signal);
                 }
             }
-            verdict = checks.next(), if !stopping => match verdict {
-                Verdict::Passing => registered.begin()?,
-                Verdict::Failing(reason) => {
+            change = checks.next(), if !stopping => match change {
+                HealthChange::Passing => registered.begin()?,
+                HealthChange::Failing(reason) => {
                     output::note(&format!("discovery: the check fails: {reason}"));
                     registered.begin_to_end();
                     registered.ended().await;

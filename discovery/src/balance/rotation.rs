@@ -96,8 +96,8 @@ impl Turns {
             }
         }
         let first = self.next.0.fetch_add(BLOCK, Ordering::Relaxed);
-        // Two threads that share a block and find it empty take one each. The later one stays, so the
-        // other's turns are skipped. (A swap instead of a store, because loom gives concurrent stores no order.)
+        // Two threads that share a block and find it empty take one each. The later one stays, so the other's
+        // turns are skipped. (A swap instead of a store, because loom gives concurrent stores no order.)
         let rest = first.wrapping_add(1).wrapping_mul(BLOCK) + (BLOCK - 1);
         block.swap(rest, Ordering::Relaxed);
         // The same bits as of the turns that follow.

@@ -1,10 +1,10 @@
 //! Round robin: each endpoint in turn.
 //!
-//! Over an unchanged set of `n` endpoints, any `n` consecutive picks take each endpoint exactly once,
-//! from any number of threads. In a set of more than 1 024 endpoints a thread takes 16 turns at a time:
-//! the picks of one thread are as exact, those of several threads together nearly. [`Policy::RoundRobin`](super::Policy::RoundRobin) starts at a random
-//! endpoint, as gRPC does. Go kit starts every client at the first instance of a sorted list, so that
-//! clients that start together overload it.
+//! Over an unchanged set of `n` endpoints, any `n` consecutive picks take each endpoint exactly once, from
+//! any number of threads. In a set of more than 1 024 endpoints a thread takes 16 turns at a time: the picks
+//! of one thread are as exact, those of several threads together nearly.
+//! [`Policy::RoundRobin`](super::Policy::RoundRobin) starts at a random endpoint, as gRPC does. Go kit starts
+//! every client at the first instance of a sorted list, so that clients that start together overload it.
 //!
 //! A retry does not advance the rotation and goes to a random endpoint. If it took the next turn, then
 //! one faulty instance of two would receive the first attempt of every call, as with Go kit.

@@ -188,9 +188,9 @@ impl<R> ChannelBuilder<R> {
         self
     }
 
-    /// Latest time after which another attempt of an idempotent method begins beside one without an
-    /// answer; earlier by the method's own answers, see
-    /// [`RetryPolicy::learn_attempt_timeout`]. Default: a third of [`retry_timeout`](Self::retry_timeout), or of its 500 ms.
+    /// Latest time after which another attempt of an idempotent method begins beside one without an answer;
+    /// earlier by the method's own answers, see [`RetryPolicy::learn_attempt_timeout`]. Default: a third of
+    /// [`retry_timeout`](Self::retry_timeout), or of its 500 ms.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.overrides.attempt_timeout = Some(timeout);
         self
@@ -255,10 +255,10 @@ impl<R> ChannelBuilder<R> {
     /// Uses this many instances and connects to no others: for a set so large that a connection of
     /// every client to every instance costs too much.
     ///
-    /// Different clients use different instances. A client's subset changes by at most one when an
-    /// instance is added or removed (gRFC A68). An instance that cannot be connected to is replaced
-    /// meanwhile, and so is its replacement, until so many can be. With fewer than about 20, the load of instances differs much. Default:
-    /// all instances.
+    /// Different clients use different instances. A client's subset changes by at most one when an instance
+    /// is added or removed (gRFC A68). An instance that cannot be connected to is replaced meanwhile, and so
+    /// is its replacement, until so many can be. With fewer than about 20, the load of instances differs
+    /// much. Default: all instances.
     pub fn subset(mut self, instances: usize) -> Self {
         self.subset = Some(instances);
         self
@@ -281,8 +281,7 @@ impl<R> ChannelBuilder<R> {
     /// Sets `:scheme` and `:authority` of the requests whose URI has no authority of its own, as
     /// [`tonic::transport::Endpoint::origin`](https://docs.rs/tonic/latest/tonic/transport/struct.Endpoint.html#method.origin)
     /// does. Needs both parts: `https://trim.example`. Default: the factory's; for
-    /// [`Http2`](crate::connection::Http2) the
-    /// instance's own address.
+    /// [`Http2`](crate::connection::Http2) the instance's own address.
     pub fn origin(mut self, origin: Uri) -> Self {
         self.origin = Some(origin);
         self

@@ -64,11 +64,11 @@ pub struct EjectionPolicy {
     /// Failing share that ejects if it is also three times the share of all others together, by more
     /// than chance; from 0 to 1, and 1 turns it off. Default: 0.2, as in Linkerd.
     ///
-    /// It is compared with each second failure, over the time since the failures began, and about every
-    /// tenth of the [`window`](Self::window) over the whole of it. At one comparison, an instance that
-    /// fails like the others is ejected with a probability of at most one in a hundred thousand (over the
-    /// window, and after an ejection, one in a thousand), however often all of them fail. An instance among six that alone fails
-    /// 30 % of its calls is ejected after about 27 of them.
+    /// It is compared with each second failure, over the time since the failures began, and about every tenth
+    /// of the [`window`](Self::window) over the whole of it. At one comparison, an instance that fails like
+    /// the others is ejected with a probability of at most one in a hundred thousand (over the window, and
+    /// after an ejection, one in a thousand), however often all of them fail. An instance among six that
+    /// alone fails 30 % of its calls is ejected after about 27 of them.
     pub failing_share: f64,
     /// Number of instances with [`min_calls`](Self::min_calls) from which failing shares are compared.
     /// Default: 0. gRFC A50 has 5.

@@ -12,7 +12,8 @@ use crate::error::InvalidSetting;
 /// ```
 ///
 /// The utilization is [`application_utilization`](LoadReport::application_utilization) if it is reported,
-/// else [`cpu_utilization`](LoadReport::cpu_utilization). A report without a rate or a utilization is ignored.
+/// else [`cpu_utilization`](LoadReport::cpu_utilization). A report without a rate or a utilization is
+/// ignored.
 ///
 /// ```
 /// use std::time::Duration;

@@ -48,9 +48,9 @@ impl TlsArgs {
         )
     }
 
-    /// The registration with what a registry and its checks must know of TLS.
+    /// The registration, with the TLS settings that a registry and its checks need.
     pub(super) fn apply(&self, registration: Registration) -> Registration {
-        if self.refuses_strangers() {
+        if self.requires_certificates() {
             registration.with_client_certificates()
         } else if self.is_on() {
             registration.with_tls()
@@ -64,7 +64,7 @@ impl TlsArgs {
     }
 
     /// True if a client without a certificate is refused.
-    fn refuses_strangers(&self) -> bool {
+    fn requires_certificates(&self) -> bool {
         self.tls_client_ca.is_some() && self.tls_client_auth == ClientAuth::Required
     }
 }

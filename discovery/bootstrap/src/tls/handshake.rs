@@ -55,7 +55,7 @@ pub(crate) async fn accept(
         Err(_) => Failed::Silent(format!("not complete within {limit:?}")),
     };
     match failed {
-        // Checks of the port connect and say nothing; scanners do worse.
+        // Usual: port checks connect and send nothing.
         Failed::Silent(reason) => debug!(client = %peer, "TLS handshake: {reason}"),
         Failed::NotTls => {
             if let Some(suppressed) = PLAIN.line() {
@@ -84,7 +84,7 @@ pub(crate) async fn accept(
 enum Failed {
     /// The client has gone, or has not begun.
     Silent(String),
-    /// The client does not speak TLS. It was told so.
+    /// The client does not use TLS. It was sent an answer that says so.
     NotTls,
     Refused(io::Error),
 }
@@ -132,7 +132,7 @@ async fn linger(mut stream: TcpStream) {
     let _closed = timeout_at(Instant::now() + ANSWER, closing).await;
 }
 
-/// Answers a client without TLS in the protocol that it seems to speak.
+/// Answers a client without TLS in the protocol that it seems to use.
 async fn refuse_plain(mut stream: TcpStream, first: [u8; 4], protocol: Protocol) {
     let http1 = protocol == Protocol::Http && first[0].is_ascii_uppercase() && first != *b"PRI ";
     let answer = if http1 {

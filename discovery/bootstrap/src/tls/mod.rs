@@ -2,7 +2,7 @@
 //! change.
 //!
 //! `server` and `client` are the settings, `pem` reads the files, `rotation` follows them, `validity` reads
-//! until when a certificate is valid. `handshake` is the server's part of a connection.
+//! the end of a certificate's validity. `handshake` is the server's part of a connection.
 
 mod client;
 mod handshake;

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use super::validity::Expiry;
 use crate::files::FileVersion;
 
-/// Interval between two looks at the files. A look is one system call per file.
+/// Interval between two checks of the files. A check is one system call per file.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 type Versions = Vec<Option<FileVersion>>;
@@ -39,8 +39,8 @@ impl Rotation {
         }
     }
 
-    /// Calls `apply` when the files have changed and rest, without end. Files that cannot be used are
-    /// logged once, and those before stay in use.
+    /// Calls `apply` when the files have changed and change no further. Never returns. Files that cannot
+    /// be used are logged once, and the ones before them stay in use.
     pub(super) async fn follow(
         self,
         mut expiry: Expiry,
@@ -100,7 +100,7 @@ impl<V: Clone + PartialEq> Change<V> {
         }
     }
 
-    /// True once for each change, when two looks in a row have seen the same.
+    /// True once for each change, when two checks in a row have seen the same.
     fn is_complete(&mut self, now: V) -> bool {
         let rests = now == self.last;
         self.last = now;

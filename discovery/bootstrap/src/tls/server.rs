@@ -47,7 +47,7 @@ impl ServerTls {
         }
     }
 
-    /// A server with what its flags say; `None` without a certificate and a key.
+    /// The settings of a program's flags; `None` without a certificate and a key.
     #[must_use]
     pub fn of_flags(
         certificate: Option<&PathBuf>,

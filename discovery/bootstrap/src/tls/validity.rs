@@ -1,4 +1,4 @@
-//! Until when a certificate is valid, and the warnings before.
+//! The end of a certificate's validity, and the warnings before it.
 //!
 //! Only this one field of X.509 (RFC 5280, section 4.1) is read here; rustls verifies certificates.
 
@@ -33,7 +33,7 @@ impl Expiry {
         }
     }
 
-    /// Logs until when the certificate is valid.
+    /// Logs the end of the certificate's validity.
     pub(super) fn log(&self) {
         if let Some(until) = self.until {
             info!("{} is valid until {}", self.name, text(until));
@@ -45,7 +45,7 @@ impl Expiry {
         let until = self.until?;
         let left = until.duration_since(now).unwrap_or_default();
         let recently = self.warned.is_some_and(|at| {
-            // A clock that was set back makes no flood of lines.
+            // A clock that was set back does not repeat the warning.
             now.duration_since(at).unwrap_or_default() < DAY
         });
         if left > NOTICE || recently {

@@ -1,4 +1,4 @@
-//! A codec that passes messages as bytes. They are decoded by the description that reflection gives.
+//! A codec that passes messages as bytes. They are decoded with the descriptors that reflection gives.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use tonic::{

@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 
 use crate::reflection;
 
-/// A method's name: `SERVICE/METHOD`, also with a slash before it or with a dot between both.
+/// A method's name: `SERVICE/METHOD`, `/SERVICE/METHOD` or `SERVICE.METHOD`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MethodName {
     service: String,
@@ -48,7 +48,8 @@ impl FromStr for MethodName {
 ///
 /// # Errors
 ///
-/// When the servers do not describe it, or it is not unary. The message names what there is instead.
+/// If the servers do not describe it, or it is not unary. The message names the services or methods that
+/// exist.
 pub(super) async fn find(
     channel: &Channel,
     name: &MethodName,
@@ -93,7 +94,7 @@ fn methods(service: &ServiceDescriptor) -> String {
     }
 }
 
-/// Why there is no description.
+/// The error about a method without a description.
 async fn explain(
     channel: &Channel,
     name: &MethodName,

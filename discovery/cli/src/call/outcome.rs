@@ -14,7 +14,7 @@ use tonic::{
 use super::{details, method::MethodName};
 use crate::output;
 
-/// An answer, and how it came about.
+/// An answer, and the attempts that led to it.
 pub(super) struct Outcome {
     pub(super) answer: Result<Response<Bytes>, Status>,
     /// The instance that answered.

@@ -1,4 +1,4 @@
-//! Certificates: why one is refused, and when one ends.
+//! Certificates: the reason for a refused one, and the end of an accepted one's validity.
 
 use std::{
     error::Error,
@@ -17,7 +17,7 @@ use super::{Finding, clock, clock::Skew, finding::Weight, sniff::Spoken};
 use crate::output::utc;
 
 const STEP: &str = "certificate";
-/// A certificate that ends sooner is a warning. Let's Encrypt's shortest certificates last six days.
+/// A certificate that expires sooner is a warning. Let's Encrypt's shortest certificates last six days.
 const ENDS_SOON: Duration = Duration::from_secs(2 * 24 * 3600);
 
 /// The error of rustls behind another error.
@@ -95,7 +95,7 @@ pub(super) fn refused(
                     hint(skew)
                 ),
                 "compare the clocks of this machine and of the issuer with `date -u` and synchronise \
-                 them (NTP); if this one is right, issue the certificate again with an earlier begin",
+                 them (NTP); if this one is right, issue the certificate again with an earlier start",
             )
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {

@@ -13,7 +13,8 @@ use super::{
     wire::Wire,
 };
 
-/// A `Date` is in whole seconds, and the answer travels. Certificates are issued for hours at least.
+/// A `Date` has whole seconds, and the answer takes time to arrive. Certificates are valid for hours at
+/// least.
 const TOLERANCE: Duration = Duration::from_secs(10);
 
 /// The difference between a registry's clock and this machine's.

@@ -1,4 +1,4 @@
-//! The steps about one instance: the registry's health, the connection, the protocol and what gRPC says.
+//! The steps about one instance: its health in the registry, its connection, its protocol, and gRPC.
 
 mod connection;
 mod grpc;
@@ -26,7 +26,7 @@ pub(super) struct Examined {
     pub(super) findings: Vec<Finding>,
     /// The instance, if a channel can call it.
     pub(super) usable: Option<Arc<Instance>>,
-    /// The gRPC services that it offers, if it says so.
+    /// The gRPC services that it offers, if its reflection lists them.
     services: Option<Vec<String>>,
 }
 
@@ -60,7 +60,7 @@ fn is_selected(context: &StepContext<'_>, instance: &Instance) -> bool {
         .selects(instance)
 }
 
-/// The registry's own view.
+/// The finding about its health in the registry.
 fn health(instance: &Instance) -> Finding {
     let word = instance_text::health(instance.health);
     match instance.health {
@@ -126,8 +126,12 @@ async fn steps(context: &StepContext<'_>, examined: &mut Examined) -> bool {
     let channel = match channel.factory(context.http2.clone()).build() {
         Ok(channel) => channel,
         Err(error) => {
-            let finding =
-                Finding::broken("connection", "no_channel", error.to_string(), "report it");
+            let finding = Finding::broken(
+                "connection",
+                "no_channel",
+                error.to_string(),
+                "report this error: it is a defect of this program",
+            );
             examined.findings.push(finding.of(&instance));
             return false;
         }

@@ -1,4 +1,4 @@
-//! The steps about the registry: it is reached, it takes the credentials, it is what the URL says.
+//! The steps about the registry: it is reachable, accepts the credentials, and is of the URL's kind.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ pub(super) async fn examine(
     registry: &dyn Registry,
 ) -> (Option<InstanceSet>, Vec<Finding>) {
     let begun = Instant::now();
-    // The tags are applied afterwards, so that what they leave out can be said.
+    // The tags are applied afterwards: the instances that they leave out are reported.
     let everything = Filters {
         tags: Vec::new(),
         ..context.args.filters.clone()
@@ -110,7 +110,7 @@ async fn unreached(
     findings
 }
 
-/// The reason why TLS failed, if the server has it as the URL says.
+/// The reason for a failed TLS handshake, if both the server and the URL use TLS.
 fn certificate_of(
     error: Option<&RegistryError>,
     wire: Wire,

@@ -1,4 +1,4 @@
-//! The steps about the service: the registry knows it, the filters leave something, its checks pass.
+//! The steps about the service: the registry lists it, the filters select instances, their checks pass.
 
 use discovery::{
     InstanceHealth,
@@ -122,8 +122,8 @@ async fn unknown(context: &StepContext<'_>, registry: &dyn Registry) -> Finding 
             format!("did you mean {best:?}{}?", others.concat())
         }
         None if names.is_empty() => {
-            "start an instance that registers: the registry has no service at all (or this prefix or \
-             path is another one)"
+            "start an instance that registers: the registry has no service at all (or the prefix or \
+             path in the URL is wrong)"
                 .to_owned()
         }
         None => format!("use a name that it knows: {}", self::listed(&names)),
@@ -133,7 +133,7 @@ async fn unknown(context: &StepContext<'_>, registry: &dyn Registry) -> Finding 
 
 /// The names that are most like `wanted`, the nearest first.
 fn near(wanted: &str, names: &[String]) -> Vec<String> {
-    // Case, dashes and underscores are what people mix up.
+    // Names are often misspelt in case, dashes and underscores only.
     let plain = |name: &str| name.to_lowercase().replace(['-', '_', '.'], "");
     let wanted = plain(wanted);
     let likeness = |name: &String| strsim::normalized_damerau_levenshtein(&wanted, &plain(name));

@@ -1,7 +1,7 @@
-//! What speaks at an address: the first bytes of its answers to HTTP/2, TLS and HTTP/1.
+//! The protocol of the server at an address, by the first bytes of its answers to HTTP/2, TLS and HTTP/1.
 //!
-//! Each question has a connection of its own and a time limit. No question asks for anything: the HTTP/1
-//! request is `GET /`.
+//! Each probe has a connection of its own and a time limit. No probe changes anything: the HTTP/1 request
+//! is `GET /`.
 
 use std::{
     io,
@@ -30,10 +30,10 @@ const SETTINGS: u8 = 4;
 const TLS_ALERT: [u8; 2] = [0x15, 3];
 /// Longest answer that is read.
 const LONGEST: usize = 4096;
-/// A server that says nothing is given this time for each question.
+/// Time limit of each probe for a server that sends nothing.
 const PATIENCE: Duration = Duration::from_millis(700);
 
-/// What speaks at an address.
+/// The protocol of the server at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Spoken {
     /// HTTP/2 without TLS.
@@ -47,7 +47,7 @@ pub(super) enum Spoken {
     },
     /// Something else, with the first bytes of its answer.
     Other(Vec<u8>),
-    /// It accepts connections and closes them, or says nothing.
+    /// It accepts connections and closes them, or sends nothing.
     Silent,
     /// Nothing listens.
     Refused,
@@ -84,7 +84,7 @@ impl Spoken {
     }
 }
 
-/// Finds out what speaks at `HOST:PORT`.
+/// Finds the protocol of the server at `HOST:PORT`.
 pub(super) async fn sniff(address: &str, limit: Duration) -> Spoken {
     let answer = match ask(address, HTTP2, limit).await {
         Ok(answer) => answer,
@@ -179,7 +179,7 @@ fn date(answer: &[u8]) -> Option<SystemTime> {
     httpdate::parse_http_date(&date).ok()
 }
 
-/// Shakes hands over TLS with any certificate. `None` if the server does not speak TLS.
+/// Performs a TLS handshake with any certificate. `None` if the server does not use TLS.
 async fn tls(address: &str, limit: Duration) -> Option<Spoken> {
     let provider = Arc::new(ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))

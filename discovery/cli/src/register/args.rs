@@ -145,8 +145,9 @@ impl RegisterArgs {
         })
     }
 
-    /// The check that the registry makes. Where this program checks, it only tells that this program
-    /// runs: by heartbeats in Consul, and in others by their own way (a lease, a session, a lock).
+    /// The check that the registry makes. If this program checks the command, the registry's check only shows
+    /// that this program runs: by heartbeats in Consul, and in others by their own way (a lease, a session, a
+    /// lock).
     fn registry_check(&self) -> Check {
         let is_consul = self.url.starts_with("consul");
         match self.check {

@@ -11,14 +11,15 @@ use tokio::{
 
 use super::{RegisterArgs, args::CheckKind};
 
-/// Longest pause before the first check that passes, so that the start of the command is seen.
+/// Longest pause between checks until the first one passes, so that a started command is soon
+/// registered.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Length of an HTTP status line that is read.
 const STATUS_LINE: usize = 64;
 
 /// A change of the instance's health.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum HealthChange {
     Passing,
     /// It fails, with the last reason.
     Failing(String),
@@ -32,8 +33,8 @@ pub(super) struct Checks {
     interval: Duration,
     limit: Duration,
     state: State,
-    /// True once nothing more is to be told, as the registry makes the check.
-    told: bool,
+    /// True after the last change, if the registry makes the check.
+    ended: bool,
 }
 
 /// The results so far.
@@ -47,19 +48,19 @@ struct State {
 }
 
 impl State {
-    /// Notes a result. Returns the verdict if it has changed.
-    fn add(&mut self, result: Result<(), String>) -> Option<Verdict> {
+    /// Notes a result. Returns the change, if there is one.
+    fn add(&mut self, result: Result<(), String>) -> Option<HealthChange> {
         match result {
             Ok(()) => {
                 self.failures = 0;
                 self.passed = true;
-                (!std::mem::replace(&mut self.passing, true)).then_some(Verdict::Passing)
+                (!std::mem::replace(&mut self.passing, true)).then_some(HealthChange::Passing)
             }
             Err(reason) => {
                 self.failures = self.failures.saturating_add(1);
                 let fails = self.passing && self.failures >= self.allowed;
                 self.passing &= !fails;
-                fails.then_some(Verdict::Failing(reason))
+                fails.then_some(HealthChange::Failing(reason))
             }
         }
     }
@@ -78,28 +79,28 @@ impl Checks {
                 allowed: args.check_failures.get(),
                 ..State::default()
             },
-            told: false,
+            ended: false,
         }
     }
 
-    /// The next change. Where the registry makes the check, the instance passes for good: at once, or once
-    /// its port accepts connections, as Consul takes a new instance for a healthy one until its first check.
-    pub(super) async fn next(&mut self) -> Verdict {
-        if self.told {
+    /// The next change. If the registry makes the check, there is one: the instance passes, at once or once
+    /// its port accepts connections. Consul lists a new instance as healthy until its first check.
+    pub(super) async fn next(&mut self) -> HealthChange {
+        if self.ended {
             return std::future::pending().await;
         }
         if self.kind.is_without_port() {
-            self.told = true;
-            return Verdict::Passing;
+            self.ended = true;
+            return HealthChange::Passing;
         }
         loop {
             let result = match timeout(self.limit, self.check()).await {
                 Ok(result) => result.map_err(|error| format!("{error:#}")),
                 Err(_elapsed) => Err(format!("no answer within {:?}", self.limit)),
             };
-            if let Some(verdict) = self.state.add(result) {
-                self.told = !self.kind.is_own();
-                return verdict;
+            if let Some(change) = self.state.add(result) {
+                self.ended = !self.kind.is_own();
+                return change;
             }
             let pause = if self.state.passed {
                 self.interval
@@ -166,17 +167,17 @@ mod tests {
         let bad = || Err("refused".to_owned());
         assert_eq!(state.add(bad()), None);
         assert_eq!(state.add(bad()), None);
-        assert_eq!(state.add(Ok(())), Some(Verdict::Passing));
+        assert_eq!(state.add(Ok(())), Some(HealthChange::Passing));
         assert_eq!(state.add(Ok(())), None);
         assert_eq!(state.add(bad()), None);
         assert_eq!(state.add(Ok(())), None);
         assert_eq!(state.add(bad()), None);
         assert_eq!(
             state.add(bad()),
-            Some(Verdict::Failing("refused".to_owned()))
+            Some(HealthChange::Failing("refused".to_owned()))
         );
         assert_eq!(state.add(bad()), None);
-        assert_eq!(state.add(Ok(())), Some(Verdict::Passing));
+        assert_eq!(state.add(Ok(())), Some(HealthChange::Passing));
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(crate) enum Change {
     Answered {
         instances: usize,
     },
-    /// The registry does not answer, or with an error.
+    /// The registry does not answer, or answers with an error.
     Lost {
         reason: String,
     },

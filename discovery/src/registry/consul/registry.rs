@@ -27,8 +27,9 @@ pub struct Consul {
 }
 
 impl Consul {
-    /// The Consul at `consul://HOST:PORT`, or at `consuls://HOST:PORT` for HTTPS, with a path and
-    /// settings as [`Config::from_url`] reads them. The other settings come from Consul's environment variables, see [`Config::from_url`].
+    /// The Consul at `consul://HOST:PORT`, or at `consuls://HOST:PORT` for HTTPS, with a path and settings as
+    /// [`Config::from_url`] reads them. The other settings come from Consul's environment variables, see
+    /// [`Config::from_url`].
     ///
     /// # Errors
     ///

@@ -1,11 +1,11 @@
-//! Why there is no connection to an instance.
+//! The cause of a failed connection to an instance.
 
 use discovery::{Instance, chain, connection::ConnectError};
 
 use super::super::{Finding, StepContext, certificate, sniff::Spoken};
 
-/// The finding about a connection that failed with `error`, or that took too long. `spoken` is what speaks
-/// at the address.
+/// The finding about a connection that failed with `error`, or that took too long. `spoken` is the
+/// protocol at the address.
 pub(super) fn failed(
     context: &StepContext<'_>,
     instance: &Instance,

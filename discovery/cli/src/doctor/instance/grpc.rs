@@ -18,13 +18,13 @@ const CALLS: usize = 5;
 /// Half of the time that a channel gives a call by default.
 const SLOW: Duration = Duration::from_millis(250);
 
-/// The findings, and the services that the instance offers, if it says so.
+/// The findings, and the services that the instance offers, if its reflection lists them.
 pub(super) struct Said {
     pub(super) findings: Vec<Finding>,
     pub(super) services: Option<Vec<String>>,
 }
 
-/// Asks the instance, which is the channel's only one.
+/// Calls the instance, the only one of the channel.
 pub(super) async fn examine(context: &StepContext<'_>, channel: &Channel) -> Said {
     let limit = context.args.timeout;
     let wanted = context.args.grpc_service.as_deref();
@@ -152,7 +152,7 @@ fn no_reflection(status: &Status) -> Finding {
     )
 }
 
-/// The finding about a wanted service of a server without reflection: its health service may know it.
+/// The finding about a wanted service of a server without reflection: its health service may report it.
 fn by_health(wanted: &str, health: &Result<ServingStatus, Status>) -> Finding {
     match health {
         Ok(ServingStatus::Serving) => Finding::ok(
@@ -172,7 +172,7 @@ fn by_health(wanted: &str, health: &Result<ServingStatus, Status>) -> Finding {
             "grpc",
             Weight::Warning,
             "service_not_confirmed",
-            format!("neither reflection nor the health service tells that it has {wanted}"),
+            format!("neither reflection nor the health service reports {wanted}"),
             "turn on reflection in the server, or let its health service report the service",
         ),
     }
@@ -197,7 +197,7 @@ async fn latency(channel: &Channel, limit: Duration) -> Option<Finding> {
             Weight::Warning,
             "slow",
             message,
-            "check the load of the machine and the way there; a channel gives a call 500 ms by default",
+            "check the load of the machine and the network to it; a channel gives a call 500 ms by default",
         )
     })
 }

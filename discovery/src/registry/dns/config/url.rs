@@ -7,9 +7,9 @@ use crate::registry::{RegistryError, RegistryUrl};
 const SETTINGS: [&str; 3] = ["min_refresh", "max_refresh", "timeout"];
 
 impl Config {
-    /// Reads `dns://[RESOLVER[:PORT],...]/NAME?SETTINGS` or `dns+a://[RESOLVER[:PORT],.../]NAME:PORT?SETTINGS`.
-    /// See the [module](crate::registry::dns) for the forms and the settings. A resolver's default port
-    /// is 53.
+    /// Reads `dns://[RESOLVER[:PORT],...]/NAME?SETTINGS` or
+    /// `dns+a://[RESOLVER[:PORT],.../]NAME:PORT?SETTINGS`. See the [module](crate::registry::dns) for the
+    /// forms and the settings. A resolver's default port is 53.
     ///
     /// # Errors
     ///

@@ -33,7 +33,7 @@ while (($#)); do
     esac
     shift
 done
-[[ -n $language ]] || { usage >&2; die "which language?"; }
+[[ -n $language ]] || { usage >&2; die "the language is missing"; }
 need sha256sum coreutils
 source=$root/scripts/registries/eureka/$language
 

@@ -43,7 +43,7 @@ case $peer in
     zookeeper) source=registries/zookeeper/gokit ;;
     health) source=health-peer ;;
     orca) source=orca-peer ;;
-    *) usage >&2 && die "which program?" ;;
+    *) usage >&2 && die "the name of the program is missing" ;;
 esac
 need go golang-go
 

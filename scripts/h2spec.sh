@@ -107,7 +107,7 @@ run() {
     if diff "$work/$name.expected" "$work/$name.seen" >"$work/$name.diff"; then
         say "$name: $(tail -n 1 "$work/$name.txt"); the others are explained"
     else
-        say "$name: other cases do not pass (>) or pass now (<) than $expected explains:"
+        say "$name: the cases that do not pass differ from $expected (> is new, < passes now):"
         cat "$work/$name.diff" "$work/$name.txt"
         status=1
     fi

@@ -54,7 +54,7 @@ while (($#)); do
     esac
     shift
 done
-[[ -n $name ]] || { usage >&2; die "which registry?"; }
+[[ -n $name ]] || { usage >&2; die "NAME is missing"; }
 
 # Text that a registry may add to the ready line.
 hints() { :; }

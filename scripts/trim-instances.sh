@@ -33,7 +33,7 @@ while (($#)); do
     esac
     shift
 done
-[[ $count =~ ^[1-9][0-9]{0,2}$ ]] || { usage >&2; die "how many instances? give a number from 1 to 999"; }
+[[ $count =~ ^[1-9][0-9]{0,2}$ ]] || { usage >&2; die "N must be a number from 1 to 999"; }
 ((base == 0 || base + count - 1 <= 65535)) || die "ports from $base on are not enough for $count instances"
 need cargo "rustup (or cargo)"
 

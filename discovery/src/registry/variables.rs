@@ -1,6 +1,6 @@
 //! Environment variables of a registry's own tools.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::ffi::OsString;
 
 use super::RegistryError;
 
@@ -37,8 +37,8 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
 #[cfg(any(feature = "consul", feature = "etcd"))]
 impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
     /// The path in a variable.
-    pub(super) fn file(&self, name: &str) -> Option<PathBuf> {
-        self.value(name).map(PathBuf::from)
+    pub(super) fn file(&self, name: &str) -> Option<std::path::PathBuf> {
+        self.value(name).map(Into::into)
     }
 
     /// True or false.

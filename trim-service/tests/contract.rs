@@ -236,7 +236,7 @@ async fn a_registry_that_only_lists_is_an_error_with_what_was_tried_and_the_flag
         let (code, process) = run(&flags).await;
         let said = process.stderr();
         assert_eq!(code, Some(1), "{said}");
-        let tried = format!("{registry} cannot register trim_service-127-0-0-1-");
+        let tried = format!("{registry} cannot register trim_service-127.0.0.1-");
         for part in [
             &*tried,
             "only lists instances",

@@ -29,7 +29,7 @@ pub(crate) enum Subcommand {
     Call(CallArgs),
     /// Run a command and register it while it runs
     Register(RegisterArgs),
-    /// Check each step of a channel to a service, and name the cause and the remedy of a failure
+    /// Check a channel to a service step by step, and name each failure's cause and remedy
     Doctor(DoctorArgs),
 }
 

@@ -13,7 +13,7 @@ use discovery::rustls::{
 };
 use x509_parser::{parse_x509_certificate, prelude::GeneralName};
 
-use super::{Finding, clock, clock::Skew, finding::Weight, sniff::Spoken};
+use super::{Finding, clock, clock::Skew, finding::Weight, sniff::ProbeResult};
 use crate::output::utc;
 
 const STEP: &str = "certificate";
@@ -43,7 +43,7 @@ pub(super) fn cause(error: &(dyn Error + 'static)) -> Option<Arc<rustls::Error>>
 pub(super) fn refused(
     step: &'static str,
     error: &rustls::Error,
-    spoken: &Spoken,
+    found: &ProbeResult,
     skew: Option<Skew>,
 ) -> Option<Finding> {
     let step = if step == "registry" { step } else { STEP };
@@ -67,8 +67,8 @@ pub(super) fn refused(
         }
         _ => return None,
     };
-    let own = match spoken {
-        Spoken::Tls {
+    let own = match found {
+        ProbeResult::Tls {
             certificate: Some(own),
             ..
         } => Validity::of(own),

@@ -9,7 +9,7 @@ use discovery::registry::RegistryUrl;
 use super::{
     Finding,
     finding::Weight,
-    sniff::{self, Spoken},
+    sniff::{self, ProbeResult},
     wire::Wire,
 };
 
@@ -82,7 +82,9 @@ pub(super) async fn of_registry(name: &str, limit: Duration) -> Option<Skew> {
     }
     let hosts = url.hosts(wire.port).ok()?;
     match sniff::http1(hosts.first()?, limit).await {
-        Some(Spoken::Http1 { date: Some(date) }) => Some(Skew::between(date, SystemTime::now())),
+        Some(ProbeResult::Http1 { date: Some(date) }) => {
+            Some(Skew::between(date, SystemTime::now()))
+        }
         _ => None,
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     Finding, StepContext, certificate,
     finding::Weight,
-    sniff::{Spoken, sniff},
+    sniff::{ProbeResult, sniff},
 };
 use crate::instance_text;
 
@@ -98,8 +98,8 @@ async fn steps(context: &StepContext<'_>, examined: &mut Examined) -> bool {
     };
     let is_tls = context.args.connection.is_tls();
     if let Some(error) = failure {
-        let spoken = sniff(&instance.authority(), limit).await;
-        let finding = connection::failed(context, &instance, error.as_ref(), &spoken);
+        let found = sniff(&instance.authority(), limit).await;
+        let finding = connection::failed(context, &instance, error.as_ref(), &found);
         examined.findings.push(finding.of(&instance));
         return false;
     }
@@ -109,7 +109,7 @@ async fn steps(context: &StepContext<'_>, examined: &mut Examined) -> bool {
         .findings
         .push(Finding::ok("connection", message).of(&instance));
     if is_tls
-        && let Spoken::Tls {
+        && let ProbeResult::Tls {
             certificate: Some(own),
             ..
         } = sniff(&instance.authority(), limit).await
@@ -136,9 +136,9 @@ async fn steps(context: &StepContext<'_>, examined: &mut Examined) -> bool {
             return false;
         }
     };
-    let said = grpc::examine(context, &channel).await;
-    examined.services = said.services;
-    let findings = said
+    let answered = grpc::examine(context, &channel).await;
+    examined.services = answered.services;
+    let findings = answered
         .findings
         .into_iter()
         .map(|finding| finding.of(&instance));

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     Finding, StepContext, certificate,
-    sniff::{Spoken, sniff},
+    sniff::{ProbeResult, sniff},
     wire::Wire,
 };
 use crate::target::{Filters, NoAnswer, first_answer};
@@ -101,10 +101,10 @@ async fn unreached(
     let limit = context.args.timeout;
     let mut findings = Vec::new();
     for host in hosts {
-        let spoken = sniff(&host, limit).await;
-        let finding = certificate_of(error, wire, &spoken)
-            .and_then(|error| certificate::refused(STEP, &error, &spoken, context.skew))
-            .unwrap_or_else(|| server(&host, wire, &spoken, message, limit));
+        let found = sniff(&host, limit).await;
+        let finding = certificate_of(error, wire, &found)
+            .and_then(|error| certificate::refused(STEP, &error, &found, context.skew))
+            .unwrap_or_else(|| server(&host, wire, &found, message, limit));
         findings.push(finding);
     }
     findings
@@ -114,16 +114,16 @@ async fn unreached(
 fn certificate_of(
     error: Option<&RegistryError>,
     wire: Wire,
-    spoken: &Spoken,
+    found: &ProbeResult,
 ) -> Option<Arc<rustls::Error>> {
-    let is_tls = wire.is_tls && matches!(spoken, Spoken::Tls { .. });
+    let is_tls = wire.is_tls && matches!(found, ProbeResult::Tls { .. });
     error
         .filter(|_| is_tls)
         .and_then(|error| certificate::cause(error))
 }
 
 /// The finding about one server.
-fn server(host: &str, wire: Wire, spoken: &Spoken, message: &str, limit: Duration) -> Finding {
+fn server(host: &str, wire: Wire, found: &ProbeResult, message: &str, limit: Duration) -> Finding {
     let Wire {
         product,
         port,
@@ -132,43 +132,45 @@ fn server(host: &str, wire: Wire, spoken: &Spoken, message: &str, limit: Duratio
     } = wire;
     let correct =
         format!("correct the host and the port in the URL ({product}'s default is {port})");
-    match spoken {
-        Spoken::Refused => Finding::broken(
+    match found {
+        ProbeResult::Refused => Finding::broken(
             STEP,
             "registry_down",
             format!("nothing listens at {host} (connection refused)"),
             format!("start {product} there, or {correct}"),
         ),
-        Spoken::NoSuchHost(error) => Finding::broken(
+        ProbeResult::NoSuchHost(error) => Finding::broken(
             STEP,
             "no_such_host",
             format!("{host}: the name has no address ({error})"),
             "correct the host in the URL, or the name servers of this machine",
         ),
-        Spoken::Unreachable(error) => Finding::broken(
+        ProbeResult::Unreachable(error) => Finding::broken(
             STEP,
             "registry_unreachable",
             format!("no connection to {host}: {error}"),
             format!("check the route and the firewalls from here to {host}, and the address"),
         ),
-        Spoken::Tls { .. } if !wire.is_tls => Finding::broken(
+        ProbeResult::Tls { .. } if !wire.is_tls => Finding::broken(
             STEP,
             "registry_needs_tls",
             format!(
                 "{host} is {}, and the URL asks for no TLS",
-                spoken.describe()
+                found.describe()
             ),
             format!("use {other}://, or name the port without TLS"),
         ),
-        Spoken::Http1 { .. } | Spoken::Http2 if wire.is_tls && wire.without_tls().fits(spoken) => {
+        ProbeResult::Http1 { .. } | ProbeResult::Http2
+            if wire.is_tls && wire.without_tls().fits(found) =>
+        {
             Finding::broken(
                 STEP,
                 "registry_has_no_tls",
-                format!("{host} is {}, and the URL asks for TLS", spoken.describe()),
+                format!("{host} is {}, and the URL asks for TLS", found.describe()),
                 format!("use {other}://, or name the port with TLS"),
             )
         }
-        spoken if wire.fits(spoken) => Finding::broken(
+        found if wire.fits(found) => Finding::broken(
             STEP,
             "registry_fails",
             format!("{message} ({host} accepts connections)"),
@@ -177,10 +179,10 @@ fn server(host: &str, wire: Wire, spoken: &Spoken, message: &str, limit: Duratio
                  (now {limit:?}) if it is slow"
             ),
         ),
-        spoken => Finding::broken(
+        found => Finding::broken(
             STEP,
             "wrong_port",
-            format!("{host} is not {product}: there is {}", spoken.describe()),
+            format!("{host} is not {product}: there is {}", found.describe()),
             correct,
         ),
     }
@@ -190,34 +192,38 @@ fn server(host: &str, wire: Wire, spoken: &Spoken, message: &str, limit: Duratio
 mod tests {
     use super::*;
 
-    fn cause(scheme: &str, spoken: &Spoken) -> &'static str {
+    fn cause(scheme: &str, found: &ProbeResult) -> &'static str {
         let wire = Wire::of(scheme).unwrap();
-        server("h:1", wire, spoken, "message", Duration::from_secs(1)).cause
+        server("h:1", wire, found, "message", Duration::from_secs(1)).cause
     }
 
     #[test]
     fn what_speaks_at_the_address_is_the_cause() {
-        let http1 = || Spoken::Http1 { date: None };
-        let tls = || Spoken::Tls {
+        let http1 = || ProbeResult::Http1 { date: None };
+        let tls = || ProbeResult::Tls {
             alpn: None,
             certificate: None,
         };
-        for (scheme, spoken, expected) in [
-            ("consul", Spoken::Refused, "registry_down"),
+        for (scheme, found, expected) in [
+            ("consul", ProbeResult::Refused, "registry_down"),
             ("consul", tls(), "registry_needs_tls"),
             ("consuls", http1(), "registry_has_no_tls"),
-            ("consuls", Spoken::Http2, "wrong_port"),
-            ("consul", Spoken::Http2, "wrong_port"),
-            ("consul", Spoken::Silent, "wrong_port"),
+            ("consuls", ProbeResult::Http2, "wrong_port"),
+            ("consul", ProbeResult::Http2, "wrong_port"),
+            ("consul", ProbeResult::Silent, "wrong_port"),
             ("consul", http1(), "registry_fails"),
             ("etcd", http1(), "wrong_port"),
-            ("etcds", Spoken::Http2, "registry_has_no_tls"),
-            ("etcd", Spoken::Http2, "registry_fails"),
+            ("etcds", ProbeResult::Http2, "registry_has_no_tls"),
+            ("etcd", ProbeResult::Http2, "registry_fails"),
             ("zookeeper", http1(), "wrong_port"),
-            ("zookeeper", Spoken::Silent, "registry_fails"),
-            ("eureka", Spoken::NoSuchHost(String::new()), "no_such_host"),
+            ("zookeeper", ProbeResult::Silent, "registry_fails"),
+            (
+                "eureka",
+                ProbeResult::NoSuchHost(String::new()),
+                "no_such_host",
+            ),
         ] {
-            assert_eq!(cause(scheme, &spoken), expected, "{scheme} {spoken:?}");
+            assert_eq!(cause(scheme, &found), expected, "{scheme} {found:?}");
         }
         assert!(Wire::of("dns").is_none() && Wire::of("static").is_none());
     }

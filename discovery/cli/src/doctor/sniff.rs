@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_millis(700);
 
 /// The protocol of the server at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Spoken {
+pub(super) enum ProbeResult {
     /// HTTP/2 without TLS.
     Http2,
     /// HTTP/1 without TLS, with the server's time.
@@ -57,7 +57,7 @@ pub(super) enum Spoken {
     Unreachable(String),
 }
 
-impl Spoken {
+impl ProbeResult {
     /// The peer in words, after "there is".
     pub(super) fn describe(&self) -> String {
         match self {
@@ -85,34 +85,34 @@ impl Spoken {
 }
 
 /// Finds the protocol of the server at `HOST:PORT`.
-pub(super) async fn sniff(address: &str, limit: Duration) -> Spoken {
+pub(super) async fn sniff(address: &str, limit: Duration) -> ProbeResult {
     let answer = match ask(address, HTTP2, limit).await {
         Ok(answer) => answer,
         Err(no_connection) => return no_connection,
     };
-    let spoken = match recognize(&answer) {
-        Some(spoken) if !matches!(spoken, Spoken::Tls { .. }) => return spoken,
-        spoken => spoken,
+    let found = match recognize(&answer) {
+        Some(found) if !matches!(found, ProbeResult::Tls { .. }) => return found,
+        found => found,
     };
     if let Some(tls) = tls(address, limit).await {
         return tls;
     }
-    match (spoken, http1(address, limit).await) {
-        (Some(spoken), _) | (None, Some(spoken)) => spoken,
-        (None, None) if answer.is_empty() => Spoken::Silent,
-        (None, None) => Spoken::Other(answer),
+    match (found, http1(address, limit).await) {
+        (Some(found), _) | (None, Some(found)) => found,
+        (None, None) if answer.is_empty() => ProbeResult::Silent,
+        (None, None) => ProbeResult::Other(answer),
     }
 }
 
 /// Asks over HTTP/1. `None` if the answer is not HTTP/1.
-pub(super) async fn http1(address: &str, limit: Duration) -> Option<Spoken> {
+pub(super) async fn http1(address: &str, limit: Duration) -> Option<ProbeResult> {
     let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     let answer = ask(address, request.as_bytes(), limit).await.ok()?;
-    recognize(&answer).filter(|spoken| matches!(spoken, Spoken::Http1 { .. }))
+    recognize(&answer).filter(|found| matches!(found, ProbeResult::Http1 { .. }))
 }
 
 /// Sends bytes on a new connection. Returns the beginning of the answer, which is empty without one.
-async fn ask(address: &str, question: &[u8], limit: Duration) -> Result<Vec<u8>, Spoken> {
+async fn ask(address: &str, question: &[u8], limit: Duration) -> Result<Vec<u8>, ProbeResult> {
     let mut stream = connect(address, limit).await?;
     let mut answer = Vec::new();
     let exchange = async {
@@ -135,30 +135,30 @@ async fn ask(address: &str, question: &[u8], limit: Duration) -> Result<Vec<u8>,
     Ok(answer)
 }
 
-async fn connect(address: &str, limit: Duration) -> Result<TcpStream, Spoken> {
-    let late = || Spoken::Unreachable(format!("no answer within {limit:?}"));
+async fn connect(address: &str, limit: Duration) -> Result<TcpStream, ProbeResult> {
+    let late = || ProbeResult::Unreachable(format!("no answer within {limit:?}"));
     let resolved = timeout(limit, lookup_host(address)).await;
     let addresses: Vec<_> = match resolved.map_err(|_elapsed| late())? {
         Ok(addresses) => addresses.collect(),
-        Err(error) => return Err(Spoken::NoSuchHost(error.to_string())),
+        Err(error) => return Err(ProbeResult::NoSuchHost(error.to_string())),
     };
     let connected = timeout(limit, TcpStream::connect(&*addresses)).await;
     connected
         .map_err(|_elapsed| late())?
         .map_err(|error| match error.kind() {
-            io::ErrorKind::ConnectionRefused => Spoken::Refused,
-            _ => Spoken::Unreachable(error.to_string()),
+            io::ErrorKind::ConnectionRefused => ProbeResult::Refused,
+            _ => ProbeResult::Unreachable(error.to_string()),
         })
 }
 
-fn recognize(answer: &[u8]) -> Option<Spoken> {
+fn recognize(answer: &[u8]) -> Option<ProbeResult> {
     // The length of a SETTINGS frame is a multiple of six, and short.
     if answer.len() >= 9 && answer[0] == 0 && answer[3] == SETTINGS {
-        Some(Spoken::Http2)
+        Some(ProbeResult::Http2)
     } else if answer.starts_with(b"HTTP/1") {
-        Some(Spoken::Http1 { date: date(answer) })
+        Some(ProbeResult::Http1 { date: date(answer) })
     } else if answer.starts_with(&TLS_ALERT) {
-        Some(Spoken::Tls {
+        Some(ProbeResult::Tls {
             alpn: None,
             certificate: None,
         })
@@ -180,7 +180,7 @@ fn date(answer: &[u8]) -> Option<SystemTime> {
 }
 
 /// Performs a TLS handshake with any certificate. `None` if the server does not use TLS.
-async fn tls(address: &str, limit: Duration) -> Option<Spoken> {
+async fn tls(address: &str, limit: Duration) -> Option<ProbeResult> {
     let provider = Arc::new(ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -200,7 +200,7 @@ async fn tls(address: &str, limit: Duration) -> Option<Spoken> {
         Ok(stream) => {
             let (_, connection) = stream.get_ref();
             let certificates = connection.peer_certificates().unwrap_or_default();
-            Some(Spoken::Tls {
+            Some(ProbeResult::Tls {
                 alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
                 certificate: certificates.first().map(|first| first.clone().into_owned()),
             })
@@ -208,7 +208,7 @@ async fn tls(address: &str, limit: Duration) -> Option<Spoken> {
         Err(error) => {
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
             let is_alert = matches!(inner, Some(rustls::Error::AlertReceived(_)));
-            is_alert.then_some(Spoken::Tls {
+            is_alert.then_some(ProbeResult::Tls {
                 alpn: None,
                 certificate: None,
             })
@@ -263,10 +263,13 @@ mod tests {
     fn answers_are_recognized_by_their_first_bytes() {
         let http1 = b"HTTP/1.1 400 Bad\r\nDATE: Thu, 26 Nov 2026 00:53:07 GMT\r\n\r\n";
         let date = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_654_387);
-        assert_eq!(recognize(http1), Some(Spoken::Http1 { date: Some(date) }));
-        assert_eq!(recognize(&HTTP2[24..]), Some(Spoken::Http2));
+        assert_eq!(
+            recognize(http1),
+            Some(ProbeResult::Http1 { date: Some(date) })
+        );
+        assert_eq!(recognize(&HTTP2[24..]), Some(ProbeResult::Http2));
         let alert = recognize(&[0x15, 3, 3, 0, 2, 2, 70]);
-        assert!(matches!(alert, Some(Spoken::Tls { .. })));
+        assert!(matches!(alert, Some(ProbeResult::Tls { .. })));
         for other in [&b""[..], b"220 smtp", b"\0\0\0\x01\0\0\0\0\0"] {
             assert_eq!(recognize(other), None);
         }

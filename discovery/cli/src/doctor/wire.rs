@@ -1,6 +1,6 @@
 //! The protocol of each kind of registry.
 
-use super::sniff::Spoken;
+use super::sniff::ProbeResult;
 
 /// The protocol of a kind of registry, its default port and its credentials.
 #[derive(Clone, Copy, Debug)]
@@ -75,14 +75,16 @@ impl Wire {
     }
 
     /// True if a server of this kind may have this protocol.
-    pub(super) fn fits(self, spoken: &Spoken) -> bool {
-        match spoken {
-            Spoken::Http1 { .. } => self.is_http1 && !self.is_tls,
-            Spoken::Http2 => self.is_http2 && !self.is_tls,
-            Spoken::Tls { .. } => self.is_tls,
+    pub(super) fn fits(self, found: &ProbeResult) -> bool {
+        match found {
+            ProbeResult::Http1 { .. } => self.is_http1 && !self.is_tls,
+            ProbeResult::Http2 => self.is_http2 && !self.is_tls,
+            ProbeResult::Tls { .. } => self.is_tls,
             // ZooKeeper closes a connection that begins with something else.
-            Spoken::Silent | Spoken::Other(_) => !self.is_http1 && !self.is_http2,
-            Spoken::Refused | Spoken::NoSuchHost(_) | Spoken::Unreachable(_) => false,
+            ProbeResult::Silent | ProbeResult::Other(_) => !self.is_http1 && !self.is_http2,
+            ProbeResult::Refused | ProbeResult::NoSuchHost(_) | ProbeResult::Unreachable(_) => {
+                false
+            }
         }
     }
 }

@@ -19,25 +19,25 @@ const CALLS: usize = 5;
 const SLOW: Duration = Duration::from_millis(250);
 
 /// The findings, and the services that the instance offers, if its reflection lists them.
-pub(super) struct Said {
+pub(super) struct GrpcFindings {
     pub(super) findings: Vec<Finding>,
     pub(super) services: Option<Vec<String>>,
 }
 
 /// Calls the instance, the only one of the channel.
-pub(super) async fn examine(context: &StepContext<'_>, channel: &Channel) -> Said {
+pub(super) async fn examine(context: &StepContext<'_>, channel: &Channel) -> GrpcFindings {
     let limit = context.args.timeout;
     let wanted = context.args.grpc_service.as_deref();
     let health = check(channel, "", limit).await;
     let mut findings = vec![overall(&health)];
-    let mut said = Said {
+    let mut all = GrpcFindings {
         findings: Vec::new(),
         services: None,
     };
     match reflection::services(channel, limit).await {
         Ok(names) => {
             findings.push(offers(&names, wanted));
-            said.services = Some(names);
+            all.services = Some(names);
         }
         Err(status) => {
             findings.push(no_reflection(&status));
@@ -49,8 +49,8 @@ pub(super) async fn examine(context: &StepContext<'_>, channel: &Channel) -> Sai
     if health.is_ok() {
         findings.extend(latency(channel, limit).await);
     }
-    said.findings = findings;
-    said
+    all.findings = findings;
+    all
 }
 
 async fn check(channel: &Channel, service: &str, limit: Duration) -> Result<ServingStatus, Status> {

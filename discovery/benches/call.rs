@@ -39,15 +39,11 @@ use std::{
 use discovery::{Instance, registry::StaticRegistry};
 use hyper_factory::HyperFactory;
 use nix::sys::resource::{UsageWho, getrusage};
-use proto::{
-    TrimRequest, TrimResponse,
-    trim_client::TrimClient,
-    trim_server::{Trim, TrimServer},
-};
-use testkit::Table;
+use proto::{TrimRequest, trim_client::TrimClient, trim_server::TrimServer};
+use testkit::{Table, Trimmer};
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinSet};
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, transport};
+use tonic::transport;
 
 mod hyper_factory;
 
@@ -284,19 +280,6 @@ impl Drop for Servers {
     }
 }
 
-struct Service;
-
-#[tonic::async_trait]
-impl Trim for Service {
-    async fn trim_space(
-        &self,
-        request: Request<TrimRequest>,
-    ) -> Result<Response<TrimResponse>, Status> {
-        let s = request.into_inner().s.replace(' ', "");
-        Ok(Response::new(TrimResponse { s }))
-    }
-}
-
 fn serve() {
     std::thread::spawn(|| {
         let mut stdout = std::io::stdout();
@@ -306,7 +289,7 @@ fn serve() {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 writeln!(stdout, "{}", listener.local_addr().unwrap()).unwrap();
                 let server = transport::Server::builder()
-                    .add_service(TrimServer::new(Service))
+                    .add_service(TrimServer::new(Trimmer))
                     .serve_with_incoming(TcpListenerStream::new(listener));
                 servers.spawn(server);
             }

@@ -16,18 +16,15 @@ use std::{
 
 use discovery::{Channel, ChannelBuilder, Instance, connection::Http2, registry::StaticRegistry};
 use http::Uri;
-use proto::{
-    TrimRequest, TrimResponse,
-    trim_client::TrimClient,
-    trim_server::{Trim, TrimServer},
-};
+use proto::{TrimRequest, trim_client::TrimClient, trim_server::TrimServer};
+use testkit::Trimmer;
 use tokio::{
     io::{DuplexStream, duplex},
     net::{TcpListener, UnixListener, UnixStream},
     sync::mpsc,
 };
 use tokio_stream::wrappers::{UnboundedReceiverStream, UnixListenerStream};
-use tonic::{Code, Request, Response, Status, transport::Server};
+use tonic::{Code, transport::Server};
 
 fn request() -> TrimRequest {
     TrimRequest { s: "x".to_owned() }
@@ -129,19 +126,6 @@ async fn the_authority_is_the_client_s_or_the_setting_or_the_address() {
     assert_eq!(seen, format!("http://client.example:1{method}"));
 }
 
-struct Echo;
-
-#[tonic::async_trait]
-impl Trim for Echo {
-    async fn trim_space(
-        &self,
-        request: Request<TrimRequest>,
-    ) -> Result<Response<TrimResponse>, Status> {
-        let s = request.into_inner().s;
-        Ok(Response::new(TrimResponse { s }))
-    }
-}
-
 /// A channel to one instance whose ID is `id`.
 fn channel(id: &str, http2: Http2) -> Channel {
     let mut instance = Instance::new("localhost", 1).unwrap();
@@ -158,7 +142,7 @@ async fn a_connector_gives_a_unix_socket() {
     let listener = UnixListener::bind(folder.path().join("trim.sock")).unwrap();
     tokio::spawn(
         Server::builder()
-            .add_service(TrimServer::new(Echo))
+            .add_service(TrimServer::new(Trimmer))
             .serve_with_incoming(UnixListenerStream::new(listener)),
     );
     let path = folder.path().to_owned();
@@ -176,7 +160,7 @@ async fn a_connector_gives_a_pipe_in_this_process() {
     let (accept, accepted) = mpsc::unbounded_channel();
     tokio::spawn(
         Server::builder()
-            .add_service(TrimServer::new(Echo))
+            .add_service(TrimServer::new(Trimmer))
             .serve_with_incoming(UnboundedReceiverStream::new(accepted)),
     );
     let http2 = Http2::new().with_connector(move |_| {

@@ -11,14 +11,11 @@ use std::{env, fs::File, path::Path, process::Command, sync::Arc, time::Duration
 use discovery::{Channel, ConnectivityState, EndpointStatus, Instance, registry::StaticRegistry};
 use futures_util::stream::select_all;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use proto::{
-    TrimRequest, TrimResponse,
-    trim_client::TrimClient,
-    trim_server::{Trim, TrimServer},
-};
+use proto::{TrimRequest, trim_client::TrimClient, trim_server::TrimServer};
+use testkit::Trimmer;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::transport::Server;
 
 /// The variable that names the file with the servers' ports, in the child process.
 const PORTS: &str = "FILE_DESCRIPTORS_TEST_PORTS";
@@ -26,19 +23,6 @@ const INSTANCES: usize = 1_200;
 const LIMIT: u64 = 1_024;
 /// The part of the limit that is kept for other uses.
 const KEPT: usize = 256;
-
-struct Echo;
-
-#[tonic::async_trait]
-impl Trim for Echo {
-    async fn trim_space(
-        &self,
-        request: Request<TrimRequest>,
-    ) -> Result<Response<TrimResponse>, Status> {
-        let s = request.into_inner().s;
-        Ok(Response::new(TrimResponse { s }))
-    }
-}
 
 #[tokio::test]
 async fn with_1200_healthy_instances_and_1024_descriptors_every_call_succeeds() {
@@ -59,7 +43,7 @@ async fn with_1200_healthy_instances_and_1024_descriptors_every_call_succeeds() 
     let incoming = select_all(listeners.into_iter().map(TcpListenerStream::new));
     tokio::spawn(
         Server::builder()
-            .add_service(TrimServer::new(Echo))
+            .add_service(TrimServer::new(Trimmer))
             .serve_with_incoming(incoming),
     );
     let folder = tempfile::tempdir().unwrap();

@@ -11,34 +11,18 @@ use discovery::{
     connection::{Http2, RotatingTls, Tls, TlsError},
     registry::StaticRegistry,
 };
-use proto::{
-    TrimRequest, TrimResponse,
-    trim_client::TrimClient,
-    trim_server::{Trim, TrimServer},
-};
+use proto::{TrimRequest, trim_client::TrimClient, trim_server::TrimServer};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::WebPkiClientVerifier,
 };
+use testkit::Trimmer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
-use tonic::{Code, Request, Response, Status, transport::Server};
-
-struct Echo;
-
-#[tonic::async_trait]
-impl Trim for Echo {
-    async fn trim_space(
-        &self,
-        request: Request<TrimRequest>,
-    ) -> Result<Response<TrimResponse>, Status> {
-        let s = request.into_inner().s;
-        Ok(Response::new(TrimResponse { s }))
-    }
-}
+use tonic::{Code, Status, transport::Server};
 
 /// A certificate authority.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -127,7 +111,7 @@ async fn serve(issued: &Issued, clients: Option<&Authority>) -> SocketAddr {
     });
     tokio::spawn(
         Server::builder()
-            .add_service(TrimServer::new(Echo))
+            .add_service(TrimServer::new(Trimmer))
             .serve_with_incoming(incoming.filter(Result::is_ok)),
     );
     address

@@ -10,13 +10,12 @@ use std::{
     time::Duration,
 };
 
-use proto::{
-    TrimRequest, TrimResponse,
-    trim_server::{Trim, TrimServer},
-};
+use proto::trim_server::TrimServer;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::transport::Server;
+
+use crate::Trimmer;
 
 /// A server on a real socket, as long as it is not dropped.
 #[derive(Debug)]
@@ -74,19 +73,5 @@ impl AgedServer {
 impl Drop for AgedServer {
     fn drop(&mut self) {
         self.serving.abort();
-    }
-}
-
-/// The service: the contract of `pb.Trim`.
-struct Trimmer;
-
-#[tonic::async_trait]
-impl Trim for Trimmer {
-    async fn trim_space(
-        &self,
-        request: Request<TrimRequest>,
-    ) -> Result<Response<TrimResponse>, Status> {
-        let s = request.into_inner().s.replace(' ', "");
-        Ok(Response::new(TrimResponse { s }))
     }
 }

@@ -18,6 +18,7 @@ mod service_manager;
 mod services;
 pub mod simulation;
 mod table;
+mod trim;
 mod wait;
 
 pub use self::{
@@ -36,5 +37,6 @@ pub use self::{
         trim_service,
     },
     table::Table,
+    trim::Trimmer,
     wait::{Look, eventually},
 };

@@ -44,15 +44,11 @@ impl Launch for Member {
     }
 
     fn url(&self, place: &Place) -> String {
-        format!("etcd://{}", place.address())
+        Etcd.url(place)
     }
 
     async fn answers(&self, place: &Place) -> bool {
-        let health = async {
-            let url = format!("http://{}/health", place.address());
-            anyhow::Ok(http_client()?.get(url).send().await?.text().await?)
-        };
-        health.await.is_ok_and(|text| text.contains("true"))
+        Etcd.answers(place).await
     }
 }
 

@@ -19,20 +19,17 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use nix::{time::clock_getcpuclockid, unistd::Pid};
-use proto::{
-    TrimRequest, TrimResponse,
-    trim_server::{Trim, TrimServer},
-};
+use proto::trim_server::TrimServer;
 use serde_json::json;
 use tempfile::TempDir;
-use testkit::{Process, Table, http_client_builder, service_binary};
+use testkit::{Process, Table, Trimmer, http_client_builder, service_binary};
 use tokio::{
     net::TcpListener,
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::transport::Server;
 
 /// Nothing of this project listens there.
 const DEAD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -83,20 +80,6 @@ impl std::str::FromStr for Set {
             dead: dead.parse()?,
             descriptors,
         })
-    }
-}
-
-#[derive(Debug)]
-struct Trimmer;
-
-#[tonic::async_trait]
-impl Trim for Trimmer {
-    async fn trim_space(
-        &self,
-        request: Request<TrimRequest>,
-    ) -> Result<Response<TrimResponse>, Status> {
-        let s = request.into_inner().s.replace(' ', "");
-        Ok(Response::new(TrimResponse { s }))
     }
 }
 

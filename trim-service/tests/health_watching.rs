@@ -101,7 +101,8 @@ async fn after_sigterm_a_channel_that_watches_health_sends_nothing_more_and_lose
 #[tokio::test]
 async fn after_sigterm_grpc_gos_client_sends_nothing_more_if_it_watches_health() {
     let Some(binary) = env::var_os("HEALTH_PEER_BIN") else {
-        let reason = "HEALTH_PEER_BIN is not set; set it to what scripts/get-health-peer.sh prints";
+        let reason =
+            "HEALTH_PEER_BIN is not set; set it to what scripts/get-go-peer.sh health prints";
         return skip("grpc-go's health watching", reason).unwrap();
     };
     // Longer than the test: the server that leaves takes calls until its end.

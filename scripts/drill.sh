@@ -9,7 +9,7 @@ usage: drill.sh [--only ROW]... [--registry NAME]... [--client NAME]... [--proto
 
 Starts a registry, five trim instances and the add service for every row, sends 500 calls per second over
 HTTP, and injects the fault of the row. Exits with 1 if a row failed: no call may fail (except while
-every instance is dead), and 99 of 100 calls must be answered within 50 ms. Some rows require more, for
+every instance is dead or fails), and 99 of 100 calls must be answered within 50 ms. Some rows require more, for
 example that no instance is ejected.
 
   --only ROW    this row only, by number or name; repeatable

@@ -27,7 +27,7 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
   drill     the fault drill, every row for four seconds; over the other registries those about the registry,
             rolling restarts and the loss of all instances; rows 1 to 5 and 9 over plain HTTP
   observability
-            the alert rules and the dashboard, with promtool and a Prometheus that scrapes six rows of the drill
+            the alert rules and the dashboard, with promtool and a Prometheus that scrapes the rows of the drill
   gokit     the services beside the Go kit pair, and a row of the drill with the clients in Go; skipped
             without Go
   interop   gRPC's interop tests with the servers and clients of grpc-go and grpc-java; a peer whose tools

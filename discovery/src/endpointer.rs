@@ -396,7 +396,7 @@ impl Task {
         self.config.metrics.show(self.set.endpoints());
         self.due = [
             next,
-            self.follow_load(now),
+            self.follow_load(&selection, now),
             selection.next_change,
             self.set.next_expiry(&self.config.policy.protection),
         ]

@@ -20,9 +20,9 @@
 //! # The names of gRPC's own implementations
 //!
 //! [`grpc_text`] writes these in the text format of Prometheus, by the names that the OpenTelemetry exporter
-//! for Prometheus gives to the metrics of gRFCs A66, A91, A94 and A96. Dashboards made for gRPC show them.
-//! They are not sent to the recorder: a histogram of the facade takes every value one by one, and these
-//! count in buckets of their own.
+//! for Prometheus gives to the metrics of gRFCs A66, A78, A91, A94 and A96, and of A100's draft. Dashboards
+//! made for gRPC show them. They are not sent to the recorder: a histogram of the facade takes every value
+//! one by one, and these count in buckets of their own.
 //!
 //! | name | kind | unit | labels |
 //! |---|---|---|---|
@@ -41,12 +41,18 @@
 //! | `grpc_subchannel_open_connections` | gauge | connections | `grpc_target` |
 //! | `grpc_lb_outlier_detection_ejections_enforced_total` | counter | ejections | `grpc_target`, `grpc_lb_outlier_detection_detection_method`: `success_rate`, `failure_percentage`, `consecutive` |
 //! | `grpc_lb_outlier_detection_ejections_unenforced_total` | counter | outliers found but not ejected, per review | the same, and `grpc_lb_outlier_detection_unenforced_reason`: `max_ejection_overflow` |
+//! | `grpc_lb_wrr_rr_fallback_total` | counter | updates of the rotation with fewer than two reported weights, which use the registry's | `grpc_target` |
+//! | `grpc_lb_wrr_endpoint_weight_not_yet_usable_total` | counter | endpoints per update without a report, or in the blackout after its first | `grpc_target` |
+//! | `grpc_lb_wrr_endpoint_weight_stale_total` | counter | endpoints per update whose last report has expired | `grpc_target` |
+//! | `grpc_lb_wrr_endpoints_in_slow_start_total` | counter | endpoints per update that warm up | `grpc_target` |
+//! | `grpc_lb_wrr_endpoint_weights` | histogram | weights of the endpoints per update, from 0 (none is usable) to 10000 | `grpc_target` |
 //!
 //! `grpc_method` is the full name, such as `pb.Trim/TrimSpace`; `grpc_target` is the registry's name and the
 //! service, such as `consul://localhost:8500/trim_service`; `grpc_status` is a code's name, such as
 //! `UNAVAILABLE`. The numbers of series do not depend on the number of instances: no label names one.
 //! At most 64 methods of a target have series of their own, the others are `other`. A status has series once
-//! it was seen. All series of a target disappear with its last channel.
+//! it was seen, and `grpc_lb_wrr_*` once a channel has used `weighted-round-robin` (feature `orca`). All series
+//! of a target disappear with its last channel.
 //!
 //! # Several channels, and the end of a channel
 //!
@@ -77,6 +83,8 @@ mod service;
 mod total;
 
 pub(crate) use self::registry::RegistryMetrics;
+#[cfg(feature = "orca")]
+pub(crate) use self::rpc::WeightUpdate;
 pub use self::rpc::grpc_text;
 pub(crate) use self::{
     endpoints::Endpoints,

@@ -15,7 +15,11 @@ use std::{
 use discovery::{Channel, ChannelBuilder, Hedge, metrics::grpc_text};
 use http::HeaderValue;
 use proto::{TrimRequest, trim_client::TrimClient};
-use support::{TrimServer, fixed, memory::Memory};
+use support::{
+    TrimServer, fixed,
+    grpc_series::{count, value},
+    memory::Memory,
+};
 use tonic::Status;
 
 /// A channel to servers in memory. The targets differ from test to test, as their metrics are those of the
@@ -36,30 +40,6 @@ async fn call(channel: &Channel, text: &str) -> Result<(), Status> {
     let mut client = TrimClient::new(channel.clone());
     let request = TrimRequest { s: text.into() };
     client.trim_space(request).await.map(drop)
-}
-
-/// The value of the series of a target with these labels; 0 if there is none.
-fn value(service: &str, name: &str, labels: &[&str]) -> f64 {
-    let text = grpc_text();
-    let target = format!("/{service}\"");
-    let mut lines = text.lines().filter(|line| {
-        line.strip_prefix(name)
-            .is_some_and(|rest| rest.starts_with('{'))
-            && line.contains(&target)
-            && labels.iter().all(|label| line.contains(label))
-    });
-    let value = lines.next().map_or(0.0, |line| {
-        line.rsplit_once(' ').unwrap().1.parse().unwrap()
-    });
-    assert_eq!(lines.next(), None, "more labels are needed");
-    value
-}
-
-/// A count, which is exact.
-fn count(service: &str, name: &str, labels: &[&str]) -> u64 {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let count = value(service, name, labels) as u64;
-    count
 }
 
 const OK: &str = "grpc_status=\"OK\"";

@@ -19,7 +19,7 @@ use std::{
 };
 
 use discovery::{
-    Channel, EjectionPolicy, InProcess, Instance,
+    Channel, ChannelBuilder, EjectionPolicy, InProcess, Instance, WarmUp,
     balance::Policy,
     orca::{CallLoad, LoadReport, LoadReports, ServerLoad},
     registry::StaticRegistry,
@@ -29,6 +29,7 @@ use proto::{
     trim_client::TrimClient,
     trim_server::{Trim, TrimServer},
 };
+use support::grpc_series::{count, value};
 use tokio::time::{Instant, sleep, sleep_until};
 use tonic::{Request, Response, Status, service::Routes};
 
@@ -52,6 +53,10 @@ impl Costly {
             fails: 0,
             load: ServerLoad::new(),
         }
+    }
+
+    fn instance(&self) -> Instance {
+        Instance::new("127.0.0.1", self.cost.try_into().unwrap()).unwrap()
     }
 
     fn calls(&self) -> usize {
@@ -106,6 +111,18 @@ enum Reports {
 
 /// A channel to these servers, whose ports are their costs.
 fn channel(servers: &[Costly], reports: Reports, policy: LoadReports) -> Channel {
+    let registry = StaticRegistry::new(servers.iter().map(Costly::instance));
+    let builder = builder(registry, "trim_service", servers, reports);
+    builder.load_reports(policy).build().unwrap()
+}
+
+/// The settings of a channel to the service of this name.
+fn builder(
+    registry: StaticRegistry,
+    service: &str,
+    servers: &[Costly],
+    reports: Reports,
+) -> ChannelBuilder {
     let known = Arc::new(Mutex::new(servers.to_vec()));
     let factory = InProcess::per_instance(move |instance: &Instance| {
         let known = known.lock().unwrap();
@@ -120,16 +137,11 @@ fn channel(servers: &[Costly], reports: Reports, policy: LoadReports) -> Channel
             Reports::None => Routes::new(trim),
         }
     });
-    let instance = |server: &Costly| Instance::new("127.0.0.1", server.cost.try_into().unwrap());
-    let instances = servers.iter().map(|server| instance(server).unwrap());
-    Channel::from_registry(Arc::new(StaticRegistry::new(instances)), "trim_service")
+    Channel::from_registry(Arc::new(registry), service)
         .factory(factory)
         .balancer(Policy::WeightedRoundRobin)
         .ejection(EjectionPolicy::default().with_enabled(false))
         .retry_max(1)
-        .load_reports(policy)
-        .build()
-        .unwrap()
 }
 
 /// Makes 200 calls a second for this long. Returns the number of those that failed.
@@ -236,6 +248,88 @@ async fn an_instance_whose_calls_fail_receives_fewer() {
             task.abort();
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_metrics_show_the_weights_and_how_many_instances_have_none() {
+    const FALLBACK: &str = "grpc_lb_wrr_rr_fallback_total";
+    const WEIGHTS: &str = "grpc_lb_wrr_endpoint_weights";
+    let service = "weights";
+    let servers = [1, 2, 4].map(Costly::new);
+    let measuring = servers.clone().map(|server| tokio::spawn(server.measure()));
+    let registry = StaticRegistry::new(servers.iter().map(Costly::instance));
+    let policy = LoadReports::default()
+        .with_blackout(3 * SECOND)
+        .with_expiration(20 * SECOND);
+    let channel = builder(registry, service, &servers, Reports::PerCall)
+        .load_reports(policy)
+        .build()
+        .unwrap();
+    channel.wait_for(|status| status.ready == 3).await.unwrap();
+    let counts = || {
+        ["not_yet_usable", "stale"].map(|state| {
+            count(
+                service,
+                &format!("grpc_lb_wrr_endpoint_weight_{state}_total"),
+                &[],
+            )
+        })
+    };
+    let recorded = || {
+        let sum = value(service, &format!("{WEIGHTS}_sum"), &[]);
+        (sum, count(service, &format!("{WEIGHTS}_count"), &[]))
+    };
+    // Connected, and nothing reported.
+    let [unusable, _] = counts();
+    assert!(unusable >= 3 && count(service, FALLBACK, &[]) >= 1);
+    assert_eq!(recorded(), (0.0, unusable));
+
+    load(&channel, 10 * SECOND).await;
+    let (before, fallbacks, earlier) = (counts(), count(service, FALLBACK, &[]), recorded());
+    load(&channel, 10 * SECOND).await;
+    assert_eq!(
+        (counts(), count(service, FALLBACK, &[])),
+        (before, fallbacks)
+    );
+    assert_eq!(before[1], 0);
+    let (sum, number) = recorded();
+    let mean = (sum - earlier.0) / (number - earlier.1) as f64;
+    // Of 1 000, 500 and 250.
+    assert!((mean - 583.3).abs() < 30.0, "{mean}");
+    assert!(number - earlier.1 >= 3 * 9, "one per endpoint and second");
+
+    sleep(21 * SECOND).await;
+    let stale = counts()[1];
+    sleep(5 * SECOND).await;
+    assert!(counts()[1] > stale, "counted at each update");
+    assert_eq!(counts()[1] % 3, 0);
+    assert!(count(service, FALLBACK, &[]) > fallbacks);
+    for task in measuring {
+        task.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_metrics_count_instances_in_slow_start_while_they_warm_up() {
+    let service = "slow_start";
+    let servers = [1, 2, 4].map(Costly::new);
+    let instances = |count: usize| servers.iter().take(count).map(Costly::instance);
+    let registry = StaticRegistry::new(instances(2));
+    let channel = builder(registry.clone(), service, &servers, Reports::PerCall)
+        .warm_up(WarmUp::over(2 * SECOND))
+        .build()
+        .unwrap();
+    let counted = || count(service, "grpc_lb_wrr_endpoints_in_slow_start_total", &[]);
+    channel.wait_for(|status| status.ready == 2).await.unwrap();
+    load(&channel, SECOND).await;
+    assert_eq!(counted(), 0, "the first set does not warm up");
+    registry.set(instances(3));
+    channel.wait_for(|status| status.ready == 3).await.unwrap();
+    load(&channel, 3 * SECOND).await;
+    let total = counted();
+    assert!(total >= 2, "{total}");
+    load(&channel, 3 * SECOND).await;
+    assert_eq!(counted(), total);
 }
 
 #[tokio::test(start_paused = true)]

@@ -217,6 +217,14 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
+    /// The near candidates, and the far ones: those of each picker. An empty part is left out.
+    #[cfg(feature = "orca")]
+    pub(super) fn parts(&self) -> impl Iterator<Item = &[Arc<Endpoint>]> {
+        let Split { near, end, .. } = self.split;
+        let parts = [&self.candidates[..near], &self.candidates[near..end]];
+        parts.into_iter().filter(|part| !part.is_empty())
+    }
+
     pub(crate) fn of(all: &[Arc<Endpoint>], now: Instant, policy: &SetPolicy) -> Self {
         // Idle endpoints are candidates: a pick starts their connection.
         let usable = |e: &Endpoint| {

@@ -1,5 +1,5 @@
-//! The metrics that gRPC's own implementations have, by the names of gRFCs A66, A91, A94 and A96: of each
-//! method, of connections and of ejections, per target.
+//! The metrics that gRPC's own implementations have, by the names of gRFCs A66, A78, A91, A94 and A96: of
+//! each method, of connections, of ejections and of reported weights, per target.
 //!
 //! A call that one attempt answers adds four times to an atomic: an attempt begun, its time, and the size
 //! of the request and of the response. Its time counts for the attempt and for the call.
@@ -7,9 +7,12 @@
 //! The metrics of a target stay for the life of the process, so that a call needs no reference count. A
 //! target without a channel is not shown.
 
+mod family;
 mod method;
 mod series;
 mod text;
+#[cfg(feature = "orca")]
+mod weights;
 
 use std::{
     collections::BTreeMap,
@@ -21,6 +24,8 @@ use std::{
 
 pub(crate) use self::method::{CallCounts, MethodMetrics};
 pub use self::text::grpc_text;
+#[cfg(feature = "orca")]
+pub(crate) use self::weights::{WeightUpdate, Weights};
 use super::total::Total;
 
 /// Maximum number of methods of a target; calls of others are counted as `other`, as in gRFC A66. The paths
@@ -44,6 +49,8 @@ pub(crate) struct TargetMetrics {
     pub(crate) connect_failed: Total,
     pub(crate) disconnected: Total,
     pub(crate) ejections: Ejections,
+    #[cfg(feature = "orca")]
+    pub(crate) weights: Weights,
 }
 
 /// Numbers of ejections, in the order of [`Detection::NAMES`].
@@ -117,6 +124,8 @@ impl TargetMetrics {
             connect_failed: Total::default(),
             disconnected: Total::default(),
             ejections: Ejections::default(),
+            #[cfg(feature = "orca")]
+            weights: Weights::default(),
         }
     }
 

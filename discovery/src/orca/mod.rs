@@ -48,6 +48,7 @@
 //! utilization, as [`LoadReports`] says. As long as fewer than two instances have such a weight, the
 //! registry's weights are in use; after that, an instance without one has the registry's weight relative
 //! to the others'. No other balancer reads reports, and calls through them cost nothing for it.
+//! The metrics [`grpc_lb_wrr_*`](crate::metrics) show the weights, and how many endpoints have none.
 //!
 //! ```
 //! use discovery::{Channel, balance::Policy, orca::LoadReports};
@@ -72,7 +73,7 @@ mod server;
 mod service;
 mod watch;
 
-pub(crate) use self::record::{Follow, LoadRecord};
+pub(crate) use self::record::{Follow, LoadRecord, ReportedWeight};
 pub use self::{
     body::ReportingBody,
     call::CallLoad,

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 pub(crate) mod fallible;
+pub(crate) mod grpc_series;
 pub(crate) mod memory;
 pub(crate) mod recorder;
 pub(crate) mod scripted;

@@ -38,6 +38,7 @@ impl<const N: usize> Default for Totals<N> {
 }
 
 impl<const N: usize> Totals<N> {
+    #[cfg(test)]
     pub(super) fn count(&self) -> u64 {
         self.counts.iter().sum()
     }

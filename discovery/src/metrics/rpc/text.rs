@@ -1,12 +1,12 @@
 //! The metrics in the text format of Prometheus, with the names that the OpenTelemetry exporter for
 //! Prometheus gives them: dots become underscores, and the unit and `_total` stand at the end.
 
-use std::fmt::{Display, Write as _};
-
+#[cfg(feature = "orca")]
+use super::weights;
 use super::{
     Detection, TargetMetrics,
+    family::{escaped, family},
     method::{CodeTotals, LATENCIES, MethodMetrics, RETRIES, RetriedTotals, SIZES, TRANSPARENT},
-    series::Totals,
     targets,
 };
 
@@ -29,47 +29,6 @@ pub fn grpc_text() -> String {
         write_all(&mut text, &shown);
     }
     text
-}
-
-/// A metric with the help text of its gRFC's description, and its type.
-struct Family<'t> {
-    text: &'t mut String,
-    name: &'static str,
-}
-
-fn family<'t>(text: &'t mut String, name: &'static str, kind: &str, help: &str) -> Family<'t> {
-    // Writing to a string does not fail.
-    let _written = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    Family { text, name }
-}
-
-impl Family<'_> {
-    fn sample(&mut self, suffix: &str, labels: &str, value: impl Display) {
-        let _written = writeln!(self.text, "{}{suffix}{{{labels}}} {value}", self.name);
-    }
-
-    /// A histogram whose bounds and sum are divided by `unit`.
-    fn histogram<const N: usize>(
-        &mut self,
-        labels: &str,
-        bounds: &[u64],
-        totals: &Totals<N>,
-        unit: f64,
-    ) {
-        // Bounds and sums are far below 2^53.
-        #[allow(clippy::cast_precision_loss)]
-        let in_unit = |value: u64| value as f64 / unit;
-        let mut below = 0;
-        for (bound, count) in bounds.iter().zip(&totals.counts) {
-            below += count;
-            let le = in_unit(*bound);
-            self.sample("_bucket", &format!("{labels},le=\"{le}\""), below);
-        }
-        let count = totals.count();
-        self.sample("_bucket", &format!("{labels},le=\"+Inf\""), count);
-        self.sample("_sum", labels, in_unit(totals.sum));
-        self.sample("_count", labels, count);
-    }
 }
 
 /// The totals of a method, with its labels.
@@ -114,6 +73,13 @@ fn write_all(text: &mut String, shown: &[&TargetMetrics]) {
     }
     write_connections(text, &targets);
     write_ejections(text, &targets);
+    #[cfg(feature = "orca")]
+    weights::write(
+        text,
+        targets
+            .iter()
+            .map(|(name, target)| (&**name, &target.weights)),
+    );
 }
 
 fn write_attempts(text: &mut String, methods: &[OfMethod]) {
@@ -133,7 +99,7 @@ fn write_attempts(text: &mut String, methods: &[OfMethod]) {
         "Time of an attempt of a call.",
     );
     for (labels, totals) in methods.iter().flat_map(|method| &method.by_code) {
-        durations.histogram(labels, &LATENCIES, &totals.attempts, MICROS_PER_SECOND);
+        durations.totals(labels, &LATENCIES, &totals.attempts, MICROS_PER_SECOND);
     }
     let mut sent = family(
         text,
@@ -142,7 +108,7 @@ fn write_attempts(text: &mut String, methods: &[OfMethod]) {
         "Size of an attempt's request messages as sent, without framing.",
     );
     for (labels, totals) in methods.iter().flat_map(|method| &method.by_code) {
-        sent.histogram(labels, &SIZES, &totals.sent, 1.0);
+        sent.totals(labels, &SIZES, &totals.sent, 1.0);
     }
     let mut received = family(
         text,
@@ -151,7 +117,7 @@ fn write_attempts(text: &mut String, methods: &[OfMethod]) {
         "Size of an attempt's response messages as received, without framing.",
     );
     for (labels, totals) in methods.iter().flat_map(|method| &method.by_code) {
-        received.histogram(labels, &SIZES, &totals.received, 1.0);
+        received.totals(labels, &SIZES, &totals.received, 1.0);
     }
 }
 
@@ -163,7 +129,7 @@ fn write_calls(text: &mut String, methods: &[OfMethod]) {
         "Time of a call, with all its attempts.",
     );
     for (labels, totals) in methods.iter().flat_map(|method| &method.by_code) {
-        durations.histogram(labels, &LATENCIES, &totals.calls, MICROS_PER_SECOND);
+        durations.totals(labels, &LATENCIES, &totals.calls, MICROS_PER_SECOND);
     }
     let repeated: Vec<_> = methods
         .iter()
@@ -179,7 +145,7 @@ fn write_calls(text: &mut String, methods: &[OfMethod]) {
         "Retries of a call that had any.",
     );
     for (labels, totals) in &repeated {
-        retries.histogram(labels, &RETRIES, &totals.retries, 1.0);
+        retries.totals(labels, &RETRIES, &totals.retries, 1.0);
     }
     let mut transparent = family(
         text,
@@ -188,7 +154,7 @@ fn write_calls(text: &mut String, methods: &[OfMethod]) {
         "Transparent retries of a call that had any.",
     );
     for (labels, totals) in &repeated {
-        transparent.histogram(labels, &TRANSPARENT, &totals.transparent, 1.0);
+        transparent.totals(labels, &TRANSPARENT, &totals.transparent, 1.0);
     }
     let mut hedges = family(
         text,
@@ -197,7 +163,7 @@ fn write_calls(text: &mut String, methods: &[OfMethod]) {
         "Hedges of a call that had any.",
     );
     for (labels, totals) in &repeated {
-        hedges.histogram(labels, &RETRIES, &totals.hedges, 1.0);
+        hedges.totals(labels, &RETRIES, &totals.hedges, 1.0);
     }
     let mut delay = family(
         text,
@@ -206,7 +172,7 @@ fn write_calls(text: &mut String, methods: &[OfMethod]) {
         "Time of a retried call without an attempt under way.",
     );
     for (labels, totals) in &repeated {
-        delay.histogram(labels, &LATENCIES, &totals.delay, MICROS_PER_SECOND);
+        delay.totals(labels, &LATENCIES, &totals.delay, MICROS_PER_SECOND);
     }
 }
 
@@ -287,14 +253,6 @@ fn write_ejections(text: &mut String, targets: &[(String, &TargetMetrics)]) {
     }
 }
 
-/// A label's value (Prometheus' text format).
-fn escaped(value: &str) -> String {
-    value
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -348,6 +306,11 @@ mod tests {
             ..CallCounts::default()
         };
         method.end_call(Code::Ok, Duration::ZERO, &counts);
+        #[cfg(feature = "orca")]
+        target
+            .metrics()
+            .weights
+            .add(&crate::metrics::WeightUpdate::default());
         let table = include_str!("../../metrics.rs");
         let text = grpc_text();
         let names = text.lines().filter_map(|line| {

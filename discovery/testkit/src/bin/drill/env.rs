@@ -24,6 +24,8 @@ pub(crate) const INSTANCES: usize = 5;
 pub(crate) enum Instances {
     /// Trim services, by their number and flags, which register themselves.
     Trims(usize, &'static [&'static str]),
+    /// Trim services that the drill registers, and that nothing registers again.
+    Listed(usize),
     /// Trim services behind nginx.
     BehindNginx,
     /// Servers whose connections end at this age.
@@ -68,6 +70,15 @@ impl Env {
             Instances::Trims(count, flags) => {
                 for _ in 0..count {
                     let trim = self.trim(0, flags).await?;
+                    self.trims.push(trim);
+                }
+                return Ok(count);
+            }
+            Instances::Listed(count) => {
+                for _ in 0..count {
+                    let trim = self.trim(0, &["--register", "false"]).await?;
+                    self.register(&trim.id, "127.0.0.1", trim.grpc.port())
+                        .await?;
                     self.trims.push(trim);
                 }
                 return Ok(count);

@@ -184,6 +184,25 @@ pub(crate) async fn all_dead(env: &mut Env, clock: Clock) -> Result<Story> {
     })
 }
 
+/// Every instance fails its calls, from the start of the row until all are restarted.
+pub(crate) async fn all_failing(env: &mut Env, clock: Clock) -> Result<Story> {
+    clock.until(0.5).await;
+    for trim in &env.trims {
+        trim.process.signal(Signal::SIGTERM)?;
+    }
+    for index in 0..env.trims.len() {
+        env.trims[index]
+            .process
+            .exit(Duration::from_secs(30))
+            .await?;
+        env.revive(index).await?;
+    }
+    Ok(Story {
+        ended: Some(clock.now()),
+        ..Story::default()
+    })
+}
+
 pub(crate) async fn scale(env: &mut Env, clock: Clock) -> Result<Story> {
     const MANY: usize = 50;
     const FEW: usize = 3;

@@ -17,18 +17,23 @@ const P99: Duration = Duration::from_millis(50);
 const FAST: Duration = Duration::from_millis(100);
 /// The time for which calls may fail after the first instance is back and can be seen in the registry.
 const BACK: Duration = Duration::from_secs(1);
+/// Maximum number of attempts per call while every instance fails: the retry budget's share and, in a short
+/// row, its reserve.
+const ATTEMPTS: f64 = 1.2;
 /// Maximum difference between two instances in an even rotation, as a share of the mean. An instance
 /// misses a turn while its connection is replaced.
 const UNEVEN: f64 = 0.02;
 
-/// The requirement of a row beside those of all rows. In all rows but [`Outage`](Self::Outage), no call
-/// may fail, and 99 of 100 are answered within 50 ms.
+/// The requirement of a row beside those of all rows. In all rows but [`Outage`](Self::Outage) and
+/// [`FewRetries`](Self::FewRetries), no call may fail, and 99 of 100 are answered within 50 ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Demand {
     None,
     /// While all instances are dead, every call is refused at once with 503 and a reason. One second
     /// after the first instance is back, no call may fail.
     Outage,
+    /// As in an outage, and retries do not multiply the calls that the failing instances receive.
+    FewRetries,
     /// The faulty instance is ejected.
     Ejection,
     /// The rotation stays even, no attempt fails, and no instance is ejected.
@@ -95,7 +100,7 @@ impl Evidence<'_> {
             complaints: Vec::new(),
         };
         let mut complaints = match demand {
-            Demand::Outage => self.outage(&failures),
+            Demand::Outage | Demand::FewRetries => self.outage(&failures),
             _ => every_call_answered(&failures, &outcome),
         };
         match demand {
@@ -108,10 +113,11 @@ impl Evidence<'_> {
                     complaints.extend(uneven(self.calls));
                 }
                 complaints.extend(self.blamed(strict));
-                if strict || self.attempts(Metrics::late_attempts) == 0 {
+                if strict || self.growth(Metrics::late_attempts) == 0 {
                     complaints.extend(self.ejected());
                 }
             }
+            Demand::FewRetries => complaints.extend(self.multiplied()),
             Demand::NoEjection => {
                 complaints.extend(self.short_deadline());
                 complaints.extend(self.ejected());
@@ -135,7 +141,7 @@ impl Evidence<'_> {
             .flat_map(|instances| instances.split(','))
             .filter(|id| self.story.faulty.iter().any(|faulty| faulty == id))
             .count();
-        let bad_attempts = self.attempts(Metrics::bad_attempts);
+        let bad_attempts = self.growth(Metrics::bad_attempts);
         self.story
             .counted
             .or_else(|| (!self.story.faulty.is_empty()).then(|| served + bad_attempts))
@@ -179,7 +185,7 @@ impl Evidence<'_> {
     }
 
     /// The growth of a counter in the row.
-    fn attempts(&self, counter: impl Fn(&Metrics) -> usize) -> usize {
+    fn growth(&self, counter: impl Fn(&Metrics) -> usize) -> usize {
         let last = self.seen.last().map(|last| counter(&last.metrics));
         last.unwrap_or(0).saturating_sub(counter(self.before))
     }
@@ -187,11 +193,11 @@ impl Evidence<'_> {
     /// The attempts that a server or a connection failed, and if `strict`, those without an answer in time.
     fn blamed(&self, strict: bool) -> Option<String> {
         let late = if strict {
-            self.attempts(Metrics::late_attempts)
+            self.growth(Metrics::late_attempts)
         } else {
             0
         };
-        let blamed = self.attempts(Metrics::broken_attempts) + late;
+        let blamed = self.growth(Metrics::broken_attempts) + late;
         let down = self.seen.iter().find(|sight| sight.metrics.down() > 0);
         if blamed > 0 {
             Some(format!("{blamed} attempts counted against an instance"))
@@ -207,6 +213,17 @@ impl Evidence<'_> {
             "an instance was ejected {:?} after the start",
             sight.at
         ))
+    }
+
+    fn multiplied(&self) -> Option<String> {
+        let (calls, attempts) = (
+            self.growth(Metrics::calls),
+            self.growth(Metrics::all_attempts),
+        );
+        // Numbers of calls are far below 2^53.
+        #[allow(clippy::cast_precision_loss)]
+        let multiplied = attempts as f64 > calls as f64 * ATTEMPTS;
+        multiplied.then(|| format!("{attempts} attempts were made for {calls} calls"))
     }
 
     fn short_deadline(&self) -> Option<String> {
@@ -430,6 +447,24 @@ mod tests {
             let seen = [sight(30, kept), sight(50, kept)];
             assert_eq!(check(&seen), ["the faulty instance was never ejected"]);
         }
+    }
+
+    #[test]
+    fn retries_must_not_multiply_the_calls_of_failing_instances() {
+        let story = Story {
+            ended: Some(Duration::from_secs(2)),
+            ..Story::default()
+        };
+        let calls = [call(Err("503: {\"err\":\"unavailable\"}"))];
+        let check = |attempts: u32| {
+            let metrics = format!(
+                "discovery_calls_total{{outcome=\"failed\"}} 100\n\
+                discovery_attempts_total{{outcome=\"status\"}} {attempts}\n"
+            );
+            complaints(Demand::FewRetries, &calls, &story, &[sight(30, &metrics)])
+        };
+        assert_eq!(check(120), [""; 0]);
+        assert_eq!(check(121), ["121 attempts were made for 100 calls"]);
     }
 
     #[test]

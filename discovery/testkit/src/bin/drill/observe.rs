@@ -73,6 +73,16 @@ impl Metrics {
         outcomes.iter().map(of).sum()
     }
 
+    /// Calls that were made of the instances.
+    pub(crate) fn calls(&self) -> usize {
+        self.sum(&["discovery_calls_total"])
+    }
+
+    /// Attempts that were made for them.
+    pub(crate) fn all_attempts(&self) -> usize {
+        self.sum(&["discovery_attempts_total"])
+    }
+
     /// Attempts that failed.
     pub(crate) fn bad_attempts(&self) -> usize {
         self.attempts(&["status", "broken", "timeout", "unprocessed"])

@@ -37,6 +37,7 @@ enum Kind {
     Faulty(&'static str),
     Flap,
     Registry(registry::Fault),
+    Forgotten,
     Vanish { crashes: bool },
     AllDead,
     Scale,
@@ -46,6 +47,7 @@ enum Kind {
     Useless(Wire),
     Foreign,
     ShortDeadline,
+    AllFailing,
 }
 
 macro_rules! rows {
@@ -67,6 +69,7 @@ rows! {
     "7a" "registry-hangs" Kind::Registry(registry::Fault::Hangs) => "SIGSTOP of the registry, then SIGCONT",
     "7b" "registry-empty" Kind::Registry(registry::Fault::Empties) => "the registry is killed and restarts empty",
     "7c" "registry-restarts" Kind::Registry(registry::Fault::Restarts) => "the registry is killed and restarts with its data, Consul with every check critical",
+    "7d" "registry-forgets" Kind::Forgotten => "the registry is killed and restarts empty, and nothing registers the instances again",
     "8" "black-hole" Kind::Vanish { crashes: false } => "a sixth instance whose host's packets are dropped in both directions",
     "9" "all-dead" Kind::AllDead => "all five are killed; one is restarted later",
     "10" "scale" Kind::Scale => "from 5 instances to 50 and back to 3",
@@ -79,6 +82,7 @@ rows! {
     "14b" "foreign-grpc" Kind::Foreign => "a sixth instance is a gRPC server of another service",
     "15" "headers-only" Kind::Useless(Wire::SilenceAfterHeaders) => "a sixth instance sends the headers of each answer and no message",
     "16" "short-deadline" Kind::ShortDeadline => "half as many calls again with a deadline of 5 ms, to instances that take 15 ms",
+    "17" "all-failing" Kind::AllFailing => "all five answer UNAVAILABLE to every call, until they are restarted",
 }
 
 /// The settings of a run.
@@ -137,9 +141,13 @@ impl Row {
 
     fn instances(&self) -> Instances {
         match self.kind {
+            Kind::Forgotten => Instances::Listed(INSTANCES),
             Kind::BehindNginx => Instances::BehindNginx,
             Kind::Aged(age) => Instances::Aged(age),
             Kind::ShortDeadline => Instances::Trims(INSTANCES, &["--fault", "latency=15ms,rate=1"]),
+            Kind::AllFailing => {
+                Instances::Trims(INSTANCES, &["--fault", "error=unavailable,rate=1"])
+            }
             _ => Instances::Trims(INSTANCES, &[]),
         }
     }
@@ -150,6 +158,7 @@ impl Row {
             Kind::BehindNginx | Kind::Aged(_) => Demand::EvenRotation,
             Kind::Useless(_) | Kind::Foreign => Demand::Ejection,
             Kind::ShortDeadline => Demand::NoEjection,
+            Kind::AllFailing => Demand::FewRetries,
             _ => Demand::None,
         }
     }
@@ -213,6 +222,10 @@ impl Row {
             Kind::Flap => Box::pin(faults::flap(env, clock)),
             Kind::Registry(registry::Fault::Hangs) => Box::pin(faults::registry_hangs(env, clock)),
             Kind::Registry(fault) => Box::pin(faults::registry_restarts(env, clock, fault)),
+            Kind::Forgotten => {
+                let fault = registry::Fault::Empties;
+                Box::pin(faults::registry_restarts(env, clock, fault))
+            }
             Kind::AllDead => Box::pin(faults::all_dead(env, clock)),
             Kind::Scale => Box::pin(faults::scale(env, clock)),
             Kind::Wire(fault) => Box::pin(peers::wire(env, clock, fault)),
@@ -221,6 +234,7 @@ impl Row {
             Kind::Useless(fault) => Box::pin(peers::useless(env, clock, fault)),
             Kind::Foreign => Box::pin(peers::foreign(env, clock)),
             Kind::ShortDeadline => Box::pin(peers::short_deadline(env, clock, rate)),
+            Kind::AllFailing => Box::pin(faults::all_failing(env, clock)),
         }
     }
 }

@@ -16,6 +16,25 @@ use super::{
     report::LoadReport,
 };
 
+/// The weight that an endpoint's reports make.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum ReportedWeight {
+    Usable(f64),
+    /// Nothing is reported on this connection, or the blackout after the first report is not over.
+    NotYetUsable,
+    /// The last report of this connection has expired.
+    Stale,
+}
+
+impl ReportedWeight {
+    pub(crate) fn usable(self) -> Option<f64> {
+        match self {
+            Self::Usable(weight) => Some(weight),
+            Self::NotYetUsable | Self::Stale => None,
+        }
+    }
+}
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Figures {
@@ -31,6 +50,9 @@ pub(super) struct Figures {
     since: AtomicU32,
     /// The weight in use, as `f32` bits; zero if there is none.
     used: AtomicU32,
+    /// The time at which the last report expired; zero if none has on this connection, or there is a later
+    /// one.
+    expired: AtomicU32,
     /// True once it was logged that the server does not report out of band.
     is_unsupported: AtomicBool,
 }
@@ -44,14 +66,21 @@ impl Figures {
             latest: AtomicU64::new(0),
             since: AtomicU32::new(0),
             used: AtomicU32::new(0),
+            expired: AtomicU32::new(0),
             is_unsupported: AtomicBool::new(false),
         }
     }
 
-    /// The weight in use.
-    pub(super) fn weight(&self) -> Option<f64> {
+    /// The weight in use, or the reason why there is none.
+    pub(super) fn reported(&self) -> ReportedWeight {
         let weight = f32::from_bits(self.used.load(Ordering::Relaxed));
-        (weight > 0.0).then(|| weight.into())
+        if weight > 0.0 {
+            ReportedWeight::Usable(weight.into())
+        } else if self.expired.load(Ordering::Relaxed) > 0 {
+            ReportedWeight::Stale
+        } else {
+            ReportedWeight::NotYetUsable
+        }
     }
 
     /// True if reports in the trailers of calls count.
@@ -85,6 +114,7 @@ impl Figures {
         let now = self.millis(now);
         let latest = u64::from(weight.to_bits()) << 32 | u64::from(now);
         self.latest.store(latest, Ordering::Relaxed);
+        self.expired.store(0, Ordering::Relaxed);
         let first = self
             .since
             .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
@@ -96,16 +126,24 @@ impl Figures {
         !self.is_unsupported.swap(true, Ordering::Relaxed)
     }
 
-    /// Decides which weight is used. False if no report is known.
+    /// Decides which weight is used. False if nothing was reported on this connection.
     pub(super) fn review(
         &self,
         now: Instant,
         policy: &LoadReports,
         connected_at: Option<Instant>,
     ) -> bool {
+        // The reports of an earlier connection may be those of an earlier process.
+        let is_earlier =
+            |at: u32| connected_at.is_some_and(|connected| at < self.millis(connected));
         let latest = self.latest.load(Ordering::Relaxed);
         if latest == 0 {
-            return false;
+            let expired = self.expired.load(Ordering::Relaxed);
+            let is_stale = expired > 0 && !is_earlier(expired);
+            if !is_stale {
+                self.expired.store(0, Ordering::Relaxed);
+            }
+            return is_stale;
         }
         #[allow(clippy::cast_possible_truncation, reason = "the two halves")]
         let (weight, at) = ((latest >> 32) as u32, latest as u32);
@@ -114,12 +152,14 @@ impl Figures {
             Duration::from_millis(passed.into())
         };
         let since = self.since.load(Ordering::Relaxed);
-        // The reports of an earlier connection may be those of an earlier process.
-        let is_earlier =
-            |at: u32| connected_at.is_some_and(|connected| at < self.millis(connected));
-        if passed(at) >= policy.expiration || is_earlier(since) {
+        if is_earlier(since) {
             self.forget();
             return false;
+        }
+        if passed(at) >= policy.expiration {
+            self.forget();
+            self.expired.store(self.millis(now), Ordering::Relaxed);
+            return true;
         }
         let is_used = since != 0 && passed(since) >= policy.blackout;
         let used = if is_used { weight } else { 0 };
@@ -131,6 +171,7 @@ impl Figures {
         self.used.store(0, Ordering::Relaxed);
         self.latest.store(0, Ordering::Relaxed);
         self.since.store(0, Ordering::Relaxed);
+        self.expired.store(0, Ordering::Relaxed);
     }
 
     /// The time since the record began, in milliseconds and never zero. Wraps around after 49 days.

@@ -73,7 +73,6 @@ mod server;
 mod service;
 mod watch;
 
-pub(crate) use self::record::{Follow, LoadRecord, ReportedWeight};
 pub use self::{
     body::ReportingBody,
     call::CallLoad,
@@ -82,4 +81,8 @@ pub use self::{
     report::{InvalidReport, LoadReport},
     server::ServerLoad,
     service::ReportServer,
+};
+pub(crate) use self::{
+    figures::ReportedWeight,
+    record::{Follow, LoadRecord},
 };

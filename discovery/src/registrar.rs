@@ -13,7 +13,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
     runtime::Handle,
     task::JoinHandle,
-    time::{Instant, error::Elapsed, sleep, timeout},
+    time::{Instant, error::Elapsed, sleep, timeout, timeout_at},
 };
 use tracing::{debug, info};
 
@@ -99,19 +99,20 @@ impl Registrar {
         runtime(|| format!("deregister {}", self.client.id()))?;
         let by = Instant::now() + limit;
         self.stop.send_replace(true);
-        // A registration under way must not arrive after the deregistration, so it may finish. One
-        // that hangs has already reached the registry or never will.
-        let stopped = timeout(limit / REQUESTS_PER_LIMIT, &mut self.maintenance).await;
-        if stopped.is_err() {
-            self.maintenance.abort();
-        }
-        let client = &self.client;
+        // A registration under way must not arrive after the deregistration, so it may finish.
+        let part = limit / REQUESTS_PER_LIMIT;
+        let mut stopped = timeout(part, &mut self.maintenance).await.is_ok();
+        let client = Arc::clone(&self.client);
         let mut failures = 0;
         loop {
             let left = by.saturating_duration_since(Instant::now());
-            let one = (left / 2).max(limit / REQUESTS_PER_LIMIT).min(left);
+            let one = (left / 2).max(part).min(left);
             let answer = timeout(one, client.deregister()).await;
             let error = match answer.unwrap_or_else(|elapsed| Err(self.unanswered(elapsed))) {
+                Ok(()) if !stopped && self.registered_late(by - part).await => {
+                    stopped = true;
+                    continue;
+                }
                 Ok(()) => {
                     info!(
                         instance = client.id(),
@@ -139,6 +140,12 @@ impl Registrar {
             );
             sleep(wait).await;
         }
+    }
+
+    /// Waits for the end of a registration that was under way when the registry deregistered the instance,
+    /// which may be there again then. False if it does not end by that time.
+    async fn registered_late(&mut self, by: Instant) -> bool {
+        timeout_at(by, &mut self.maintenance).await.is_ok()
     }
 
     fn unanswered(&self, elapsed: Elapsed) -> RegistryError {

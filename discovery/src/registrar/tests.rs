@@ -3,7 +3,7 @@ use std::{
     future::pending,
     sync::{
         Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
 };
 
@@ -24,6 +24,8 @@ use crate::{
 #[derive(Default)]
 struct Flaky {
     register_stalls: bool,
+    register_takes: Duration,
+    registered: AtomicBool,
     stalls: usize,
     refusals: usize,
     transient: bool,
@@ -43,7 +45,11 @@ impl RegistrationClient for Flaky {
         if self.register_stalls {
             Box::pin(pending())
         } else {
-            Box::pin(async { Ok(()) })
+            Box::pin(async {
+                sleep(self.register_takes).await;
+                self.registered.store(true, SeqCst);
+                Ok(())
+            })
         }
     }
 
@@ -66,6 +72,7 @@ impl RegistrationClient for Flaky {
                     transient: self.transient,
                 });
             }
+            self.registered.store(false, SeqCst);
             Ok(())
         })
     }
@@ -75,8 +82,11 @@ const LIMIT: Duration = Duration::from_secs(2);
 
 /// How deregistering ended, after how many requests, and how long it took.
 async fn deregister(flaky: Flaky) -> (bool, usize, Duration) {
-    let client = Arc::new(flaky);
-    let registrar = Registrar::start(Arc::clone(&client) as Arc<dyn RegistrationClient>).unwrap();
+    deregister_at(&Arc::new(flaky)).await
+}
+
+async fn deregister_at(client: &Arc<Flaky>) -> (bool, usize, Duration) {
+    let registrar = Registrar::start(Arc::clone(client) as Arc<dyn RegistrationClient>).unwrap();
     tokio::task::yield_now().await;
     let begun = Instant::now();
     let done = registrar.deregister(LIMIT).await.is_ok();
@@ -89,7 +99,17 @@ async fn a_registration_that_hangs_does_not_stand_in_the_way() {
         register_stalls: true,
         ..Flaky::default()
     };
-    assert_eq!(deregister(hanging).await, (true, 1, LIMIT / 4));
+    assert_eq!(deregister(hanging).await, (true, 1, 3 * LIMIT / 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registration_that_ends_after_the_deregistration_is_undone() {
+    let slow = Arc::new(Flaky {
+        register_takes: LIMIT / 2,
+        ..Flaky::default()
+    });
+    assert_eq!(deregister_at(&slow).await, (true, 2, LIMIT / 2));
+    assert!(!slow.registered.load(SeqCst));
 }
 
 #[tokio::test(start_paused = true)]

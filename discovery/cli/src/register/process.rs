@@ -123,7 +123,7 @@ mod tests {
     #[tokio::test]
     async fn a_signal_reaches_the_children_of_a_shell() {
         let mut process = Process::start(&line(&["sh", "-c", "sleep 60; true"])).unwrap();
-        process.signal(2);
-        assert_eq!(process.ended().await.unwrap(), 130);
+        process.signal(15);
+        assert_eq!(process.ended().await.unwrap(), 143);
     }
 }

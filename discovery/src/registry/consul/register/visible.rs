@@ -108,7 +108,8 @@ impl Visible {
 
     async fn is_on(&self, node: &str) -> Result<bool, RegistryError> {
         let path = format!("/v1/catalog/node/{}", segment(node));
-        let services: Option<NodeServices> = self.get(path, None).await?;
+        let filter = filter("ID", &self.id);
+        let services: Option<NodeServices> = self.get(path, filter.as_deref()).await?;
         let services = services.and_then(|node| node.services);
         let service = services.and_then(|mut services| services.remove(&self.id));
         Ok(service.is_some_and(|service| service.name == self.service))
@@ -116,7 +117,7 @@ impl Visible {
 
     async fn find(&self) -> Result<Found, RegistryError> {
         let path = format!("/v1/catalog/service/{}", segment(&self.service));
-        let filter = filter(&self.id);
+        let filter = filter("ServiceID", &self.id);
         let entries: Vec<Entry> = self.get(path, filter.as_deref()).await?;
         let entry = entries.into_iter().find(|entry| entry.id == self.id);
         if let Some(entry) = entry {
@@ -148,13 +149,14 @@ impl Visible {
     }
 }
 
-/// The expression for one ID, so that Consul does not send the whole service. `None` for an ID that
-/// Consul's expressions cannot quote.
-fn filter(id: &str) -> Option<String> {
+/// The expression for one ID in this field, so that Consul does not send all instances of a service or of
+/// a node: there may be thousands, and each of them looks. `None` for an ID that Consul's expressions
+/// cannot quote.
+fn filter(field: &str, id: &str) -> Option<String> {
     let quote = ['"', '`'].into_iter().find(|quote| !id.contains(*quote))?;
     // Only text in backticks has no escape sequences.
     let quote = if id.contains('\\') { '`' } else { quote };
-    (!id.contains(quote)).then(|| format!("ServiceID == {quote}{id}{quote}"))
+    (!id.contains(quote)).then(|| format!("{field} == {quote}{id}{quote}"))
 }
 
 #[derive(Deserialize)]
@@ -185,10 +187,10 @@ mod tests {
     #[test]
     fn an_id_is_quoted_or_not_filtered_for() {
         let some = |text: &str| Some(text.to_owned());
-        assert_eq!(filter("a b"), some("ServiceID == \"a b\""));
-        assert_eq!(filter("\"a\""), some("ServiceID == `\"a\"`"));
-        assert_eq!(filter("a\\b"), some("ServiceID == `a\\b`"));
-        assert_eq!(filter("\"`"), None);
-        assert_eq!(filter("\\`"), None);
+        assert_eq!(filter("ID", "a b"), some("ID == \"a b\""));
+        assert_eq!(filter("ID", "\"a\""), some("ID == `\"a\"`"));
+        assert_eq!(filter("ID", "a\\b"), some("ID == `a\\b`"));
+        assert_eq!(filter("ID", "\"`"), None);
+        assert_eq!(filter("ID", "\\`"), None);
     }
 }

@@ -37,7 +37,8 @@ done
 ((base == 0 || base + count - 1 <= 65535)) || die "ports from $base on are not enough for $count instances"
 need cargo "rustup (or cargo)"
 
-cargo build --quiet --locked --manifest-path "$root/Cargo.toml" -p trim-service "${build[@]}"
+# The same packages as the demo, so that nothing is built twice.
+cargo build --quiet --locked --manifest-path "$root/Cargo.toml" -p trim-service -p add-service "${build[@]}"
 binary=${CARGO_TARGET_DIR:-$root/target}/$profile/trim-service
 logs=$(mktemp -d)
 stopping=no

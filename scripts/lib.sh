@@ -47,16 +47,13 @@ need() {
     command -v "$1" >/dev/null || die "needs '$1'; install it with: apt-get install $2"
 }
 
-# The programs of the testkit and both services, for cargo. Each script builds the same packages and features,
-# so that nothing is built twice.
-testkit=(build --quiet --locked --manifest-path "$root/Cargo.toml" -p testkit -p trim-service -p add-service
-    --bins --features testkit/http --features testkit/interop)
-
-# build_testkit release|debug: builds them, and prints their folder.
+# build_testkit release|debug: builds the programs of the testkit and both services, and prints their folder.
+# Each script builds the same packages and features, so that nothing is built twice.
 build_testkit() {
-    local optimized=()
-    [[ $1 == debug ]] || optimized=(--release)
-    cargo "${testkit[@]}" "${optimized[@]}" >&2
+    local arguments=(build --quiet --locked --manifest-path "$root/Cargo.toml" -p testkit -p trim-service
+        -p add-service --bins --features testkit/http --features testkit/interop)
+    [[ $1 == debug ]] || arguments+=(--release)
+    cargo "${arguments[@]}" >&2
     say "${CARGO_TARGET_DIR:-$root/target}/$1"
 }
 

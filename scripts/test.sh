@@ -97,10 +97,6 @@ export_server() { export_path "$1" "$2" scripts/registry.sh "$2" --fetch; }
 have_binaries=
 need_binaries() { [[ $have_binaries ]] || cargo build --locked --quiet --workspace --bins; }
 
-# The flag replaces the atomics: a build of its own.
-loom_flags="--cfg discovery_loom"
-loom=(test --locked -p discovery --no-default-features --lib --target-dir "${CARGO_TARGET_DIR:-$root/target}/loom")
-
 part_test() {
     local consul
     consul=$(scripts/get-consul.sh)
@@ -134,15 +130,6 @@ part_test() {
         start "$work/$name" cargo test --locked --workspace --all-features --test "$name" -- --nocapture
         running[$name]=$pid
     done
-    # The tests wait most of the time: what later parts run is built meanwhile, out of their way.
-    if [[ " ${chosen[*]} " == *" drill "* ]]; then
-        start "$work/optimized" nice -n 19 cargo "${testkit[@]}" --release --jobs 1
-        running[optimized]=$pid names+=(optimized)
-    fi
-    if [[ " ${chosen[*]} " == *" loom "* ]]; then
-        start "$work/loom" nice -n 19 env RUSTFLAGS="$loom_flags" cargo "${loom[@]}" --jobs 1 --no-run
-        running[loom]=$pid names+=(loom)
-    fi
     cargo test --locked --workspace --all-features || failed+=("the other tests")
     for name in "${names[@]}"; do
         wait "${running[$name]}" || failed+=("$name")
@@ -393,7 +380,9 @@ part_h2spec() {
 }
 
 part_loom() {
-    RUSTFLAGS=$loom_flags cargo "${loom[@]}" loom_
+    # The flag replaces the atomics: a build of its own.
+    RUSTFLAGS="--cfg discovery_loom" cargo test --locked -p discovery --no-default-features --lib \
+        --target-dir "${CARGO_TARGET_DIR:-$root/target}/loom" loom_
 }
 
 part_bench() {

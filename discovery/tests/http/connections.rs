@@ -21,7 +21,11 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{answer, eventually, get, memory::connected, post, send};
+use crate::{
+    answer, eventually, get,
+    memory::{connected, patient},
+    post, send,
+};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -120,12 +124,7 @@ async fn channel(ports: &[u16], connections: Connections) -> Channel {
         .map(|port| Instance::new("127.0.0.1", *port).unwrap());
     let registry = StaticRegistry::new(instances);
     let builder = Channel::from_registry(Arc::new(registry), "orders");
-    connected(
-        builder
-            .retry_timeout(Duration::from_secs(20))
-            .factory(connections),
-    )
-    .await
+    connected(builder.retry(patient()).factory(connections)).await
 }
 
 /// Attempts of the first instance that counted against it.

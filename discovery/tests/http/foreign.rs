@@ -11,7 +11,11 @@ use http::{Method, header};
 use testkit::{Process, eventually as wait, free_ports, registries};
 use tokio::{net::TcpStream, time::Instant};
 
-use crate::{answer, get, memory::connected, post, request, send};
+use crate::{
+    answer, get,
+    memory::{connected, patient},
+    post, request, send,
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -26,12 +30,7 @@ async fn channel(port: u16, connections: Connections) -> Channel {
     let instance = Instance::new("127.0.0.1", port).unwrap();
     let registry = StaticRegistry::new([instance]);
     let builder = Channel::from_registry(Arc::new(registry), "files");
-    connected(
-        builder
-            .retry_timeout(Duration::from_secs(20))
-            .factory(connections),
-    )
-    .await
+    connected(builder.retry(patient()).factory(connections)).await
 }
 
 /// The program in the variable, or on `PATH`.

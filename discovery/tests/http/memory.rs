@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use discovery::{
-    Instance,
+    Instance, RetryPolicy,
     connection::{
         ConnectError, Connection, Factory, RequestBody, SendError, Transport, TransportBody,
     },
@@ -78,6 +78,13 @@ impl Memory {
     pub(crate) fn ports(&self) -> Vec<u16> {
         self.seen().iter().map(|seen| seen.port).collect()
     }
+}
+
+/// A policy for real sockets: it takes no slow answer of a busy machine for a late one.
+pub(crate) fn patient() -> RetryPolicy {
+    RetryPolicy::default()
+        .with_timeout(Duration::from_secs(20))
+        .with_learn_attempt_timeout(false)
 }
 
 pub(crate) async fn connected(builder: ChannelBuilder) -> Channel {

@@ -29,7 +29,11 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::sleep};
 use tower::ServiceExt as _;
 
-use crate::{answer, ejected, eventually, get, memory::connected, post, request, send, text};
+use crate::{
+    answer, ejected, eventually, get,
+    memory::{connected, patient},
+    post, request, send, text,
+};
 
 /// The two versions, with what a caller has to say to have them.
 fn versions() -> [(&'static str, Connections); 2] {
@@ -136,12 +140,7 @@ async fn channel(servers: &[Server], connections: Connections) -> Channel {
         .map(|server| Instance::new("127.0.0.1", server.address.port()).unwrap());
     let registry = StaticRegistry::new(instances);
     let builder = Channel::from_registry(Arc::new(registry), "orders");
-    connected(
-        builder
-            .retry_timeout(Duration::from_secs(20))
-            .factory(connections),
-    )
-    .await
+    connected(builder.retry(patient()).factory(connections)).await
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! TLS: the server chooses the version of HTTP (ALPN).
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use discovery::{
@@ -21,7 +21,11 @@ use rustls::{
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use crate::{answer, get, memory::connected, post};
+use crate::{
+    answer, get,
+    memory::{connected, patient},
+    post,
+};
 
 /// A server that agrees on one of these protocols. Returns its certificate.
 async fn server(protocols: &'static [&'static str]) -> (SocketAddr, String) {
@@ -88,9 +92,7 @@ async fn the_server_chooses_http_2_or_http_1_1_and_the_operator_can_exclude_eith
         let instance = Instance::new("127.0.0.1", address.port()).unwrap();
         let registry = Arc::new(StaticRegistry::new([instance]));
         let builder = Channel::from_registry(registry, "orders");
-        let builder = builder
-            .retry_timeout(Duration::from_secs(20))
-            .factory(connections);
+        let builder = builder.retry(patient()).factory(connections);
         let channel = connected(builder).await;
         for _ in 0..5 {
             assert_eq!(answer(&channel, get("/")).await, (200, expected.to_owned()));

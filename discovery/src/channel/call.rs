@@ -44,7 +44,7 @@ struct Head {
     uri: Uri,
     /// The headers of the first attempt, until it begins.
     first: Option<HeaderMap>,
-    /// Those of the attempts after it. A list costs less to make than a map.
+    /// The headers of later attempts, as a list, which takes fewer instructions to make than a map.
     kept: Vec<(HeaderName, HeaderValue)>,
 }
 

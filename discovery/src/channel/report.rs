@@ -71,7 +71,7 @@ impl Report<'_> {
     /// The policy of these methods as an entry of `methodConfig`.
     fn method_config(&self, method: &Name, policy: &MethodPolicy) -> Value {
         let retry = &policy.retry;
-        // What plain HTTP does not have is null, as it is where it was not given.
+        // Fields that plain HTTP does not have are null, like those that are not set.
         let is_grpc = self.dialect == Dialect::Grpc;
         let codes = |list| is_grpc.then(|| codes(list));
         let mut config = json!({

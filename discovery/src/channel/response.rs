@@ -153,7 +153,7 @@ impl Rest {
         )
     }
 
-    /// What the next frame means for the response.
+    /// Reads the next frame. Returns the end of the response, if it is the last one.
     fn look(&mut self, frame: &Frame<Bytes>) -> Option<End> {
         if let Some(trailers) = frame.trailers_ref() {
             self.tracker.note_load(trailers);
@@ -262,35 +262,40 @@ impl ResponseBody {
         let Some(rest) = &mut self.rest else {
             return Poll::Ready(None);
         };
-        let (frame, end) = match Pin::new(&mut rest.body).poll_frame(cx) {
+        match Pin::new(&mut rest.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                let end = rest.look(&frame);
-                (Some(Ok(frame)), end)
+                match rest.look(&frame) {
+                    None => {}
+                    Some(End::Status(code, classification)) => {
+                        if let Some(rest) = self.rest.take() {
+                            rest.complete(code, classification);
+                        }
+                    }
+                    Some(End::OutOfTime) => {
+                        return Poll::Ready(self.end(|rest| Some(rest.out_of_time())));
+                    }
+                }
+                Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(None) => (None, None),
-            Poll::Ready(Some(Err(error))) => (Some(Err(error)), None),
+            Poll::Ready(None) => Poll::Ready(self.end(|rest| rest.ended(None))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(self.end(|rest| rest.ended(Some(error)))),
             Poll::Pending => {
                 let deadline = rest.deadline.as_mut();
                 if deadline.is_none_or(|deadline| deadline.as_mut().poll(cx).is_pending()) {
                     return Poll::Pending;
                 }
-                (None, Some(End::OutOfTime))
+                Poll::Ready(self.end(|rest| Some(rest.out_of_time())))
             }
-        };
-        if let (Some(Ok(_)), None) = (&frame, &end) {
-            return Poll::Ready(frame.and_then(Result::ok).map(Ok));
         }
-        let Some(rest) = self.rest.take() else {
-            return Poll::Ready(None);
-        };
-        Poll::Ready(match (frame, end) {
-            (Some(Ok(frame)), Some(End::Status(code, classification))) => {
-                rest.complete(code, classification);
-                Some(Ok(frame))
-            }
-            (_, Some(_)) => Some(Err(rest.out_of_time())),
-            (frame, None) => rest.ended(frame.and_then(Result::err)).map(Err),
-        })
+    }
+
+    /// Ends the response without another frame.
+    fn end(
+        &mut self,
+        end: impl FnOnce(Rest) -> Option<CallError>,
+    ) -> Option<Result<Frame<Bytes>, CallError>> {
+        let rest = self.rest.take()?;
+        end(*rest).map(Err)
     }
 
     /// True if nothing follows, not even an error.

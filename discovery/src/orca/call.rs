@@ -32,7 +32,7 @@ impl CallLoad {
     }
 }
 
-/// What a call's report is made of, at its end.
+/// The sources of a call's report, read when the call ends.
 #[derive(Debug)]
 pub(super) struct CallEnd {
     load: ServerLoad,

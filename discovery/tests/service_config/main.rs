@@ -92,7 +92,7 @@ fn the_samples_of_grpcs_documents_are_accepted() {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let config = ServiceConfig::parse(&std::fs::read_to_string(&path).unwrap())
             .unwrap_or_else(|error| panic!("{name}: {error}"));
-        // What is known and has no effect here is said.
+        // Known fields without an effect here give a warning.
         let expected = match name.as_str() {
             "a37_fallback" | "a42_ring_hash" => 2,
             "a58_weighted_round_robin" => usize::from(cfg!(not(feature = "orca"))),

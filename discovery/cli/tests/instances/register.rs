@@ -13,6 +13,21 @@ fn register(arguments: &[&str], command: &[&str]) -> Process {
     Process::spawn(binary(), line).unwrap()
 }
 
+/// A trim service that listens at this port and registers itself nowhere.
+fn trim_at<'a>(trim: &'a str, port: &'a str) -> [&'a str; 9] {
+    [
+        trim,
+        "--listen",
+        "127.0.0.1",
+        "--port",
+        port,
+        "--consul",
+        "127.0.0.1:1",
+        "--drain",
+        "200ms",
+    ]
+}
+
 #[tokio::test]
 async fn a_command_is_registered_once_it_listens_until_a_signal() {
     let (url, _folder) = folder();
@@ -23,17 +38,7 @@ async fn a_command_is_registered_once_it_listens_until_a_signal() {
         .unwrap()
         .display()
         .to_string();
-    let command = [
-        &*trim,
-        "--listen",
-        "127.0.0.1",
-        "--port",
-        &port,
-        "--consul",
-        "127.0.0.1:1",
-        "--drain",
-        "200ms",
-    ];
+    let command = trim_at(&trim, &port);
     let flags = [
         &*url, "--name", "wrapped", "--port", &port, "--tag", "a,b", "--zone", "z1",
     ];
@@ -175,17 +180,7 @@ async fn consul_and_etcd_learn_of_the_registration_too() {
         .to_string();
     let [port] = free_ports().unwrap();
     let port = port.to_string();
-    let command = [
-        &*trim,
-        "--listen",
-        "127.0.0.1",
-        "--port",
-        &port,
-        "--consul",
-        "127.0.0.1:1",
-        "--drain",
-        "200ms",
-    ];
+    let command = trim_at(&trim, &port);
     let mut urls = vec![(consul.url(), "grpc")];
     let etcd = Server::start(Etcd).await.unwrap();
     urls.extend(etcd.as_ref().map(|etcd| (etcd.url(), "tcp")));

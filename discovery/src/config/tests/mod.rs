@@ -1,4 +1,4 @@
-//! What a service config may say, and how a bad one is refused.
+//! Which service configs are accepted, and the errors of the others.
 
 mod balancing;
 mod methods;

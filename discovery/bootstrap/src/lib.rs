@@ -21,6 +21,7 @@ mod batched;
 mod cancel_on_shutdown;
 mod client_stream;
 mod deadline;
+mod dispatch;
 pub mod files;
 mod flood;
 mod frames;

@@ -316,7 +316,8 @@ where
                 (request, counter.begin(held))
             };
             let answer = service.call(request);
-            async move {
+            // Boxed: hyper moves the future of a request of HTTP/2 several times.
+            Box::pin(async move {
                 let answer = answer.await?;
                 if answer.extensions().get::<Endless>().is_some() {
                     unfinished.forget();
@@ -327,7 +328,7 @@ where
                     answer.headers_mut().insert(header::CONNECTION, close);
                 }
                 Ok::<_, S::Error>(answer)
-            }
+            })
         };
         let builder = self.builder.clone();
         // Before the protocol is known, which the first bytes decide.

@@ -100,7 +100,9 @@ where
         let span = this.call.span();
         let mut open = (!span.is_disabled()).then(|| OpenSpan(span.clone()));
         // A response that is its head alone.
-        if let (Some(span), Some(code)) = (&open, status(answer.headers())) {
+        if let Some(span) = &open
+            && let Some(code) = status(answer.headers())
+        {
             span.end(code, answer.headers());
             open = None;
         }

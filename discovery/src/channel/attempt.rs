@@ -1,10 +1,10 @@
 //! One attempt: its limits, its end, and what it says about the endpoint.
 
-use std::{collections::VecDeque, marker::PhantomData, sync::Arc};
+use std::{collections::VecDeque, marker::PhantomData, mem, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Response, response::Parts};
+use http::{Extensions, HeaderMap, Response, response::Parts};
 use http_body::Frame;
 use tokio::time::Instant;
 
@@ -90,6 +90,8 @@ pub(super) struct AttemptRun<P> {
     /// The caller's own deadline, which holds for the whole response.
     pub(super) caller: Option<Instant>,
     pub(super) request: OpenRequest,
+    /// The map of the request's extensions, emptied: the response needs one, and a new one is three allocations.
+    pub(super) extensions: Extensions,
     pub(super) record: AttemptRecord,
     pub(super) protocol: PhantomData<P>,
 }
@@ -231,6 +233,9 @@ impl<P: Protocol> AttemptRun<P> {
         call: &mut CallRecord,
     ) -> Ended {
         let instance = Arc::clone(self.tracker.endpoint().instance());
+        if parts.extensions.is_empty() {
+            parts.extensions = mem::take(&mut self.extensions);
+        }
         parts.extensions.insert(ServedBy(instance));
         match answer {
             Answer::Reply { reply, read, rest } => {

@@ -4,7 +4,7 @@ use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fastrand::Rng;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -73,6 +73,11 @@ impl Head {
     }
 }
 
+fn emptied(mut extensions: Extensions) -> Extensions {
+    extensions.clear();
+    extensions
+}
+
 /// One call of a client that speaks the protocol `P`.
 #[allow(
     clippy::struct_excessive_bools,
@@ -83,6 +88,8 @@ pub(super) struct Call<'a, P> {
     /// The policy of the method, as of the start of the call.
     pub(super) policy: Arc<MethodPolicy>,
     head: Head,
+    /// The map of the request's extensions, emptied, for the first response.
+    extensions: Extensions,
     method: MethodSlot,
     pub(super) replay: Replay,
     /// True if the call has one request message and one response message, as far as is known when it
@@ -184,6 +191,7 @@ impl<'a, P: Protocol> Call<'a, P> {
             wait_for_ready: options
                 .and_then(|options| options.wait_for_ready)
                 .unwrap_or(policy.wait_for_ready),
+            extensions: emptied(parts.extensions),
             target,
             unary,
             hold: !replay.is_streaming() && !declared_stream,
@@ -247,6 +255,7 @@ impl<'a, P: Protocol> Call<'a, P> {
                 body: self.replay.one_shot().cloned(),
                 is_streaming: self.replay.is_streaming(),
             },
+            extensions: std::mem::take(&mut self.extensions),
             record,
             protocol: PhantomData,
         };

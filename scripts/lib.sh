@@ -53,7 +53,8 @@ build_testkit() {
     local arguments=(build --quiet --locked --manifest-path "$root/Cargo.toml" -p testkit -p trim-service
         -p add-service --bins --features testkit/http --features testkit/interop)
     [[ $1 == debug ]] || arguments+=(--release)
-    cargo "${arguments[@]}" >&2
+    # Inside `$(...)` a failure alone does not end the function, and an older build would be used.
+    cargo "${arguments[@]}" >&2 || return 1
     say "${CARGO_TARGET_DIR:-$root/target}/$1"
 }
 

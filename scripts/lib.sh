@@ -86,6 +86,14 @@ alive() { kill -0 "$1" 2>/dev/null; }
 
 gone() { ! alive "$1"; }
 
+# end_groups: asks every started process and the processes that it has started to end. Tests start servers, and do
+# not end them when they are ended by a signal.
+end_groups() {
+    local pid
+    # `start` makes each the leader of a group.
+    for pid in $(jobs -pr); do kill -TERM -- "-$pid" 2>/dev/null || true; done
+}
+
 # end_all SECONDS: ends every started process by SIGTERM, last started first; by SIGKILL after SECONDS.
 end_all() {
     local i pid pids

@@ -114,30 +114,92 @@ part_test() {
     export_path GRPCURL_BIN grpcurl scripts/get-grpcurl.sh
     export_path NGINX_BIN nginx scripts/get-nginx.sh
     export CONSUL_BIN=$consul
-    cargo test --locked --workspace --all-features --no-run
+    local work failed=()
+    work=$(mktemp -d)
+    trap 'end_groups; end_all 20; rm -rf "$work"' EXIT
+    test_programs "$work/programs"
     # They build the binaries that they run.
     have_binaries=1
-    # These wait for timers of real registries most of the time, so they run beside the others.
-    local work name failed=() names=(conformance_consul conformance_dns conformance_etcd conformance_eureka
-        conformance_zookeeper consul_clusters eureka_servers)
-    local -A running
-    work=$(mktemp -d)
-    trap 'end_all 20; rm -rf "$work"' EXIT
-    local slow=()
-    for name in "${names[@]}"; do slow+=(--test "$name"); done
-    cargo test --locked --workspace --all-features "${slow[@]}" --no-run
-    for name in "${names[@]}"; do
-        start "$work/$name" cargo test --locked --workspace --all-features --test "$name" -- --nocapture
-        running[$name]=$pid
-    done
-    cargo test --locked --workspace --all-features || failed+=("the other tests")
-    for name in "${names[@]}"; do
-        wait "${running[$name]}" || failed+=("$name")
-        cat "$work/$name"
-    done
+    run_tests "$work/programs"
+    cargo test --locked --workspace --all-features --doc || failed+=("the examples in the documentation")
     rm -rf "$work"
     trap - EXIT
     ((${#failed[@]} == 0)) || die "failed: ${failed[*]}"
+}
+
+# These wait for timers of real registries most of the time. `cargo test` leaves them out. The slowest first.
+waiting_tests=(conformance_eureka conformance_consul conformance_etcd eureka_servers conformance_dns
+    conformance_zookeeper consul_clusters)
+# The slowest of the others.
+slow_tests=(zookeeper examples etcd_watch survival unreachable browser odd_clients servers)
+
+# test_programs FOLDER: builds every test program and writes a script PACKAGE:PROGRAM into FOLDER, or for one of
+# `waiting_tests` into FOLDER/waiting, that runs it as cargo does.
+test_programs() {
+    local name waiting=()
+    for name in "${waiting_tests[@]}"; do waiting+=(--test "$name"); done
+    # With the examples, which a test runs.
+    cargo test --locked --workspace --all-features --no-run
+    cargo test --locked --workspace --all-features --no-run "${waiting[@]}"
+    mkdir -p "$1/waiting"
+    record_tests "$1" --tests
+    record_tests "$1/waiting" "${waiting[@]}" -- --nocapture
+}
+
+# record_tests FOLDER ARGUMENT...: cargo gives each program to a command that writes down the variables, the folder
+# and the arguments that cargo sets for it.
+record_tests() {
+    local folder=$1
+    shift
+    # shellcheck disable=SC2016 # expanded by that command
+    local record='{ export -p; printf "cd %q\nexec" "$PWD"; printf " %q" "$@"; } >"$0/$CARGO_PKG_NAME:${1##*/}"'
+    cargo --config "target.'cfg(all())'.runner = ['bash', '-c', '$record', '$folder']" \
+        test --locked --workspace --all-features "$@" 2>"$folder.log" || { cat "$folder.log" >&2; die "cannot list the tests"; }
+}
+
+# run_tests FOLDER: runs the test programs of test_programs, two of each kind at a time: most tests wait for timers
+# and processes, so one program leaves half of two cores idle. Adds those that fail to `failed`.
+run_tests() {
+    local file result waiting others ended
+    local -A of=() kind=() since=()
+    waiting=$(in_front "$1/waiting" "${waiting_tests[@]}")
+    others=$(in_front "$1" "${slow_tests[@]}")
+    mapfile -t waiting <<<"$waiting"
+    mapfile -t others <<<"$others"
+    # start_next KIND: starts the first program of an array.
+    start_next() {
+        local -n queue=$1
+        ((${#queue[@]})) || return 0
+        start "${queue[0]}.log" bash "${queue[0]}"
+        of[$pid]=${queue[0]} kind[$pid]=$1 since[$pid]=$SECONDS
+        queue=("${queue[@]:1}")
+    }
+    for _ in 1 2; do
+        start_next waiting
+        start_next others
+    done
+    while ((${#of[@]})); do
+        result=passed
+        wait -n -p ended "${!of[@]}" || result=FAILED
+        file=${of[$ended]}
+        printf '\n--- %s: %s in %d s\n' "${file##*/}" "$result" $((SECONDS - since[$ended]))
+        cat "$file.log"
+        [[ $result == passed ]] || failed+=("${file##*/}")
+        start_next "${kind[$ended]}"
+        unset "of[$ended]"
+    done
+}
+
+# in_front FOLDER NAME...: prints the files of test_programs, those of these tests first.
+in_front() {
+    local name folder=$1
+    shift
+    {
+        for name; do
+            compgen -G "$folder/*:$name-*" || die "there is no test '$name'"
+        done
+        printf '%s\n' "$folder"/*:*
+    } | awk '!seen[$0]++'
 }
 
 part_doc() {

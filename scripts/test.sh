@@ -11,7 +11,8 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
 
   lint      rustfmt, clippy with warnings as errors, shellcheck, cargo-deny (licences, sources, bans;
             advisories if their database can be fetched)
-  test      every Rust test: units, policies, and behaviour with real registries and processes
+  test      every Rust test: units, policies, and behaviour with real registries and processes; four test
+            programs at a time, each with its output when it ends
   doc       the documentation builds without a warning
   package   the crate discovery builds from its own package, outside the workspace
   loom      the hand-written atomic protocols, in every order of the threads' steps
@@ -34,7 +35,8 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
             are missing is SKIPPED, or a failure with INTEROP_PEERS=required
 
 It fetches the registries' servers, nginx, Prometheus, grpcurl, cargo-deny and the interop peers into the
-project's cache where they are missing. A part whose tool is missing fails and names the package to install.
+project's cache where they are missing; \`test.sh fetch\` only fetches what the part test needs. A part whose
+tool is missing fails and names the package to install.
 Without Java and Maven the tests of ZooKeeper and Eureka are skipped, and without Node.js that of Eureka's
 JavaScript client. A skipped test prints SKIPPED; if CI is set, it fails.
 
@@ -48,7 +50,7 @@ chosen=()
 while (($#)); do
     case $1 in
         --help | -h) usage && exit ;;
-        *) [[ " ${parts[*]} " == *" $1 "* ]] || { usage >&2; die "unknown part '$1'"; }; chosen+=("$1") ;;
+        *) [[ " fetch ${parts[*]} " == *" $1 "* ]] || { usage >&2; die "unknown part '$1'"; }; chosen+=("$1") ;;
     esac
     shift
 done
@@ -63,7 +65,14 @@ unset COLUMNS
 part_lint() {
     need shellcheck shellcheck
     cargo fmt --all --check
+    if [[ " ${chosen[*]} " == *" test "* ]]; then
+        # Downloads wait for the network, clippy for the processors. What fails here fails again in the part `test`.
+        trap 'end_groups; end_all 20' EXIT
+        start /dev/null scripts/test.sh fetch
+    fi
     cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+    wait
+    trap - EXIT
     shellcheck -x scripts/*.sh scripts/registries/*.sh .ci/run
     local deny
     deny=$(scripts/get-cargo-deny.sh)
@@ -97,9 +106,9 @@ export_server() { export_path "$1" "$2" scripts/registry.sh "$2" --fetch; }
 have_binaries=
 need_binaries() { [[ $have_binaries ]] || cargo build --locked --quiet --workspace --bins; }
 
-part_test() {
-    local consul
-    consul=$(scripts/get-consul.sh)
+part_fetch() {
+    CONSUL_BIN=$(scripts/get-consul.sh)
+    export CONSUL_BIN
     export_server ETCD_BIN etcd
     export_path ETCD_PEER_BIN "Go's clients of etcd" scripts/get-go-peer.sh etcd
     export_path HEALTH_PEER_BIN "grpc-go's health watching" scripts/get-go-peer.sh health
@@ -113,8 +122,11 @@ part_test() {
     export_server KNOT_HOME dns
     export_path GRPCURL_BIN grpcurl scripts/get-grpcurl.sh
     export_path NGINX_BIN nginx scripts/get-nginx.sh
-    export CONSUL_BIN=$consul
+}
+
+part_test() {
     local work failed=()
+    part_fetch
     work=$(mktemp -d)
     trap 'end_groups; end_all 20; rm -rf "$work"' EXIT
     test_programs "$work/programs"

@@ -259,7 +259,12 @@ async fn calls_go_to_the_second_datacenter_and_return_when_the_first_is_back() {
     let made: usize = futures_util::future::join_all(made).await.into_iter().sum();
     assert!(made > 400, "{made}");
     assert!(back < Duration::from_secs(2), "{back:?}");
-    // Calls stay at home again.
+    // Calls stay at home again, once the registry has confirmed it and its instances are connected.
+    support::eventually(|| {
+        let status = channel.status();
+        status.registry_error.is_none() && status.listed == 6 && status.ready == 6
+    })
+    .await;
     let at = far.calls();
     let load = Load::start(&channel);
     let called = near.calls();

@@ -90,8 +90,11 @@ gone() { ! alive "$1"; }
 # not end them when they are ended by a signal.
 end_groups() {
     local pid
-    # `start` makes each the leader of a group.
-    for pid in $(jobs -pr); do kill -TERM -- "-$pid" 2>/dev/null || true; done
+    for pid in $(jobs -pr); do
+        # `start` makes each the leader of a group. A test may have stopped a process, which then would not end.
+        kill -TERM -- "-$pid" 2>/dev/null || true
+        kill -CONT -- "-$pid" 2>/dev/null || true
+    done
 }
 
 # end_all SECONDS: ends every started process by SIGTERM, last started first; by SIGKILL after SECONDS.

@@ -41,7 +41,14 @@ EOF
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-[[ ${1-} != --help && ${1-} != -h ]] || { usage; exit; }
+# The program reads the flags, but its build takes minutes: a flag that it does not have is refused before.
+for argument; do
+    case $argument in
+        --) break ;;
+        --help | -h) usage && exit ;;
+        -*) [[ $(usage) == *$'\n  '"${argument%%=*} "* ]] || { usage >&2; die "unknown argument '$argument'"; } ;;
+    esac
+done
 need cargo "rustup (or cargo)"
 CONSUL_BIN=$("$root/scripts/get-consul.sh")
 # The row that needs it is skipped without.

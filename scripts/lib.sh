@@ -53,7 +53,8 @@ build_testkit() {
     local arguments=(build --quiet --locked --manifest-path "$root/Cargo.toml" -p testkit -p trim-service
         -p add-service --bins --features testkit/http --features testkit/interop)
     [[ $1 == debug ]] || arguments+=(--release)
-    cargo "${arguments[@]}" >&2
+    # Inside `$(...)` a failure alone does not end the function, and an older build would be used.
+    cargo "${arguments[@]}" >&2 || return 1
     say "${CARGO_TARGET_DIR:-$root/target}/$1"
 }
 
@@ -84,6 +85,17 @@ start() {
 alive() { kill -0 "$1" 2>/dev/null; }
 
 gone() { ! alive "$1"; }
+
+# end_groups: asks every started process and the processes that it has started to end. Tests start servers, and do
+# not end them when they are ended by a signal.
+end_groups() {
+    local pid
+    for pid in $(jobs -pr); do
+        # `start` makes each the leader of a group. A test may have stopped a process, which then would not end.
+        kill -TERM -- "-$pid" 2>/dev/null || true
+        kill -CONT -- "-$pid" 2>/dev/null || true
+    done
+}
 
 # end_all SECONDS: ends every started process by SIGTERM, last started first; by SIGKILL after SECONDS.
 end_all() {

@@ -11,7 +11,8 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
 
   lint      rustfmt, clippy with warnings as errors, shellcheck, cargo-deny (licences, sources, bans;
             advisories if their database can be fetched)
-  test      every Rust test: units, policies, and behaviour with real registries and processes
+  test      every Rust test: units, policies, and behaviour with real registries and processes; four test
+            programs at a time, each with its output when it ends
   doc       the documentation builds without a warning
   package   the crate discovery builds from its own package, outside the workspace
   loom      the hand-written atomic protocols, in every order of the threads' steps
@@ -34,7 +35,8 @@ Runs all the tests, or the named parts of them: ${parts[*]}.
             are missing is SKIPPED, or a failure with INTEROP_PEERS=required
 
 It fetches the registries' servers, nginx, Prometheus, grpcurl, cargo-deny and the interop peers into the
-project's cache where they are missing. A part whose tool is missing fails and names the package to install.
+project's cache where they are missing; \`test.sh fetch\` only fetches what the part test needs. A part whose
+tool is missing fails and names the package to install.
 Without Java and Maven the tests of ZooKeeper and Eureka are skipped, and without Node.js that of Eureka's
 JavaScript client. A skipped test prints SKIPPED; if CI is set, it fails.
 
@@ -48,7 +50,7 @@ chosen=()
 while (($#)); do
     case $1 in
         --help | -h) usage && exit ;;
-        *) [[ " ${parts[*]} " == *" $1 "* ]] || { usage >&2; die "unknown part '$1'"; }; chosen+=("$1") ;;
+        *) [[ " fetch ${parts[*]} " == *" $1 "* ]] || { usage >&2; die "unknown part '$1'"; }; chosen+=("$1") ;;
     esac
     shift
 done
@@ -63,7 +65,14 @@ unset COLUMNS
 part_lint() {
     need shellcheck shellcheck
     cargo fmt --all --check
+    if [[ " ${chosen[*]} " == *" test "* ]]; then
+        # Downloads wait for the network, clippy for the processors. What fails here fails again in the part `test`.
+        trap 'end_groups; end_all 20' EXIT
+        start /dev/null scripts/test.sh fetch
+    fi
     cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+    wait
+    trap - EXIT
     shellcheck -x scripts/*.sh scripts/registries/*.sh .ci/run
     local deny
     deny=$(scripts/get-cargo-deny.sh)
@@ -97,9 +106,9 @@ export_server() { export_path "$1" "$2" scripts/registry.sh "$2" --fetch; }
 have_binaries=
 need_binaries() { [[ $have_binaries ]] || cargo build --locked --quiet --workspace --bins; }
 
-part_test() {
-    local consul
-    consul=$(scripts/get-consul.sh)
+part_fetch() {
+    CONSUL_BIN=$(scripts/get-consul.sh)
+    export CONSUL_BIN
     export_server ETCD_BIN etcd
     export_path ETCD_PEER_BIN "Go's clients of etcd" scripts/get-go-peer.sh etcd
     export_path HEALTH_PEER_BIN "grpc-go's health watching" scripts/get-go-peer.sh health
@@ -113,31 +122,97 @@ part_test() {
     export_server KNOT_HOME dns
     export_path GRPCURL_BIN grpcurl scripts/get-grpcurl.sh
     export_path NGINX_BIN nginx scripts/get-nginx.sh
-    export CONSUL_BIN=$consul
-    cargo test --locked --workspace --all-features --no-run
+}
+
+part_test() {
+    local work failed=()
+    part_fetch
+    work=$(mktemp -d)
+    trap 'end_groups; end_all 20; rm -rf "$work"' EXIT
+    test_programs "$work/programs"
     # They build the binaries that they run.
     have_binaries=1
-    # These wait for timers of real registries most of the time, so they run beside the others.
-    local work name failed=() names=(conformance_consul conformance_dns conformance_etcd conformance_eureka
-        conformance_zookeeper consul_clusters eureka_servers)
-    local -A running
-    work=$(mktemp -d)
-    trap 'end_all 20; rm -rf "$work"' EXIT
-    local slow=()
-    for name in "${names[@]}"; do slow+=(--test "$name"); done
-    cargo test --locked --workspace --all-features "${slow[@]}" --no-run
-    for name in "${names[@]}"; do
-        start "$work/$name" cargo test --locked --workspace --all-features --test "$name" -- --nocapture
-        running[$name]=$pid
-    done
-    cargo test --locked --workspace --all-features || failed+=("the other tests")
-    for name in "${names[@]}"; do
-        wait "${running[$name]}" || failed+=("$name")
-        cat "$work/$name"
-    done
+    run_tests "$work/programs"
+    cargo test --locked --workspace --all-features --doc || failed+=("the examples in the documentation")
     rm -rf "$work"
     trap - EXIT
     ((${#failed[@]} == 0)) || die "failed: ${failed[*]}"
+}
+
+# These wait for timers of real registries most of the time. `cargo test` leaves them out. The slowest first;
+# consul_clusters takes half a minute or more than two, as Consul's servers notice each other.
+waiting_tests=(conformance_eureka consul_clusters conformance_consul conformance_etcd eureka_servers conformance_dns
+    conformance_zookeeper)
+# The slowest of the others.
+slow_tests=(zookeeper examples etcd_watch survival unreachable browser odd_clients servers)
+
+# test_programs FOLDER: builds every test program and writes a script PACKAGE:PROGRAM into FOLDER, or for one of
+# `waiting_tests` into FOLDER/waiting, that runs it as cargo does.
+test_programs() {
+    local name waiting=()
+    for name in "${waiting_tests[@]}"; do waiting+=(--test "$name"); done
+    # With the examples, which a test runs.
+    cargo test --locked --workspace --all-features --no-run
+    cargo test --locked --workspace --all-features --no-run "${waiting[@]}"
+    mkdir -p "$1/waiting"
+    record_tests "$1" --tests
+    record_tests "$1/waiting" "${waiting[@]}" -- --nocapture
+}
+
+# record_tests FOLDER ARGUMENT...: cargo gives each program to a command that writes down the variables, the folder
+# and the arguments that cargo sets for it.
+record_tests() {
+    local folder=$1
+    shift
+    # shellcheck disable=SC2016 # expanded by that command
+    local record='{ export -p; printf "cd %q\nexec" "$PWD"; printf " %q" "$@"; } >"$0/$CARGO_PKG_NAME:${1##*/}"'
+    cargo --config "target.'cfg(all())'.runner = ['bash', '-c', '$record', '$folder']" \
+        test --locked --workspace --all-features "$@" 2>"$folder.log" || { cat "$folder.log" >&2; die "cannot list the tests"; }
+}
+
+# run_tests FOLDER: runs the test programs of test_programs, two of each kind at a time: most tests wait for timers
+# and processes, so one program leaves half of two cores idle. Adds those that fail to `failed`.
+run_tests() {
+    local file result waiting others ended
+    local -A of=() kind=() since=()
+    waiting=$(in_front "$1/waiting" "${waiting_tests[@]}")
+    others=$(in_front "$1" "${slow_tests[@]}")
+    mapfile -t waiting <<<"$waiting"
+    mapfile -t others <<<"$others"
+    # start_next KIND: starts the first program of an array.
+    start_next() {
+        local -n queue=$1
+        ((${#queue[@]})) || return 0
+        start "${queue[0]}.log" bash "${queue[0]}"
+        of[$pid]=${queue[0]} kind[$pid]=$1 since[$pid]=$SECONDS
+        queue=("${queue[@]:1}")
+    }
+    for _ in 1 2; do
+        start_next waiting
+        start_next others
+    done
+    while ((${#of[@]})); do
+        result=passed
+        wait -n -p ended "${!of[@]}" || result=FAILED
+        file=${of[$ended]}
+        printf '\n--- %s: %s in %d s\n' "${file##*/}" "$result" $((SECONDS - since[$ended]))
+        cat "$file.log"
+        [[ $result == passed ]] || failed+=("${file##*/}")
+        start_next "${kind[$ended]}"
+        unset "of[$ended]"
+    done
+}
+
+# in_front FOLDER NAME...: prints the files of test_programs, those of these tests first.
+in_front() {
+    local name folder=$1
+    shift
+    {
+        for name; do
+            compgen -G "$folder/*:$name-*" || die "there is no test '$name'"
+        done
+        printf '%s\n' "$folder"/*:*
+    } | awk '!seen[$0]++'
 }
 
 part_doc() {

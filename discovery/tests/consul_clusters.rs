@@ -214,6 +214,19 @@ impl Drop for Site {
     }
 }
 
+/// Calls until one arrives at this site. A channel's status counts a connection a moment before calls use it.
+async fn until_called(channel: &Channel, site: &Site) {
+    let mut client = TrimClient::new(channel.clone());
+    let called = site.calls();
+    let calls = async {
+        while site.calls() == called {
+            let request = TrimRequest { s: "x".into() };
+            client.trim_space(request).await.unwrap();
+        }
+    };
+    timeout(LIMIT, calls).await.unwrap();
+}
+
 fn runtime() -> Runtime {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(1).enable_all().build().unwrap()
@@ -234,6 +247,7 @@ async fn calls_go_to_the_second_datacenter_and_return_when_the_first_is_back() {
     let channel = channel(&format!("{}?dc=home,away", home.url()), "trim_service");
     until_listed(&channel, 6, LIMIT).await;
     channel.wait_for(|status| status.ready == 6).await.unwrap();
+    until_called(&channel, &near).await;
     let before = far.calls();
     let loads: Vec<_> = (0..4).map(|_| Load::start(&channel)).collect();
     let called = near.calls();
@@ -259,7 +273,13 @@ async fn calls_go_to_the_second_datacenter_and_return_when_the_first_is_back() {
     let made: usize = futures_util::future::join_all(made).await.into_iter().sum();
     assert!(made > 400, "{made}");
     assert!(back < Duration::from_secs(2), "{back:?}");
-    // Calls stay at home again.
+    // Calls stay at home again, once the registry has confirmed it and its instances are connected.
+    support::eventually(|| {
+        let status = channel.status();
+        status.registry_error.is_none() && status.listed == 6 && status.ready == 6
+    })
+    .await;
+    until_called(&channel, &near).await;
     let at = far.calls();
     let load = Load::start(&channel);
     let called = near.calls();

@@ -20,7 +20,7 @@ fn path(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
         // The whole workspace, so that the features are those of the tests.
-        let built = std::process::Command::new(env!("CARGO"))
+        let built = testkit::cargo()
             .args(["build", "--locked", "--quiet", "--workspace"])
             .args(["--all-features", "--examples"])
             .status()

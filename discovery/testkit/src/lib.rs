@@ -33,8 +33,8 @@ pub use self::{
     response::{grpc_message, grpc_status},
     service_manager::ServiceManager,
     services::{
-        AddService, TrimService, add_service, http_add_service, http_trim_service, service_binary,
-        trim_service,
+        AddService, TrimService, add_service, cargo, http_add_service, http_trim_service,
+        service_binary, trim_service,
     },
     table::Table,
     trim::Trimmer,

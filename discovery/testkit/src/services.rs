@@ -158,7 +158,7 @@ pub async fn service_binary(package: &str) -> Result<PathBuf> {
     let binary = profile.join(package);
     let _one_at_a_time = BUILDING.lock().await;
     if !is_current(&binary, package)? {
-        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut command = Command::from(cargo());
         command.args(["build", "--quiet", "--package", package]);
         match profile.file_name().and_then(|name| name.to_str()) {
             Some("debug") | None => {}
@@ -174,6 +174,21 @@ pub async fn service_binary(package: &str) -> Result<PathBuf> {
         );
     }
     Ok(binary)
+}
+
+/// Cargo, without the variables that it has set for the test itself: build scripts that read some of them
+/// would run again, and half of the dependencies would be built anew.
+#[must_use]
+pub fn cargo() -> std::process::Command {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = std::process::Command::new(cargo);
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 fn workspace() -> PathBuf {

@@ -6,10 +6,7 @@ mod setup;
 use std::{env, fs, path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
@@ -18,7 +15,7 @@ use tokio::{
 };
 
 pub use self::options::Options;
-use crate::http::http_client;
+use crate::{http::http_client, signal};
 
 /// The token with all permissions, if ACLs are on.
 pub const MASTER_TOKEN: &str = "9a5c3b1e-0000-4000-8000-000000000001";
@@ -204,8 +201,7 @@ impl Consul {
     fn signal(&self, signal: Signal) -> Result<()> {
         let id = self.process.as_ref().and_then(Child::id);
         let id = id.context("consul is not running")?;
-        kill(Pid::from_raw(id.try_into()?), signal)?;
-        Ok(())
+        signal::send(Pid::from_raw(id.try_into()?), signal)
     }
 
     fn spawn(&mut self) -> Result<()> {

@@ -16,6 +16,7 @@ pub mod registries;
 mod response;
 mod service_manager;
 mod services;
+mod signal;
 pub mod simulation;
 mod table;
 mod trim;

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 pub use nix::sys::signal::Signal;
-use nix::{sys::signal::kill, unistd::Pid};
+use nix::unistd::Pid;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     process::{Child, Command},
@@ -19,6 +19,8 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
+
+use crate::signal;
 
 /// Prefixes of variables that are not inherited from the environment of the test run.
 const SETTINGS: [&str; 12] = [
@@ -143,7 +145,7 @@ impl Process {
     pub fn signal(&self, signal: Signal) -> Result<()> {
         // After its end has been seen, its ID may belong to another process.
         self.child.id().context("it has ended")?;
-        kill(self.pid, signal).with_context(|| format!("{signal} to {}", self.name))
+        signal::send(self.pid, signal).with_context(|| format!("{signal} to {}", self.name))
     }
 
     /// True if it has ended.

@@ -11,9 +11,9 @@ use proto::{
     trim_server::{Trim, TrimServer},
 };
 use serde_json::json;
-use support::{LIMIT, binary, run};
+use support::{LIMIT, binary, listed_trim, run};
 use tempfile::TempDir;
-use testkit::{Process, TrimService, eventually, free_ports, trim_service};
+use testkit::{Process, TrimService, eventually, free_ports};
 use tokio::{io::AsyncWriteExt as _, net::TcpListener, process::Command};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Response, Status, transport::Server};
@@ -25,9 +25,7 @@ const METHOD: &str = "pb.Trim/TrimSpace";
 async fn faulty(fault: &str) -> (TrimService, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("embedded://{}", folder.path().display());
-    let trim = trim_service(&["--registry", &url, "--fault", fault])
-        .await
-        .unwrap();
+    let trim = listed_trim(&["--registry", &url, "--fault", fault]).await;
     (trim, folder)
 }
 

@@ -14,12 +14,11 @@ mod tls;
 use std::{net::SocketAddr, sync::Arc};
 
 use serde_json::json;
-use support::{Run, run, run_with, shared_consul};
+use support::{Run, listed_trim, run, run_with, shared_consul};
 use tempfile::TempDir;
 use testkit::{
     Consul, MASTER_TOKEN, TrimService,
     registries::{Etcd, Server},
-    trim_service,
 };
 
 const FINE: i32 = 0;
@@ -57,8 +56,7 @@ async fn doctor(consul: &Consul, service: &str, flags: &[&str]) -> Run {
 async fn trim() -> (TrimService, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("embedded://{}", folder.path().display());
-    let trim = trim_service(&["--registry", &url]).await.unwrap();
-    (trim, folder)
+    (listed_trim(&["--registry", &url]).await, folder)
 }
 
 /// `static://` with this address.
@@ -71,9 +69,7 @@ async fn a_healthy_service_is_fine_in_every_registry() {
     let consul = consul().await;
     let folder = tempfile::tempdir().unwrap();
     let embedded = format!("embedded://{}", folder.path().display());
-    let trim = trim_service(&["--registry", &embedded, "--ip", "127.0.0.1"])
-        .await
-        .unwrap();
+    let trim = listed_trim(&["--registry", &embedded, "--ip", "127.0.0.1"]).await;
     register(&consul, "good_service", trim.grpc, "passing").await;
     let found = doctor(&consul, "good_service", &["--json"]).await;
     let report = found.json();

@@ -5,10 +5,14 @@ use std::net::SocketAddr;
 use serde_json::json;
 use testkit::{
     fake::{FakeServer, Reply},
-    free_ports, trim_service,
+    free_ports,
 };
 
-use crate::{BROKEN, FINE, consul, doctor, register, support::run, trim};
+use crate::{
+    BROKEN, FINE, consul, doctor, register,
+    support::{listed_trim, run},
+    trim,
+};
 
 #[tokio::test]
 async fn a_registry_that_is_down_is_named_with_its_address() {
@@ -105,7 +109,7 @@ async fn a_tag_that_no_instance_has_is_said_with_those_that_there_are() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("embedded://{}", folder.path().display());
     let flags = ["--registry", &url, "--ip", "127.0.0.1", "--tag", "blue"];
-    let _trim = trim_service(&flags).await.unwrap();
+    let _trim = listed_trim(&flags).await;
     run(&["doctor", &url, "trim_service", "--tag", "green"])
         .await
         .says(

@@ -14,7 +14,7 @@ use std::{
 };
 
 use serde_json::Value;
-use testkit::{Consul, Options, Process};
+use testkit::{Consul, Options, Process, TrimService, trim_service};
 use tokio::sync::Mutex;
 
 /// Long enough for a busy machine.
@@ -70,6 +70,14 @@ pub(crate) async fn ended(process: &mut Process) -> Run {
         stdout: process.stdout(),
         stderr: process.stderr(),
     }
+}
+
+/// A trim service that its registry lists: it listens before that.
+pub(crate) async fn listed_trim(flags: &[&str]) -> TrimService {
+    let trim = trim_service(flags).await.unwrap();
+    let registered = trim.process.stderr_line("registered instance", LIMIT).await;
+    registered.unwrap();
+    trim
 }
 
 /// The Consul of this test file: shared by the tests that run at the same time, and ended with the last.

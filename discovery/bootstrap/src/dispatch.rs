@@ -7,8 +7,7 @@
 use std::{
     convert::Infallible,
     fmt,
-    future::{Future, poll_fn},
-    pin::Pin,
+    future::poll_fn,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -22,7 +21,7 @@ use tonic::{body::Body, server::NamedService, service::AxumRouter};
 type Answer = Result<Response<Body>, Infallible>;
 
 /// A service of any type.
-trait Handler: Send + Sync {
+pub(crate) trait Handler: Send + Sync {
     fn handle(&self, request: Request<Body>) -> BoxFuture<'static, Answer>;
 }
 
@@ -50,16 +49,7 @@ pub(crate) struct ByName(Vec<(&'static str, Arc<dyn Handler>)>);
 
 impl ByName {
     /// Adds a service.
-    pub(crate) fn add<S>(&mut self, service: S)
-    where
-        S: tower_service::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send,
-    {
+    pub(crate) fn add<S: Handler + NamedService + 'static>(&mut self, service: S) {
         self.0.push((S::NAME, Arc::new(service)));
     }
 
@@ -103,7 +93,7 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
+    type Future = BoxFuture<'static, Answer>;
 
     /// Always ready: each service is waited for with its call.
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {

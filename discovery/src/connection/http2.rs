@@ -18,7 +18,7 @@ mod transport;
 use std::{
     net::SocketAddr,
     num::NonZeroUsize,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -39,7 +39,7 @@ use self::{
     driver::Driver,
     happy_eyeballs::{race, resolve},
     keep_alive::{KeepAlive, LastRead},
-    preface::PrefaceStream,
+    preface::{PrefaceStream, Received},
     scaling::scaled,
     transport::Http2Transport,
 };
@@ -263,9 +263,9 @@ impl Http2 {
     {
         let handshake = |error: BoxError| ConnectError::Handshake(error);
         let last_read = self.keep_alive.map(|_| Arc::new(LastRead::default()));
-        let answered = Arc::new(AtomicBool::new(false));
+        let received = Arc::<Received>::default();
         let (stream, mut preface) =
-            PrefaceStream::of(stream, Arc::clone(&answered), last_read.clone());
+            PrefaceStream::of(stream, Arc::clone(&received), last_read.clone());
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
@@ -289,6 +289,7 @@ impl Http2 {
             probe: Some(sender.clone()),
             open: dropped,
             closed: Arc::clone(&closed),
+            received: Arc::clone(&received),
             keep_alive,
             _taken: taken,
             deferred: false,
@@ -311,10 +312,10 @@ impl Http2 {
             })),
         }
         let transport = Http2Transport {
-            sender,
+            sender: Mutex::new(sender),
             origin,
             closed,
-            answered,
+            received,
             _open: open,
         };
         Ok(Connection::new(transport, driver))

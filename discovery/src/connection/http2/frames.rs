@@ -9,6 +9,7 @@ const FLAGS: usize = 4;
 pub(super) const HEADERS: u8 = 1;
 pub(super) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
+pub(super) const GOAWAY: u8 = 7;
 /// The flag of the last frame of a stream.
 pub(super) const END_STREAM: u8 = 1;
 
@@ -32,6 +33,16 @@ impl Frames {
         let skipped = self.payload.min(bytes.len() - *at);
         self.payload -= skipped;
         *at += skipped;
+        // The usual case, at the cost of one copy of fixed length.
+        if self.seen == 0
+            && let Some(header) = bytes[*at..].first_chunk()
+        {
+            self.header = *header;
+            self.seen = HEADER;
+            *at += HEADER;
+            self.payload = self.length();
+            return true;
+        }
         let part = (HEADER - self.seen).min(bytes.len() - *at);
         self.header[self.seen..self.seen + part].copy_from_slice(&bytes[*at..*at + part]);
         self.seen += part;
@@ -39,10 +50,15 @@ impl Frames {
         if self.seen < HEADER {
             return false;
         }
+        self.payload = self.length();
+        true
+    }
+
+    /// The length of the payload, as the header has it.
+    fn length(&self) -> usize {
         let [high, middle, low, ..] = self.header;
         let length = u32::from_be_bytes([0, high, middle, low]);
-        self.payload = usize::try_from(length).unwrap_or(usize::MAX);
-        true
+        usize::try_from(length).unwrap_or(usize::MAX)
     }
 
     /// The type of the current frame, once its header has been read that far.

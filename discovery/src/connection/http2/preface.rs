@@ -23,13 +23,23 @@ use tokio::{
 };
 
 use super::{
-    frames::{END_STREAM, Frames, HEADERS, RST_STREAM, SETTINGS},
+    frames::{END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, SETTINGS},
     keep_alive::LastRead,
 };
 
 /// Number of streams that the server has reset and whose late answers are recognised. They follow the
 /// reset at once.
 const RESETS: usize = 16;
+
+/// What the server has sent so far, to be looked at without a lock.
+#[derive(Debug, Default)]
+pub(super) struct Received {
+    /// An answer has begun. The driver may see the connection's end before the call that was answered
+    /// runs, so the call cannot report it.
+    pub(super) answer: AtomicBool,
+    /// A GOAWAY frame has begun.
+    pub(super) goaway: AtomicBool,
+}
 
 /// A stream that reports the arrival of the server's first frame, and if it is a valid one.
 pub(super) struct PrefaceStream<S> {
@@ -39,10 +49,10 @@ pub(super) struct PrefaceStream<S> {
     /// The latest streams that the server has reset, and the next place in this list.
     resets: [u32; RESETS],
     next_reset: usize,
-    /// Set when an answer begins. The driver may see the connection's end before the call that was
-    /// answered runs, so the call cannot report it.
-    answered: Arc<AtomicBool>,
-    /// True once that is set.
+    /// False while that list is empty, as it is on most connections.
+    has_resets: bool,
+    received: Arc<Received>,
+    /// True once an answer is noted there.
     has_answered: bool,
     /// Set on every read, if the keep-alive is on.
     last_read: Option<Arc<LastRead>>,
@@ -53,7 +63,7 @@ impl<S> PrefaceStream<S> {
     /// h2 keeps only the text of an error, which says less than its type.
     pub(super) fn of(
         stream: S,
-        answered: Arc<AtomicBool>,
+        received: Arc<Received>,
         last_read: Option<Arc<LastRead>>,
     ) -> (Self, oneshot::Receiver<io::Result<bool>>) {
         let (first_frame, is_http2) = oneshot::channel();
@@ -63,7 +73,8 @@ impl<S> PrefaceStream<S> {
             frames: Frames::default(),
             resets: [0; RESETS],
             next_reset: 0,
-            answered,
+            has_resets: false,
+            received,
             has_answered: false,
             last_read,
         };
@@ -88,9 +99,9 @@ impl<S> PrefaceStream<S> {
                 Some(HEADERS) => {
                     if !self.has_answered {
                         self.has_answered = true;
-                        self.answered.store(true, Ordering::Relaxed);
+                        self.received.answer.store(true, Ordering::Relaxed);
                     }
-                    if self.resets.contains(&self.frames.stream()) {
+                    if self.has_resets && self.resets.contains(&self.frames.stream()) {
                         // Flags that were read before the rest of the header are with h2 already.
                         if let Some(flags) = Frames::flags(read, at) {
                             *flags &= !END_STREAM;
@@ -98,9 +109,11 @@ impl<S> PrefaceStream<S> {
                     }
                 }
                 Some(RST_STREAM) => {
+                    self.has_resets = true;
                     self.resets[self.next_reset] = self.frames.stream();
                     self.next_reset = (self.next_reset + 1) % RESETS;
                 }
+                Some(GOAWAY) => self.received.goaway.store(true, Ordering::Relaxed),
                 _ => {}
             }
         }
@@ -215,14 +228,14 @@ mod tests {
 
     /// Reads these bytes in parts of this length: the first frame's validity, and if an answer began.
     fn inspect(bytes: &[u8], part: usize) -> (Option<bool>, bool) {
-        let answered = Arc::<AtomicBool>::default();
-        let (mut preface, mut first) = PrefaceStream::of((), Arc::clone(&answered), None);
+        let received = Arc::<Received>::default();
+        let (mut preface, mut first) = PrefaceStream::of((), Arc::clone(&received), None);
         for part in bytes.chunks(part) {
             preface.inspect(&mut part.to_vec());
         }
         (
             first.try_recv().ok().and_then(Result::ok),
-            answered.load(Ordering::Relaxed),
+            received.answer.load(Ordering::Relaxed),
         )
     }
 

@@ -44,6 +44,19 @@ async fn pair(http2: Http2) -> (Box<dyn Transport>, JoinHandle<Result<(), BoxErr
     (transport, tokio::spawn(driver), server.unwrap())
 }
 
+/// The same with a server that takes one call at a time.
+async fn pair_of_one_call() -> (Box<dyn Transport>, JoinHandle<Result<(), BoxError>>, Server) {
+    let (client, server) = duplex(64 << 10);
+    let http2 = Http2::default();
+    let mut one = server::Builder::new();
+    let (connection, server) = tokio::join!(
+        http2.establish(client, None, origin()),
+        one.max_concurrent_streams(1).handshake(server)
+    );
+    let Connection { transport, driver } = connection.unwrap();
+    (transport, tokio::spawn(driver), server.unwrap())
+}
+
 /// Serves in the background and gives this answer to every request.
 fn serve<F>(mut server: Server, answer: impl Fn(Accepted) -> F + Send + 'static)
 where
@@ -169,6 +182,36 @@ async fn a_request_that_its_caller_ends_is_reset_as_cancelled() {
     assert!(answer.await.unwrap().is_err());
     let failure = chain(replay.one_shot().unwrap().failure().unwrap());
     assert_eq!(failure, "the request's body failed: the caller's error");
+}
+
+#[tokio::test]
+async fn calls_wait_for_a_server_that_takes_one_at_a_time() {
+    let (transport, _driver, server) = pair_of_one_call().await;
+    serve(server, echo);
+    let bodies = (0..20).map(|n| match n % 2 {
+        0 => whole(b"message"),
+        _ => in_parts(40_000, 10),
+    });
+    let calls: Vec<_> = bodies.map(|body| transport.send(request(body))).collect();
+    for (n, call) in calls.into_iter().enumerate() {
+        let body = call.await.unwrap().into_body().collect().await.unwrap();
+        let length = if n % 2 == 0 { 7 } else { 400_000 };
+        assert_eq!(body.to_bytes().len(), length);
+    }
+}
+
+#[tokio::test]
+async fn a_call_given_up_before_the_server_takes_it_is_reset() {
+    let (transport, _driver, mut server) = pair_of_one_call().await;
+    let first = transport.send(request(whole(b"message")));
+    let accepted = server.accept().await.unwrap().unwrap();
+    let waiting = transport.send(request(whole(b"message")));
+    drop(waiting);
+    drop((first, accepted));
+    let (_request, mut respond) = server.accept().await.unwrap().unwrap();
+    tokio::spawn(async move { while server.accept().await.is_some() {} });
+    let reset = poll_fn(|cx| respond.poll_reset(cx)).await;
+    assert_eq!(reset.unwrap(), Reason::CANCEL);
 }
 
 #[tokio::test]

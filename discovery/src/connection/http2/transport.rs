@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker, ready},
@@ -21,17 +21,18 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
 
-use super::body_sender::BodySender;
+use super::{body_sender::BodySender, preface::Received};
 use crate::{
     BoxError,
     connection::{RequestBody, SendError, Transport, TransportBody, origin::Origin},
 };
 
 pub(super) struct Http2Transport {
-    pub(super) sender: SendRequest<Bytes>,
+    /// The handle that starts streams. To clone it for each takes more locks.
+    pub(super) sender: Mutex<SendRequest<Bytes>>,
     pub(super) origin: Origin,
     pub(super) closed: Arc<AtomicBool>,
-    pub(super) answered: Arc<AtomicBool>,
+    pub(super) received: Arc<Received>,
     /// Closes when the transport is dropped, which the driver awaits.
     pub(super) _open: oneshot::Sender<Infallible>,
 }
@@ -69,15 +70,19 @@ impl Transport for Http2Transport {
     }
 
     fn has_answered(&self) -> bool {
-        self.answered.load(Ordering::Relaxed)
+        self.received.answer.load(Ordering::Relaxed)
     }
 
     fn capacity(&self) -> usize {
-        self.sender.current_max_send_streams()
+        self.sender().current_max_send_streams()
     }
 }
 
 impl Http2Transport {
+    fn sender(&self) -> MutexGuard<'_, SendRequest<Bytes>> {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Queues the request on the connection. Dropping the response future resets the stream.
     fn start(
         &self,
@@ -86,23 +91,24 @@ impl Http2Transport {
         let (mut head, body) = request.into_parts();
         self.origin.complete(&mut head.uri);
         strip(&mut head.headers);
-        let mut sender = self.sender.clone();
-        // A handle that has started no stream is always ready while the connection is open.
-        let ready = sender.poll_ready(&mut Context::from_waker(Waker::noop()));
-        if let Poll::Ready(Err(error)) = ready {
-            self.closed.store(true, Ordering::Relaxed);
-            return Err(SendError::unprocessed(error));
+        let mut sender = self.sender();
+        let mut cx = Context::from_waker(Waker::noop());
+        let started = sender.send_request(Request::from_parts(head, ()), body.is_end_stream());
+        let (response, mut stream) = started.map_err(|error| {
+            if let Poll::Ready(Err(error)) = sender.poll_ready(&mut cx) {
+                self.closed.store(true, Ordering::Relaxed);
+                return SendError::unprocessed(error);
+            }
+            // The connection takes others: it is the request.
+            SendError::new(error)
+        })?;
+        if sender.poll_ready(&mut cx).is_pending() {
+            // While the server takes no more streams, a handle keeps its last one, even if the call is
+            // given up, and starts no other. A new handle does.
+            *sender = sender.clone();
         }
-        let (response, mut stream) = sender
-            .send_request(Request::from_parts(head, ()), body.is_end_stream())
-            .map_err(|error| {
-                if error.is_io() || error.is_go_away() {
-                    SendError::unprocessed(error)
-                } else {
-                    SendError::new(error)
-                }
-            })?;
-        let sender = match body.into_whole() {
+        drop(sender);
+        let body_sender = match body.into_whole() {
             Ok(message) => {
                 if !message.is_empty() {
                     // If the stream has failed, its response has the reason.
@@ -112,7 +118,7 @@ impl Http2Transport {
             }
             Err(body) => Some(BodySender::start(body, stream)),
         };
-        Ok((response, sender))
+        Ok((response, body_sender))
     }
 }
 

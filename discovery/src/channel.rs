@@ -187,17 +187,20 @@ impl Channel {
     }
 }
 
-/// Carries out one call of another protocol.
+/// Begins one call of another protocol. The future carries it out, and returns what `finish` makes of its
+/// result.
 #[cfg(feature = "http")]
-pub(crate) fn call<P: Protocol, B>(
+pub(crate) fn call<P: Protocol, B, T>(
     channel: &Channel,
     request: Request<B>,
-) -> impl Future<Output = Result<Response<ResponseBody>, CallError>> + Send + use<P, B>
+    finish: fn(Result<Response<ResponseBody>, CallError>) -> T,
+) -> Pin<Box<dyn Future<Output = T> + Send>>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
+    T: Send + 'static,
 {
-    run::run::<P, B>(Arc::clone(&channel.shared), request)
+    run::run::<P, B, T>(Arc::clone(&channel.shared), request, finish)
 }
 
 impl std::fmt::Debug for Channel {
@@ -229,10 +232,6 @@ where
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         let shared = Arc::clone(&self.shared);
-        Box::pin(async move {
-            run::run::<Grpc, B>(shared, request)
-                .await
-                .map_err(Status::from)
-        })
+        run::run::<Grpc, B, _>(shared, request, |called| called.map_err(Status::from))
     }
 }

@@ -21,7 +21,7 @@ use http::{Request, Response};
 use proto::{TrimRequest, trim_client::TrimClient};
 use support::TrimServer;
 use tonic::{Code, Status, codec::CompressionEncoding};
-use tower::{BoxError, ServiceBuilder, ServiceExt as _, util::BoxCloneService};
+use tower::{BoxError, Service as _, ServiceBuilder, ServiceExt as _, util::BoxCloneService};
 
 fn channel(server: &TrimServer) -> Channel {
     let registry = Arc::new(support::fixed([server]));
@@ -232,6 +232,34 @@ fn a_call_outside_of_a_runtime_is_an_error() {
     let (_server, channel) = runtime.block_on(ready());
     let mut client = TrimClient::new(channel);
     let status = futures_executor::block_on(client.trim_space(message())).unwrap_err();
+    assert_eq!(
+        CallError::of(&status).unwrap().kind,
+        CallErrorKind::NoRuntime
+    );
+}
+
+/// A request whose message is empty.
+fn request() -> Request<http_body_util::Full<bytes::Bytes>> {
+    let message = bytes::Bytes::from_static(&[0; 5]);
+    Request::post("/pb.Trim/TrimSpace")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(message.into())
+        .unwrap()
+}
+
+#[test]
+fn it_counts_where_a_call_is_carried_out_not_where_it_is_made() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (_server, mut channel) = runtime.block_on(ready());
+    let call = channel.call(request());
+    let response = runtime.block_on(call).unwrap();
+    assert!(response.extensions().get::<ServedBy>().is_some());
+
+    let entered = runtime.enter();
+    let call = channel.call(request());
+    drop(entered);
+    let status = futures_executor::block_on(call).unwrap_err();
     assert_eq!(
         CallError::of(&status).unwrap().kind,
         CallErrorKind::NoRuntime

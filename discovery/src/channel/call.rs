@@ -78,13 +78,20 @@ fn emptied(mut extensions: Extensions) -> Extensions {
     extensions
 }
 
+/// Ends the record of a call that has failed.
+pub(super) fn failed(shared: &Shared, record: &mut CallRecord, error: CallError) -> CallError {
+    record.fail(&error, Instant::now());
+    shared.counters.failure(error.code);
+    error
+}
+
 /// One call of a client that speaks the protocol `P`.
 #[allow(
     clippy::struct_excessive_bools,
     reason = "facts that do not exclude each other"
 )]
-pub(super) struct Call<'a, P> {
-    pub(super) shared: &'a Arc<Shared>,
+pub(super) struct Call<P> {
+    pub(super) shared: Arc<Shared>,
     /// The policy of the method, as of the start of the call.
     pub(super) policy: Arc<MethodPolicy>,
     head: Head,
@@ -110,28 +117,30 @@ pub(super) struct Call<'a, P> {
     /// The attempts at instances that do not have the method.
     wrong_servers: Vec<Tracker>,
     pub(super) rng: Rng,
-    pub(super) record: &'a mut CallRecord,
+    pub(super) record: CallRecord,
     protocol: PhantomData<P>,
 }
 
-impl<'a, P: Protocol> Call<'a, P> {
-    /// Reads the request.
+impl<P: Protocol> Call<P> {
+    /// Begins the call: reads the request.
     ///
     /// # Errors
     ///
     /// If its deadline is malformed, or its message too long.
-    pub(super) fn new<B>(
-        shared: &'a Arc<Shared>,
-        request: Request<B>,
-        record: &'a mut CallRecord,
-    ) -> Result<Self, CallError>
+    pub(super) fn begin<B>(shared: Arc<Shared>, request: Request<B>) -> Result<Box<Self>, CallError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let (now, hash) = (record.begun(), record.hash());
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
+        let mut record = CallRecord::begin::<P>(
+            shared.target.metrics(),
+            &shared.service,
+            &parts.method,
+            path,
+        );
+        let (now, hash) = (record.begun(), record.hash());
         let policies = shared.policies.load();
         let policy = Arc::clone(policies.of(&parts.method, path, hash));
         let key = parts.extensions.get::<HashKey>().copied();
@@ -139,12 +148,14 @@ impl<'a, P: Protocol> Call<'a, P> {
             .or_else(|| policies.key(&parts.headers))
             .map(|key| key.0);
         drop(policies);
-        let in_header = P::timeout(&parts.headers)
-            .map_err(|error| {
+        let in_header = match P::timeout(&parts.headers) {
+            Ok(time) => time.map(|time| Deadline::of(now, time)),
+            Err(error) => {
                 let kind = CallErrorKind::InvalidRequest;
-                CallError::new(Code::InvalidArgument, kind, error.to_string())
-            })?
-            .map(|time| Deadline::of(now, time));
+                let error = CallError::new(Code::InvalidArgument, kind, error.to_string());
+                return Err(failed(&shared, &mut record, error));
+            }
+        };
         let extension = parts.extensions.get::<Deadline>().copied();
         let caller = in_header.into_iter().chain(extension).min();
         let options = parts.extensions.get::<CallOptions>();
@@ -159,7 +170,8 @@ impl<'a, P: Protocol> Call<'a, P> {
                 if let Some(error) = found.get() {
                     let reason = format!("call to {}: {error}", shared.service);
                     let kind = CallErrorKind::MessageTooLong;
-                    return Err(CallError::new(Code::ResourceExhausted, kind, reason));
+                    let error = CallError::new(Code::ResourceExhausted, kind, reason);
+                    return Err(failed(&shared, &mut record, error));
                 }
                 replay
             }
@@ -179,7 +191,7 @@ impl<'a, P: Protocol> Call<'a, P> {
         headers
             .entry(header::USER_AGENT)
             .or_insert_with(|| shared.user_agent.clone());
-        Ok(Self {
+        Ok(Box::new(Self {
             method: MethodSlot::of(hash),
             idempotent: options
                 .and_then(|options| options.idempotent)
@@ -207,13 +219,13 @@ impl<'a, P: Protocol> Call<'a, P> {
             shared,
             policy,
             protocol: PhantomData,
-        })
+        }))
     }
 
     /// The parts of the call that a pick depends on.
     pub(super) fn picking(&mut self) -> Picking<'_> {
         Picking {
-            shared: self.shared,
+            shared: &self.shared,
             attempts: &mut self.attempts,
             limit: self.limit,
             wait_for_ready: self.wait_for_ready,

@@ -73,7 +73,7 @@ fn poll_any<P>(running: &mut [Running<'_, P>], cx: &mut Context<'_>) -> Poll<(us
     Poll::Pending
 }
 
-impl<P: Protocol> Call<'_, P> {
+impl<P: Protocol> Call<P> {
     /// The attempt that may follow the first one while this is under way.
     pub(super) fn next_after(&self, first: &AttemptRun<P>) -> Option<Next> {
         let hedge = self.hedge_at().map(|at| Next {
@@ -122,7 +122,7 @@ impl<P: Protocol> Call<'_, P> {
             {
                 let ended = running.remove(index);
                 self.now = Instant::now();
-                match ended.attempt.finish(read, self.now, self.record) {
+                match ended.attempt.finish(read, self.now, &mut self.record) {
                     Ok(response) => {
                         for one in &running {
                             let tracker = &one.attempt.tracker;

@@ -81,6 +81,23 @@ impl CallRecord {
         }
     }
 
+    /// The record, to be ended elsewhere.
+    pub(super) fn take(&mut self) -> Self {
+        let ended = std::mem::replace(&mut self.ended, true);
+        Self {
+            metrics: self.metrics,
+            hash: self.hash,
+            begun: self.begun,
+            span: std::mem::replace(&mut self.span, Span::none()),
+            attempts: self.attempts,
+            counts: std::mem::take(&mut self.counts),
+            cause: self.cause,
+            idle_since: self.idle_since,
+            waiting_since: self.waiting_since,
+            ended,
+        }
+    }
+
     /// The time at which the call began.
     pub(super) fn begun(&self) -> Instant {
         self.begun
@@ -188,7 +205,7 @@ impl CallRecord {
     }
 
     /// Ends the call with an error of the channel.
-    pub(super) fn fail(mut self, error: &CallError, now: Instant) {
+    pub(super) fn fail(&mut self, error: &CallError, now: Instant) {
         self.ended = true;
         self.count(error.code, now);
         trace::end(&self.span, error.code, &error.reason);

@@ -240,9 +240,9 @@ impl ResponseBody {
     }
 
     /// Ends the call with the response, if it was not read whole.
-    pub(super) fn take_over(&mut self, call: CallRecord) {
+    pub(super) fn take_over(&mut self, call: &mut CallRecord) {
         if let Some(rest) = &mut self.rest {
-            rest.record.call = Some(Box::new(call));
+            rest.record.call = Some(Box::new(call.take()));
         }
     }
 

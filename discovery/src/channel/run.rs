@@ -14,6 +14,7 @@
 use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, ready};
 use http::{Request, Response};
 use http_body::Body;
 use tokio::{
@@ -25,11 +26,11 @@ use tokio::{
 use super::{
     answer,
     attempt::{Ended, FailedAttempt},
-    call::{Call, MAX_TRANSPARENT_RETRIES},
+    call::{Call, MAX_TRANSPARENT_RETRIES, failed},
     limit::is_at,
     pick::{Picked, out_of_time},
     race::until,
-    record::{CallRecord, Cause},
+    record::Cause,
     response::ResponseBody,
     shared::Shared,
 };
@@ -40,51 +41,70 @@ use crate::{
     retry::{CallError, CallErrorKind, Decision, Failure, Progress},
 };
 
-/// Carries out one call.
-pub(super) async fn run<P: Protocol, B>(
+/// The result of a call.
+pub(super) type Called = Result<Response<ResponseBody>, CallError>;
+
+/// Begins one call. The future carries it out, and returns what `finish` makes of its result.
+pub(super) fn run<P: Protocol, B, T>(
     shared: Arc<Shared>,
     request: Request<B>,
-) -> Result<Response<ResponseBody>, CallError>
+    finish: fn(Called) -> T,
+) -> BoxFuture<'static, T>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
+    T: Send + 'static,
 {
-    let mut record = CallRecord::begin::<P>(
-        shared.target.metrics(),
-        &shared.service,
-        request.method(),
-        request.uri().path(),
-    );
-    // The task's ID is the cheaper of the two looks.
-    let mut result = if task::try_id().is_none() && Handle::try_current().is_err() {
-        Err(CallError::new(
-            Code::Unavailable,
-            CallErrorKind::NoRuntime,
-            format!(
-                "cannot call {}: there is no tokio runtime here",
-                shared.service
-            ),
-        ))
-    } else {
-        match Call::<P>::new(&shared, request, &mut record) {
-            Ok(mut call) => call.run().await,
-            Err(error) => Err(error),
-        }
-    };
-    match &mut result {
-        Ok(response) => {
-            response.body_mut().take_over(record);
-            shared.counters.calls_ok.increment(1);
-        }
-        Err(error) => {
-            record.fail(error, Instant::now());
-            shared.counters.failure(error.code);
-        }
+    if !has_runtime() {
+        // It may be polled in one. Reading the request may need it.
+        return Box::pin(async move {
+            if !has_runtime() {
+                return finish(Err(no_runtime(&shared)));
+            }
+            match Call::<P>::begin(shared, request) {
+                Ok(mut call) => finish(call.complete().await),
+                Err(error) => finish(Err(error)),
+            }
+        });
     }
-    result
+    // Read here rather than by the future, which would have to hold the request as well.
+    match Call::<P>::begin(shared, request) {
+        Ok(mut call) => Box::pin(async move { finish(call.complete().await) }),
+        Err(error) => Box::pin(ready(finish(Err(error)))),
+    }
 }
 
-impl<P: Protocol> Call<'_, P> {
+fn has_runtime() -> bool {
+    // The task's ID is the cheaper of the two looks.
+    task::try_id().is_some() || Handle::try_current().is_ok()
+}
+
+fn no_runtime(shared: &Shared) -> CallError {
+    let reason = format!(
+        "cannot call {}: there is no tokio runtime here",
+        shared.service
+    );
+    CallError::new(Code::Unavailable, CallErrorKind::NoRuntime, reason)
+}
+
+impl<P: Protocol> Call<P> {
+    /// Carries out the call.
+    async fn complete(&mut self) -> Called {
+        let result = if has_runtime() {
+            self.run().await
+        } else {
+            Err(no_runtime(&self.shared))
+        };
+        match result {
+            Ok(mut response) => {
+                response.body_mut().take_over(&mut self.record);
+                self.shared.counters.calls_ok.increment(1);
+                Ok(response)
+            }
+            Err(error) => Err(failed(&self.shared, &mut self.record, error)),
+        }
+    }
+
     async fn run(&mut self) -> Result<Response<ResponseBody>, CallError> {
         loop {
             if self.limit.is_over(self.now) {
@@ -106,7 +126,8 @@ impl<P: Protocol> Call<'_, P> {
                 }
                 Err(failed) => failed,
             };
-            if let Some(result) = self.after(*failed).await {
+            // Boxed, so that calls without a failure do not pay for its size.
+            if let Some(result) = Box::pin(self.after(*failed)).await {
                 return result;
             }
             self.now = Instant::now();
@@ -114,7 +135,7 @@ impl<P: Protocol> Call<'_, P> {
     }
 
     fn out_of_time(&mut self) -> CallError {
-        out_of_time(self.shared, &mut self.attempts, &self.limit)
+        out_of_time(&self.shared, &mut self.attempts, &self.limit)
     }
 
     /// Decides what follows a failed attempt. `None` is another attempt.
@@ -284,15 +305,12 @@ impl<P: Protocol> Call<'_, P> {
         let first = attempt.limit.into_iter().chain(next.map(|next| next.at));
         let read = until(first.min(), reading.as_mut()).await;
         self.now = Instant::now();
-        if let Some(read) = read {
-            return attempt.finish(read, self.now, self.record);
-        }
-        match next {
-            Some(next) if !self.limit.is_over(self.now) => {
-                // Boxed, so that calls that are not slow do not pay for its size.
-                Box::pin(self.race(attempt, reading, next)).await
-            }
-            _ => Err(attempt.timed_out(self.now)),
-        }
+        let next = match (read, next) {
+            (Some(read), _) => return attempt.finish(read, self.now, &mut self.record),
+            (None, Some(next)) if !self.limit.is_over(self.now) => next,
+            (None, _) => return Err(attempt.timed_out(self.now)),
+        };
+        // Boxed, so that calls that are not slow do not pay for its size.
+        Box::pin(self.race(attempt, reading, next)).await
     }
 }

@@ -201,7 +201,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
-        let called = call::<Http, B>(&self.engine, request);
-        Box::pin(async move { Ok(called.await?.map(ResponseBody)) })
+        call::<Http, B, _>(
+            &self.engine,
+            request,
+            |called| Ok(called?.map(ResponseBody)),
+        )
     }
 }

@@ -124,6 +124,15 @@ impl Endpoint {
 
     /// True if it is the same connection to the same process.
     pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.subchannel, &other.subchannel)
+        self.id() == other.id()
+    }
+
+    /// Identifies the connection, as [`is`](Self::is) does, as long as the endpoint exists.
+    pub(crate) fn id(&self) -> EndpointId {
+        EndpointId(Arc::as_ptr(&self.subchannel).addr())
     }
 }
+
+/// Tells endpoints apart without a reference to them. A later endpoint may have the ID of one that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EndpointId(usize);

@@ -66,7 +66,7 @@ pub struct ChannelBuilder<R = ()> {
     pub(super) connect_timeout: Duration,
     pub(super) connect_backoff: Backoff,
     pub(super) connect_parallel: usize,
-    user_agent: String,
+    user_agent: Option<String>,
     propagate: Option<Arc<Propagate>>,
     #[cfg(feature = "service-config")]
     pub(super) service_config: crate::config::ServiceConfig,
@@ -124,7 +124,7 @@ impl<R> ChannelBuilder<R> {
             connect_timeout: Duration::from_secs(1),
             connect_backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(750)),
             connect_parallel: 32,
-            user_agent: concat!("discovery/", env!("CARGO_PKG_VERSION")).to_owned(),
+            user_agent: None,
             propagate: None,
             #[cfg(feature = "service-config")]
             service_config: crate::config::ServiceConfig::default(),
@@ -334,7 +334,7 @@ impl<R> ChannelBuilder<R> {
 
     /// The `user-agent` of calls that have none. Default: this crate's name and version.
     pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
-        self.user_agent = user_agent.into();
+        self.user_agent = Some(user_agent.into());
         self
     }
 

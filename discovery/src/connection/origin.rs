@@ -1,11 +1,11 @@
 //! The `:scheme` and `:authority` of requests.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{
     Request, Response, Uri,
-    uri::{Authority, Parts, PathAndQuery, Scheme},
+    uri::{Authority, PathAndQuery, Scheme},
 };
 
 use super::{ConnectError, Connection, Factory, RequestBody, SendError, Transport, TransportBody};
@@ -30,15 +30,15 @@ impl Origin {
 
     /// Adds what the URI lacks. A URI with an authority of its own keeps it.
     pub(crate) fn complete(&self, uri: &mut Uri) {
-        let mut parts = Parts::default();
-        parts.scheme = Some(uri.scheme().unwrap_or(&self.scheme).clone());
-        parts.authority = Some(uri.authority().unwrap_or(&self.authority).clone());
-        let path = uri.path_and_query().cloned();
-        parts.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        let mut parts = mem::take(uri).into_parts();
+        parts.scheme.get_or_insert_with(|| self.scheme.clone());
+        parts
+            .authority
+            .get_or_insert_with(|| self.authority.clone());
+        let path = &mut parts.path_and_query;
+        path.get_or_insert_with(|| PathAndQuery::from_static("/"));
         // With all three parts present, this cannot fail.
-        if let Ok(complete) = Uri::from_parts(parts) {
-            *uri = complete;
-        }
+        *uri = Uri::from_parts(parts).unwrap_or_default();
     }
 }
 

@@ -7,7 +7,11 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::decision::Failure;
-use crate::{code::Code, endpoint::Endpoint, instance::Instance};
+use crate::{
+    code::Code,
+    endpoint::{Endpoint, EndpointId},
+    instance::Instance,
+};
 
 /// One attempt that gave no answer.
 #[derive(Clone, Debug)]
@@ -134,7 +138,7 @@ impl Error for CallError {}
 #[derive(Default)]
 pub(crate) struct Attempts {
     /// One in most calls, which need no allocation for it.
-    tried: SmallVec<[Arc<Endpoint>; 2]>,
+    tried: SmallVec<[EndpointId; 2]>,
     failed: Vec<Attempt>,
     sent: u32,
     /// The last status that a server sent.
@@ -153,14 +157,14 @@ impl Attempts {
     }
 
     pub(crate) fn has_tried(&self, endpoint: &Endpoint) -> bool {
-        self.tried.iter().any(|tried| tried.is(endpoint))
+        self.tried.contains(&endpoint.id())
     }
 
     /// Notes an attempt that begins.
-    pub(crate) fn begin(&mut self, endpoint: &Arc<Endpoint>) {
+    pub(crate) fn begin(&mut self, endpoint: &Endpoint) {
         self.sent += 1;
         if !self.has_tried(endpoint) {
-            self.tried.push(Arc::clone(endpoint));
+            self.tried.push(endpoint.id());
         }
     }
 

@@ -77,7 +77,7 @@ impl<R> ChannelBuilder<R> {
         }
         let some_idempotent = protocol.some_idempotent || !retry.idempotent.is_empty();
         retry.validate_with(some_idempotent).map_err(refuse)?;
-        let user_agent = header_value(&self.user_agent).map_err(refuse)?;
+        let user_agent = user_agent(self.user_agent.as_deref()).map_err(refuse)?;
         let origin = self.origin.as_ref().map(ToString::to_string);
         let factory = (protocol.factory)(self.factory.into_shared());
         let factory = with_origin(factory, self.origin).map_err(|expected| {
@@ -233,11 +233,17 @@ impl<R> ChannelBuilder<R> {
     }
 }
 
+const DEFAULT_USER_AGENT: &str = concat!("discovery/", env!("CARGO_PKG_VERSION"));
+
 /// The value of `user-agent`.
-fn header_value(user_agent: &str) -> Result<HeaderValue, InvalidSetting> {
-    HeaderValue::try_from(user_agent).map_err(|_| {
+fn user_agent(given: Option<&str>) -> Result<HeaderValue, InvalidSetting> {
+    let Some(given) = given else {
+        // The copies that each call makes of a static value count no references.
+        return Ok(HeaderValue::from_static(DEFAULT_USER_AGENT));
+    };
+    HeaderValue::try_from(given).map_err(|_| {
         let expected = "expected a valid header value";
-        InvalidSetting::new("user_agent", format!("{user_agent:?}"), expected)
+        InvalidSetting::new("user_agent", format!("{given:?}"), expected)
     })
 }
 

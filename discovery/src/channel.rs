@@ -187,8 +187,7 @@ impl Channel {
     }
 }
 
-/// Begins one call of another protocol. The future carries it out, and returns what `finish` makes of its
-/// result.
+/// A future that carries out one call of another protocol, and returns what `finish` makes of its result.
 #[cfg(feature = "http")]
 pub(crate) fn call<P: Protocol, B, T>(
     channel: &Channel,

@@ -14,7 +14,7 @@
 use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body::Body;
 use tokio::{
@@ -44,7 +44,7 @@ use crate::{
 /// The result of a call.
 pub(super) type Called = Result<Response<ResponseBody>, CallError>;
 
-/// Begins one call. The future carries it out, and returns what `finish` makes of its result.
+/// A future that carries out one call, and returns what `finish` makes of its result.
 pub(super) fn run<P: Protocol, B, T>(
     shared: Arc<Shared>,
     request: Request<B>,
@@ -55,47 +55,29 @@ where
     B::Error: Into<BoxError>,
     T: Send + 'static,
 {
-    if !has_runtime() {
-        // It may be polled in one. Reading the request may need it.
-        return Box::pin(async move {
-            if !has_runtime() {
-                return finish(Err(no_runtime(&shared)));
-            }
-            match Call::<P>::begin(shared, request) {
-                Ok(mut call) => finish(call.complete().await),
-                Err(error) => finish(Err(error)),
-            }
-        });
-    }
-    // Read here rather than by the future, which would have to hold the request as well.
-    match Call::<P>::begin(shared, request) {
-        Ok(mut call) => Box::pin(async move { finish(call.complete().await) }),
-        Err(error) => Box::pin(ready(finish(Err(error)))),
-    }
-}
-
-fn has_runtime() -> bool {
-    // The task's ID is the cheaper of the two looks.
-    task::try_id().is_some() || Handle::try_current().is_ok()
-}
-
-fn no_runtime(shared: &Shared) -> CallError {
-    let reason = format!(
-        "cannot call {}: there is no tokio runtime here",
-        shared.service
-    );
-    CallError::new(Code::Unavailable, CallErrorKind::NoRuntime, reason)
+    Box::pin(async move {
+        // The task's ID is the cheaper of the two looks.
+        if task::try_id().is_none() && Handle::try_current().is_err() {
+            let reason = format!(
+                "cannot call {}: there is no tokio runtime here",
+                shared.service
+            );
+            let kind = CallErrorKind::NoRuntime;
+            return finish(Err(CallError::new(Code::Unavailable, kind, reason)));
+        }
+        finish(match Call::<P>::begin(shared, request) {
+            // Boxed apart from the request, whose place is not used again: glibc's malloc takes longer for
+            // more than a kilobyte.
+            Ok(call) => Box::pin(call.complete()).await,
+            Err(error) => Err(error),
+        })
+    })
 }
 
 impl<P: Protocol> Call<P> {
     /// Carries out the call.
-    async fn complete(&mut self) -> Called {
-        let result = if has_runtime() {
-            self.run().await
-        } else {
-            Err(no_runtime(&self.shared))
-        };
-        match result {
+    async fn complete(mut self: Box<Self>) -> Called {
+        match self.run().await {
             Ok(mut response) => {
                 response.body_mut().take_over(&mut self.record);
                 self.shared.counters.calls_ok.increment(1);

@@ -71,9 +71,9 @@ pub use self::{
     snapshot::{CallTotals, ChannelPolicy, ChannelSnapshot},
     status::{Changes, ChannelEnded, ChannelStatus, EndpointStatus, Protection},
 };
-use crate::{BoxError, grpc::Grpc, registry::Registry};
 #[cfg(feature = "http")]
-use crate::{protocol::Protocol, retry::CallError};
+use crate::protocol::Protocol;
+use crate::{BoxError, grpc::Grpc, registry::Registry};
 
 /// A client of all instances of one service.
 ///
@@ -192,7 +192,7 @@ impl Channel {
 pub(crate) fn call<P: Protocol, B, T>(
     channel: &Channel,
     request: Request<B>,
-    finish: fn(Result<Response<ResponseBody>, CallError>) -> T,
+    finish: fn(run::Called) -> T,
 ) -> Pin<Box<dyn Future<Output = T> + Send>>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,

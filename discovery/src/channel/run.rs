@@ -87,7 +87,7 @@ impl<P: Protocol> Call<P> {
         }
     }
 
-    async fn run(&mut self) -> Result<Response<ResponseBody>, CallError> {
+    async fn run(&mut self) -> Called {
         loop {
             if self.limit.is_over(self.now) {
                 return Err(self.out_of_time());
@@ -121,10 +121,7 @@ impl<P: Protocol> Call<P> {
     }
 
     /// Decides what follows a failed attempt. `None` is another attempt.
-    async fn after(
-        &mut self,
-        mut failed: FailedAttempt,
-    ) -> Option<Result<Response<ResponseBody>, CallError>> {
+    async fn after(&mut self, mut failed: FailedAttempt) -> Option<Called> {
         let failure = failed.failure;
         self.note(&mut failed);
         let progress = self.progress();
@@ -206,11 +203,7 @@ impl<P: Protocol> Call<P> {
 
     /// Ends a call for which no other instance can be tried after one that does not have the method.
     /// If all say so, it is the caller's answer.
-    fn no_right_server(
-        &mut self,
-        failed: FailedAttempt,
-        progress: Progress,
-    ) -> Result<Response<ResponseBody>, CallError> {
+    fn no_right_server(&mut self, failed: FailedAttempt, progress: Progress) -> Called {
         if !progress.replayable {
             if self.is_method_known() {
                 self.blame_wrong_servers();

@@ -31,7 +31,7 @@ use super::{
 /// reset at once.
 const RESETS: usize = 16;
 
-/// What the server has sent so far, to be looked at without a lock.
+/// What the server has sent so far. Reading it takes no lock.
 #[derive(Debug, Default)]
 pub(super) struct Received {
     /// An answer has begun. The driver may see the connection's end before the call that was answered
@@ -49,8 +49,6 @@ pub(super) struct PrefaceStream<S> {
     /// The latest streams that the server has reset, and the next place in this list.
     resets: [u32; RESETS],
     next_reset: usize,
-    /// False while that list is empty, as it is on most connections.
-    has_resets: bool,
     received: Arc<Received>,
     /// True once an answer is noted there.
     has_answered: bool,
@@ -73,7 +71,6 @@ impl<S> PrefaceStream<S> {
             frames: Frames::default(),
             resets: [0; RESETS],
             next_reset: 0,
-            has_resets: false,
             received,
             has_answered: false,
             last_read,
@@ -101,7 +98,8 @@ impl<S> PrefaceStream<S> {
                         self.has_answered = true;
                         self.received.answer.store(true, Ordering::Relaxed);
                     }
-                    if self.has_resets && self.resets.contains(&self.frames.stream()) {
+                    // On most connections the list is empty: no stream has the number 0.
+                    if self.resets[0] != 0 && self.resets.contains(&self.frames.stream()) {
                         // Flags that were read before the rest of the header are with h2 already.
                         if let Some(flags) = Frames::flags(read, at) {
                             *flags &= !END_STREAM;
@@ -109,7 +107,6 @@ impl<S> PrefaceStream<S> {
                     }
                 }
                 Some(RST_STREAM) => {
-                    self.has_resets = true;
                     self.resets[self.next_reset] = self.frames.stream();
                     self.next_reset = (self.next_reset + 1) % RESETS;
                 }
